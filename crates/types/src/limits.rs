@@ -1,0 +1,215 @@
+//! Every bound in one place. Hitting one is a clear answer, never a hang or a crash.
+
+use crate::{ByteSize, DurationMs};
+
+/// The largest body of an HTTP request.
+pub const REQUEST_BODY: ByteSize = ByteSize::from_mib(2);
+/// Commands that may wait for the sequencer; one more is answered *unavailable*.
+pub const COMMAND_QUEUE: usize = 4096;
+/// Commands decided into one batch of the log.
+pub const BATCH_COMMANDS: usize = 512;
+/// Events that one command may cause.
+pub const COMMAND_EVENTS: usize = 256;
+/// The largest encoded event.
+pub const EVENT_BYTES: usize = 1 << 20;
+/// The largest encoded batch, with room for its frame.
+pub const BATCH_BYTES: usize = 16 << 20;
+/// Batches handed to the log and not yet durable.
+pub const BATCHES_IN_FLIGHT: usize = 64;
+/// Rows in one page of a list.
+pub const PAGE_ROWS: usize = 500;
+/// Open event streams on one server.
+pub const STREAMS: usize = 1024;
+/// One message of an event stream, as the reader takes it; a whole plan is one message.
+pub const STREAM_EVENT: usize = 16 << 20;
+/// Between two comments on a stream that has nothing to say, so that silence means loss.
+pub const STREAM_PING: DurationMs = DurationMs::from_secs(10);
+/// How long a reader of a stream waits for anything at all before it calls the stream lost.
+pub const STREAM_SILENCE: DurationMs = DurationMs::from_secs(30);
+/// How long a client waits for a connection to a server.
+pub const CLIENT_CONNECT: DurationMs = DurationMs::from_secs(5);
+/// How long a client waits for an answer, unless told otherwise.
+pub const CLIENT_ANSWER: DurationMs = DurationMs::from_secs(30);
+/// The largest answer a client takes into memory.
+pub const CLIENT_BODY: usize = 32 << 20;
+/// How long a command line whose connection broke asks what became of its request.
+pub const OUTCOME_ASK: DurationMs = DurationMs::from_secs(5);
+/// Between two looks at something that is waited for.
+pub const WAIT_POLL: DurationMs = DurationMs::from_ms(250);
+/// How long a command line waits for convergence, unless told otherwise.
+pub const WAIT_DEFAULT: DurationMs = DurationMs::from_secs(600);
+/// Between two attempts to open a lost stream again.
+pub const STREAM_REOPEN: DurationMs = DurationMs::from_secs(1);
+/// How long a node that is to be enrolled waits for a server to be there.
+pub const ENROL_WAIT: DurationMs = DurationMs::from_secs(30);
+/// How long a read waits for an event it asked for.
+pub const READ_WAIT: DurationMs = DurationMs::from_secs(10);
+/// How long a long poll is held open.
+pub const POLL_WAIT: DurationMs = DurationMs::from_secs(25);
+
+/// Request ids older than this are refused, so that forgetting a verdict can never double it.
+pub const REQUEST_HORIZON: DurationMs = DurationMs::from_secs(24 * 3600);
+/// Request ids from further ahead than this are refused: they would outlive the horizon.
+pub const REQUEST_AHEAD: DurationMs = DurationMs::from_secs(300);
+/// Verdicts remembered for one principal; past that its writes are refused until some expire.
+pub const VERDICTS_PER_PRINCIPAL: usize = 100_000;
+
+/// Processes in a manifest.
+pub const PROCESSES: usize = 16;
+/// Routes in a manifest.
+pub const ROUTES: usize = 64;
+/// Ports of a process.
+pub const PORTS: usize = 16;
+/// Arguments of a command, and variables of an environment.
+pub const ARGUMENTS: usize = 256;
+/// Replicas of one process.
+pub const REPLICAS: u32 = 1000;
+/// The least memory cap an instance can have: below it a runtime cannot start a process.
+pub const MEMORY_MIN: ByteSize = ByteSize::from_mib(4);
+/// The largest memory cap of an instance.
+pub const MEMORY_MAX: ByteSize = ByteSize::from_mib(1 << 20);
+/// The largest manifest as text.
+pub const MANIFEST_BYTES: usize = 256 << 10;
+/// Processes and threads in one instance.
+pub const INSTANCE_PIDS: u32 = 1024;
+
+/// How long a deploy may take before it fails, unless the manifest says otherwise.
+pub const DEPLOY_DEADLINE: DurationMs = DurationMs::from_secs(300);
+/// How often instances of a deploy may fail before the deploy does.
+pub const DEPLOY_ATTEMPTS: u32 = 3;
+/// How long a stopping instance has between SIGTERM and SIGKILL.
+pub const STOP_GRACE: DurationMs = DurationMs::from_secs(10);
+/// How long a draining instance waits for edges that do not answer before it stops all the same.
+pub const DRAIN_WAIT: DurationMs = DurationMs::from_secs(60);
+/// The first wait before a crashed instance is started again; doubles each time.
+pub const RESTART_BACKOFF_MIN: DurationMs = DurationMs::from_ms(250);
+/// The longest wait before a crashed instance is started again.
+pub const RESTART_BACKOFF_MAX: DurationMs = DurationMs::from_secs(60);
+/// An instance that ran this long starts again with the first wait.
+pub const RESTART_BACKOFF_RESET: DurationMs = DurationMs::from_secs(60);
+
+/// Steps that one look of a planner returns at most.
+pub const PLAN_STEPS: usize = 64;
+
+/// How often a node renews its lease.
+pub const LEASE_RENEW: DurationMs = DurationMs::from_secs(2);
+/// A node not heard of for this long is suspected.
+pub const LEASE_SUSPECT: DurationMs = DurationMs::from_secs(10);
+/// A node not heard of for this long is offline, and its stateless instances are placed elsewhere.
+pub const LEASE_OFFLINE: DurationMs = DurationMs::from_secs(30);
+
+/// Layers of an image.
+pub const IMAGE_LAYERS: usize = 128;
+/// The manifest and the configuration of an image, each.
+pub const IMAGE_DOCUMENT: ByteSize = ByteSize::from_mib(4);
+/// One compressed layer of an image.
+pub const IMAGE_LAYER: ByteSize = ByteSize::from_mib(8 << 10);
+/// An image unpacked.
+pub const IMAGE_UNPACKED: ByteSize = ByteSize::from_mib(16 << 10);
+/// Files in an image.
+pub const IMAGE_FILES: u64 = 1_000_000;
+/// Directories inside one another in an image.
+pub const IMAGE_DEPTH: usize = 256;
+/// A path or a link in a layer.
+pub const IMAGE_PATH: usize = 4096;
+/// Extended headers of one file in a layer.
+pub const IMAGE_HEADER: usize = 1 << 20;
+/// How long a registry may take to accept a connection.
+pub const IMAGE_CONNECT: DurationMs = DurationMs::from_secs(10);
+/// How long a registry may say nothing in the middle of an answer.
+pub const IMAGE_STALL: DurationMs = DurationMs::from_secs(30);
+/// One pull, from first byte to last.
+pub const IMAGE_PULL: DurationMs = DurationMs::from_secs(600);
+
+/// The log of one instance on its host.
+pub const INSTANCE_LOG: ByteSize = ByteSize::from_mib(16);
+/// Log text that one request returns.
+pub const LOG_ANSWER: ByteSize = ByteSize::from_mib(1);
+
+/// A ClientHello: more than this before the server name is known closes the connection.
+pub const CLIENT_HELLO: usize = 8 << 10;
+/// How long a client may take to say its ClientHello.
+pub const CLIENT_HELLO_WAIT: DurationMs = DurationMs::from_secs(5);
+/// How long an edge waits for one backend to accept.
+pub const BACKEND_CONNECT: DurationMs = DurationMs::from_secs(2);
+/// How long a backend that refused is left alone.
+pub const BACKEND_EJECT: DurationMs = DurationMs::from_secs(1);
+/// Connections one edge carries at once, unless told otherwise.
+pub const EDGE_CONNECTIONS: usize = 8192;
+/// How long an edge lets open connections finish after SIGTERM.
+pub const EDGE_DRAIN: DurationMs = DurationMs::from_secs(30);
+/// How long an edge goes on trying backends for one connection, all tries together.
+pub const EDGE_CONNECT_TOTAL: DurationMs = DurationMs::from_secs(10);
+/// A connection whose backend has ended may stay this long without a byte before it is closed.
+pub const EDGE_HALF_CLOSED: DurationMs = DurationMs::from_secs(30);
+/// Connections that may wait to be accepted on one listener of an edge.
+pub const EDGE_BACKLOG: i32 = 4096;
+/// Instances that left the plan and whose counters an edge still shows.
+pub const EDGE_RETIRED: usize = 1024;
+/// The shortest time between two leases of an edge.
+pub const EDGE_RENEW_SPACING: DurationMs = DurationMs::from_ms(50);
+/// The first wait before an edge asks again: for its control plane, or for a port that was taken.
+pub const EDGE_RETRY_MIN: DurationMs = DurationMs::from_ms(100);
+/// The longest such wait.
+pub const EDGE_RETRY_MAX: DurationMs = DurationMs::from_secs(5);
+/// The largest request to an edge's metrics listener.
+pub const METRICS_REQUEST: usize = 4 << 10;
+/// Requests for metrics that are answered at once.
+pub const METRICS_REQUESTS: usize = 8;
+
+/// Instances an agent starts at once; the others wait their turn.
+pub const AGENT_STARTS: usize = 4;
+/// One call of the container runtime or of a network tool by an agent.
+pub const AGENT_TOOL: DurationMs = DurationMs::from_secs(30);
+/// Text of a tool's complaint that is kept in a report.
+pub const DETAIL_CHARS: usize = 400;
+/// Reports of one instance that an agent keeps for a server that does not take them; past that the
+/// oldest go, since each report tells a whole state.
+pub const REPORTS_PER_INSTANCE: usize = 32;
+/// Reports in one call.
+pub const REPORT_BATCH: usize = 256;
+/// Changes that wait to be written down by an agent.
+pub const REPORT_QUEUE: usize = 1024;
+/// Log requests an agent answers at once.
+pub const LOG_READERS: usize = 16;
+/// Between two looks at a followed log.
+pub const LOG_POLL: DurationMs = DurationMs::from_ms(100);
+/// Between two probes of an instance that has not answered yet.
+pub const PROBE_FIRST: DurationMs = DurationMs::from_ms(50);
+/// Probes that fail in a row before an instance counts as not ready.
+pub const PROBE_FAILURES: u32 = 3;
+/// The head of an answer to a probe.
+pub const PROBE_HEAD: usize = 8 << 10;
+/// The first wait before an agent asks for its control plane again.
+pub const AGENT_RETRY_MIN: DurationMs = DurationMs::from_ms(100);
+/// The longest such wait.
+pub const AGENT_RETRY_MAX: DurationMs = DurationMs::from_secs(5);
+/// Between two looks of an agent at everything it has, besides those that news causes.
+pub const AGENT_RECONCILE: DurationMs = DurationMs::from_secs(10);
+/// Below this much free space an agent evicts caches and takes no new instances.
+pub const DISK_SHORT: ByteSize = ByteSize::from_mib(512);
+/// Above this much free space an agent takes new instances again.
+pub const DISK_ENOUGH: ByteSize = ByteSize::from_mib(768);
+/// Memory of a machine that is not given to instances: this much and a sixteenth of the whole.
+pub const MEMORY_HEADROOM: ByteSize = ByteSize::from_mib(256);
+
+/// Connections a server holds open at once; more wait in the kernel's queue.
+pub const SERVER_CONNECTIONS: usize = 4096;
+/// How long a client may take to say the head of a request; an idle connection ends after it too.
+pub const REQUEST_HEAD_WAIT: DurationMs = DurationMs::from_secs(30);
+/// How long a client may take to say the body of a request.
+pub const REQUEST_BODY_WAIT: DurationMs = DurationMs::from_secs(30);
+/// How long a server goes on reading a body that is too large, so that the answer is read too.
+pub const REQUEST_DRAIN_WAIT: DurationMs = DurationMs::from_secs(5);
+/// How long a write waits for its verdict before its answer is *unknown*; less than [`CLIENT_ANSWER`].
+pub const VERDICT_WAIT: DurationMs = DurationMs::from_secs(15);
+/// How long finding an image's digest may take before a deploy is decided.
+pub const IMAGE_RESOLVE: DurationMs = DurationMs::from_secs(12);
+/// How long a reader of a log waits for the instance's agent to answer.
+pub const ASK_WAIT: DurationMs = DurationMs::from_secs(10);
+/// Log requests that one agent may have waiting.
+pub const ASKS_PER_NODE: usize = 16;
+/// Pieces of a log on their way from an agent to whoever reads it.
+pub const ASK_PIECES: usize = 16;
+/// How long a server that stops lets answers under way finish.
+pub const SERVER_DRAIN: DurationMs = DurationMs::from_secs(5);
