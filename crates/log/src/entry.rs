@@ -1,0 +1,121 @@
+//! What stands in the log: entries, each with a header and a payload, chained by hash.
+//!
+//! A replicated log needs entries that carry no events (a blank one after an election, a change of
+//! members); they are in the format from the start, so that a log of one machine can become one of
+//! several without being rewritten. Events are numbered across entries, so entries without events
+//! leave no gap in event ids.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use types::{Epoch, EventId, Index, NodeId, Term};
+
+/// The hash over an entry and, through the one before it, over all that came before.
+pub type Chain = [u8; 32];
+
+/// What an entry carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Events, written together.
+    Batch,
+    /// Nothing; it only takes a place.
+    Blank,
+    /// Who is a member, in the encoding of the consensus layer.
+    Membership,
+    /// An epoch is opened: the payload names the node that sequences, and why.
+    Epoch,
+}
+
+impl Kind {
+    /// The byte that stands for it in the format.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Batch => 1,
+            Self::Blank => 2,
+            Self::Membership => 3,
+            Self::Epoch => 4,
+        }
+    }
+
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Batch),
+            2 => Some(Self::Blank),
+            3 => Some(Self::Membership),
+            4 => Some(Self::Epoch),
+            _ => None,
+        }
+    }
+}
+
+/// Everything about an entry but its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryHeader {
+    /// What it carries.
+    pub kind: Kind,
+    /// Its place in the log: 1, 2, 3, … without gaps.
+    pub index: Index,
+    /// The consensus term it was written in.
+    pub term: Term,
+    /// The node that led that term.
+    pub leader: NodeId,
+    /// The authority it was written under; for an epoch entry, the one it opens.
+    pub epoch: Epoch,
+    /// The id of its first event or, if it has none, of the next event there will be.
+    pub first: EventId,
+    /// How many events it has.
+    pub count: u32,
+    /// Over the chain of the entry before, this header and the payload.
+    pub chain: Chain,
+}
+
+/// The size of the header fields that the chain covers.
+pub(crate) const FIELDS: usize = 1 + 8 + 8 + 16 + 8 + 8 + 4;
+
+impl EntryHeader {
+    /// The last event after this entry: its own last or, without events, the last before it.
+    pub const fn last(&self) -> EventId {
+        EventId::new(self.first.get() + self.count as u64 - 1)
+    }
+
+    /// The fields in their order in the format, little-endian, the chain left out.
+    pub(crate) fn fields(&self) -> [u8; FIELDS] {
+        let mut out = [0; FIELDS];
+        out[0] = self.kind.code();
+        out[1..9].copy_from_slice(&self.index.get().to_le_bytes());
+        out[9..17].copy_from_slice(&self.term.get().to_le_bytes());
+        out[17..33].copy_from_slice(&self.leader.as_u128().to_le_bytes());
+        out[33..41].copy_from_slice(&self.epoch.get().to_le_bytes());
+        out[41..49].copy_from_slice(&self.first.get().to_le_bytes());
+        out[49..53].copy_from_slice(&self.count.to_le_bytes());
+        out
+    }
+}
+
+/// The chain after an entry: sha256 over the chain before it, its header fields and its payload.
+pub(crate) fn chain(before: &Chain, fields: &[u8; FIELDS], payload: &[u8]) -> Chain {
+    let mut hash = Sha256::new();
+    hash.update(before);
+    hash.update(fields);
+    hash.update(payload);
+    hash.finalize().into()
+}
+
+/// Bytes that a payload spends on each event besides the event itself: its length.
+pub(crate) const EVENT_OVERHEAD: usize = 4;
+
+/// The payload of a batch: each event after its length.
+pub(crate) fn put_events(payload: &mut Vec<u8>, events: &[Bytes]) {
+    for event in events {
+        payload.extend_from_slice(&(event.len() as u32).to_le_bytes());
+        payload.extend_from_slice(event);
+    }
+}
+
+/// How large the payload of these events is.
+pub(crate) fn payload_size(events: &[Bytes]) -> usize {
+    events.iter().map(|event| event.len() + EVENT_OVERHEAD).sum()
+}
+
+/// The size of everything in a record but its payload: length, checksum, fields, the last
+/// durable index, chain.
+pub(crate) const FRAME: usize = 4 + 4 + FIELDS + 8 + 32;

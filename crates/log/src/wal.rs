@@ -1,0 +1,42 @@
+//! The write-ahead log on one disk.
+//!
+//! ```text
+//! log/
+//!   format                       what this directory is, in which version, of which cluster
+//!   lock                         held by the one process that may write
+//!   vote                         the last vote of this node; used by a cluster only
+//!   mark                         up to here everything was durable once: a later end is damage
+//!   00000000000000000001.seg     entries from index 1 on
+//!   00000000000000004711.seg     … the last one is written to, its end is reserved and zero
+//!   archive/….seg.zst            segments behind the oldest kept snapshot
+//!   snapshots/….snap             the last two, named by the event they reflect
+//! ```
+//!
+//! [`Wal`] is a plain state machine over a [`rt::Disk`]: no threads, no clock. The simulator drives
+//! it as it is. [`WalLog`] puts it behind a writer thread, with group commit: everything that
+//! waits goes in one write and one sync, and then all are answered.
+//!
+//! Invariants:
+//!
+//! - Nothing is answered or read before the sync that covers it has returned.
+//! - After a failed write or sync nothing more is written: the process must end.
+//! - Every record says up to which index the log was durable when it was written. So recovery can
+//!   tell a torn tail (nothing after it knows of it as durable) from damage (something does).
+//! - A file gets its final name only when its content is durable.
+
+mod format;
+mod frame;
+mod read;
+mod store;
+mod recover;
+mod core;
+mod snapshot;
+mod archive;
+mod inspect;
+mod thread;
+
+pub use self::core::{Entry, GroupError, Mistake, Options, Wal};
+pub use format::{CreateError, Vote, VoteError};
+pub use inspect::{Problem, Report, ScanError, scan, verify};
+pub use recover::{Dropped, OpenError, Recovered};
+pub use thread::{Fatal, OpenLogError, WalLog};

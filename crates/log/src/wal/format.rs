@@ -1,0 +1,340 @@
+//! The small files of a log directory and the names of the large ones.
+//!
+//! `format` is text, for people too, and is written last when a log is created: without it there
+//! is no log. `vote` and `mark` are binary, checksummed and replaced whole.
+
+use crate::{Chain, Head};
+use rt::{Disk, DiskError};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use types::{Epoch, EventId, Index, NodeId, Term};
+
+/// The version of everything in the directory. Raised when any layout changes.
+pub(super) const VERSION: u32 = 1;
+const TITLE: &str = "holdfast log";
+
+pub(super) const FORMAT: &str = "format";
+pub(super) const LOCK: &str = "lock";
+pub(super) const VOTE: &str = "vote";
+pub(super) const MARK: &str = "mark";
+pub(super) const ARCHIVE: &str = "archive";
+pub(super) const SNAPSHOTS: &str = "snapshots";
+const SEGMENT_SUFFIX: &str = ".seg";
+const ARCHIVE_SUFFIX: &str = ".seg.zst";
+const SNAPSHOT_SUFFIX: &str = ".snap";
+/// What a file ends with while it is being written.
+pub(super) const UNFINISHED: &str = ".new";
+
+/// Why a log could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// There is one.
+    #[error("{} already holds a log", dir.display())]
+    Exists {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// There are files of a log, but not the one that says what it is.
+    #[error(
+        "{} holds segments of a log but no file `{FORMAT}`, so a new log would hide them; \
+         bring that file back from a backup, or choose another directory", dir.display()
+    )]
+    Remains {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The cluster's identity cannot be written down.
+    #[error("the identity of a cluster is one line of 1 to 200 characters")]
+    Identity,
+    /// The disk did not do what was asked.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// What the file `format` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Format {
+    pub cluster: String,
+    pub node: NodeId,
+}
+
+/// What is wrong with the file `format`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FormatProblem {
+    Newer(u32),
+    Unreadable,
+}
+
+impl Format {
+    /// Sixteen bytes that stand in every file, so that files of two logs cannot be mixed up.
+    pub(super) fn log_id(&self) -> [u8; 16] {
+        let hash: [u8; 32] = Sha256::digest(self.cluster.as_bytes()).into();
+        hash[..16].try_into().expect("a range of sixteen bytes")
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        (1..=200).contains(&self.cluster.len()) && !self.cluster.chars().any(char::is_control)
+    }
+
+    pub(super) fn encode(&self) -> String {
+        let body = format!("{TITLE}\nversion {VERSION}\ncluster {}\nnode {}\n", self.cluster, self.node);
+        format!("{body}checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, FormatProblem> {
+        let text = std::str::from_utf8(bytes).map_err(|_| FormatProblem::Unreadable)?;
+        let mut lines = text.lines();
+        // The version comes before anything that a later version might write differently.
+        let known_title = lines.next() == Some(TITLE);
+        let version = lines.next().and_then(|line| line.strip_prefix("version ")?.parse::<u32>().ok());
+        match version {
+            Some(version) if known_title && version > VERSION => return Err(FormatProblem::Newer(version)),
+            Some(VERSION) if known_title => {}
+            _ => return Err(FormatProblem::Unreadable),
+        }
+        let body_end = text.rfind("checksum ").ok_or(FormatProblem::Unreadable)?;
+        let (body, checksum) = text.split_at(body_end);
+        if checksum != format!("checksum {:08x}\n", crc32c::crc32c(body.as_bytes())) {
+            return Err(FormatProblem::Unreadable);
+        }
+        let cluster = lines.next().and_then(|line| line.strip_prefix("cluster "));
+        let node = lines.next().and_then(|line| line.strip_prefix("node ")?.parse().ok());
+        match (cluster, node) {
+            (Some(cluster), Some(node)) => Ok(Self { cluster: cluster.into(), node }),
+            _ => Err(FormatProblem::Unreadable),
+        }
+    }
+}
+
+/// The header of a segment file: what must have come before its first entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub log_id: [u8; 16],
+    /// The head before its first entry.
+    pub before: Head,
+}
+
+/// The size of the header of a segment.
+pub(super) const SEGMENT_HEADER: usize = 128;
+const SEGMENT_MAGIC: &[u8; 8] = b"HFSEG\0\0\x01";
+
+impl SegmentHeader {
+    pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER] {
+        let mut out = [0; SEGMENT_HEADER];
+        out[..8].copy_from_slice(SEGMENT_MAGIC);
+        out[8..24].copy_from_slice(&self.log_id);
+        put_head(&mut out[24..88], &self.before);
+        let checksum = crc32c::crc32c(&out[..124]);
+        out[124..].copy_from_slice(&checksum.to_le_bytes());
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        if bytes.len() < SEGMENT_HEADER {
+            return Err("it is shorter than the header of a segment");
+        }
+        if &bytes[..8] != SEGMENT_MAGIC {
+            return Err("it does not begin like a segment");
+        }
+        if crc32c::crc32c(&bytes[..124]).to_le_bytes() != bytes[124..SEGMENT_HEADER] {
+            return Err("the checksum of its header does not match");
+        }
+        Ok(Self {
+            log_id: bytes[8..24].try_into().expect("a range of sixteen bytes"),
+            before: get_head(&bytes[24..88]),
+        })
+    }
+}
+
+/// A head takes this many bytes.
+pub(super) const HEAD: usize = 64;
+
+pub(super) fn put_head(out: &mut [u8], head: &Head) {
+    out[..8].copy_from_slice(&head.index.get().to_le_bytes());
+    out[8..16].copy_from_slice(&head.event.get().to_le_bytes());
+    out[16..24].copy_from_slice(&head.term.get().to_le_bytes());
+    out[24..32].copy_from_slice(&head.epoch.get().to_le_bytes());
+    out[32..64].copy_from_slice(&head.chain);
+}
+
+pub(super) fn get_head(bytes: &[u8]) -> Head {
+    let number =
+        |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a range of eight bytes"));
+    let chain: Chain = bytes[32..64].try_into().expect("a range of 32 bytes");
+    Head {
+        index: Index::new(number(0)),
+        event: EventId::new(number(8)),
+        term: Term::new(number(16)),
+        epoch: Epoch::new(number(24)),
+        chain,
+    }
+}
+
+/// The head of a log before its first entry.
+pub(super) const NOTHING: Head = Head {
+    event: EventId::ZERO,
+    index: Index::ZERO,
+    term: Term::ZERO,
+    epoch: Epoch::ZERO,
+    chain: [0; 32],
+};
+
+/// A node's vote in an election. A log on one disk never votes; the place is in the format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vote {
+    /// The term voted in.
+    pub term: Term,
+    /// For whom.
+    pub voted_for: Option<NodeId>,
+}
+
+/// Why the vote could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum VoteError {
+    /// It is there and not readable. Voting again could elect two leaders.
+    #[error("{} is damaged; this node must not vote: remove it from the cluster and join it again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk did not do what was asked.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+const VOTE_MAGIC: &[u8; 8] = b"HFVOTE\0\x01";
+const MARK_MAGIC: &[u8; 8] = b"HFMARK\0\x01";
+
+fn checked(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
+    let mut out = [magic.as_slice(), body].concat();
+    let checksum = crc32c::crc32c(&out);
+    out.extend_from_slice(&checksum.to_le_bytes());
+    out
+}
+
+fn unchecked<'a>(magic: &[u8; 8], bytes: &'a [u8], size: usize) -> Option<&'a [u8]> {
+    let (content, checksum) = bytes.split_at_checked(8 + size)?;
+    let good = content[..8] == *magic && crc32c::crc32c(content).to_le_bytes() == *checksum;
+    good.then_some(&content[8..])
+}
+
+impl Vote {
+    pub(super) fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
+        let mut body = [0; 25];
+        body[..8].copy_from_slice(&self.term.get().to_le_bytes());
+        if let Some(node) = self.voted_for {
+            body[8] = 1;
+            body[9..].copy_from_slice(&node.as_u128().to_le_bytes());
+        }
+        rt::replace_file(disk, &dir.join(VOTE), &checked(VOTE_MAGIC, &body))
+    }
+
+    pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Self, VoteError> {
+        let path = dir.join(VOTE);
+        let bytes = match disk.read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(Self::default()),
+            Err(error) => return Err(error.into()),
+        };
+        let body = unchecked(VOTE_MAGIC, &bytes, 25).ok_or(VoteError::Damaged { path })?;
+        let term = u64::from_le_bytes(body[..8].try_into().expect("a range of eight bytes"));
+        let node = u128::from_le_bytes(body[9..].try_into().expect("a range of sixteen bytes"));
+        let voted_for = (body[8] == 1).then(|| NodeId::from_u128(node));
+        Ok(Self { term: Term::new(term), voted_for })
+    }
+}
+
+/// Notes that the log was durable up to this head.
+pub(super) fn save_mark(disk: &dyn Disk, dir: &Path, head: &Head) -> Result<(), DiskError> {
+    let mut body = [0; HEAD];
+    put_head(&mut body, head);
+    rt::replace_file(disk, &dir.join(MARK), &checked(MARK_MAGIC, &body))
+}
+
+/// The noted head. A missing or damaged mark only makes recovery less strict, so it is no error.
+pub(super) fn load_mark(disk: &dyn Disk, dir: &Path) -> Result<Option<Head>, DiskError> {
+    match disk.read(&dir.join(MARK)) {
+        Ok(bytes) => Ok(unchecked(MARK_MAGIC, &bytes, HEAD).map(get_head)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn segment_path(dir: &Path, first: Index) -> PathBuf {
+    dir.join(format!("{:020}{SEGMENT_SUFFIX}", first.get()))
+}
+
+pub(super) fn archive_path(dir: &Path, first: Index) -> PathBuf {
+    dir.join(ARCHIVE).join(format!("{:020}{ARCHIVE_SUFFIX}", first.get()))
+}
+
+pub(super) fn snapshot_path(dir: &Path, at: EventId) -> PathBuf {
+    dir.join(SNAPSHOTS).join(format!("{:020}{SNAPSHOT_SUFFIX}", at.get()))
+}
+
+/// The large files of a log directory, by their names alone.
+#[derive(Debug, Default)]
+pub(super) struct Inventory {
+    pub segments: Vec<Index>,
+    pub archived: Vec<Index>,
+    pub snapshots: Vec<EventId>,
+    pub unfinished: Vec<PathBuf>,
+}
+
+impl Inventory {
+    pub(super) fn take(disk: &dyn Disk, dir: &Path) -> Result<Self, DiskError> {
+        let mut all = Self::default();
+        for place in [dir.to_path_buf(), dir.join(ARCHIVE), dir.join(SNAPSHOTS)] {
+            for name in disk.list(&place)? {
+                let number = |suffix| name.strip_suffix(suffix)?.parse::<u64>().ok();
+                if name.ends_with(UNFINISHED) {
+                    all.unfinished.push(place.join(&name));
+                } else if let Some(first) = number(SEGMENT_SUFFIX) {
+                    all.segments.push(Index::new(first));
+                } else if let Some(first) = number(ARCHIVE_SUFFIX) {
+                    all.archived.push(Index::new(first));
+                } else if let Some(at) = number(SNAPSHOT_SUFFIX) {
+                    all.snapshots.push(EventId::new(at));
+                }
+            }
+        }
+        // Names have leading zeroes, but a name brought in by hand may not.
+        all.segments.sort();
+        all.archived.sort();
+        all.snapshots.sort();
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_reads_as_it_was_written_and_a_newer_one_is_named() {
+        let format = Format { cluster: "demo of 2026".into(), node: NodeId::from_u128(7) };
+        let text = format.encode();
+        assert_eq!(Format::decode(text.as_bytes()), Ok(format));
+        let newer = text.replace("version 1", "version 2");
+        assert_eq!(Format::decode(newer.as_bytes()), Err(FormatProblem::Newer(2)));
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            assert!(Format::decode(&bytes).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_vote_is_not_taken_for_none() {
+        let disk = rt::SimDisk::new(1);
+        let dir = Path::new("/log");
+        disk.create_dir(dir).expect("creates");
+        assert_eq!(Vote::load(&disk, dir).expect("none yet"), Vote::default());
+        let vote = Vote { term: Term::new(9), voted_for: Some(NodeId::from_u128(3)) };
+        vote.save(&disk, dir).expect("saves");
+        disk.restart();
+        assert_eq!(Vote::load(&disk, dir).expect("loads"), vote);
+        disk.damage(&dir.join(VOTE), |bytes| bytes[20] ^= 1);
+        assert!(matches!(Vote::load(&disk, dir), Err(VoteError::Damaged { .. })));
+    }
+}
