@@ -1,0 +1,84 @@
+//! Commands: what somebody wants, in the imperative, and the context it is decided in.
+
+use crate::event::{Actor, DeployFailure, NodeHealth, Role};
+use std::collections::BTreeSet;
+use types::{
+    DeployId, EnvId, EventId, InstanceId, Name, NodeId, OrgId, ReleaseId, RequestId, RouteId, Timestamp, TokenId,
+    manifest::Manifest,
+    plan::{Capacity, NodeRole, PinnedImage, Transition},
+};
+
+/// A token to be made. The caller keeps the secret; the log gets its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    /// What people call it.
+    pub name: Name,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+    /// When it ends by itself.
+    pub expires: Option<Timestamp>,
+}
+
+/// Everything that can be wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "fields repeat the vocabulary of their types")]
+pub enum Command {
+    /// The first command of a log: names it, makes the first org and its owner token.
+    Bootstrap { cluster: String, org: Name, owner: NewToken },
+    /// Bring an environment to a manifest; makes app and environment when they are new.
+    Apply { org: OrgId, env: Name, manifest: Box<Manifest>, image: PinnedImage },
+    /// Another number of instances of one process.
+    Scale { env: EnvId, process: Name, replicas: u32 },
+    /// Fresh instances of the release that serves.
+    Restart { env: EnvId },
+    /// Back to a release: the named one, or the one promoted before the present one.
+    Rollback { env: EnvId, release: Option<ReleaseId> },
+    CreateToken { org: OrgId, role: Role, token: NewToken },
+    RevokeToken { token: TokenId },
+    /// A token that enrols one node.
+    CreateJoin { token: NewToken },
+    /// A node presents a join token (already authenticated as `join`) and gets its credential.
+    EnrolNode { join: TokenId, name: Name, roles: BTreeSet<NodeRole>, capacity: Capacity, credential: [u8; 32] },
+    DrainNode { node: NodeId },
+    ActivateNode { node: NodeId },
+    /// `request` may never run.
+    VoidRequest { request: RequestId },
+
+    // From agents.
+    Report { node: NodeId, transitions: Vec<Transition> },
+
+    // From reconcilers. Each is checked again against the state it meets.
+    AllocateInstance { env: EnvId, process: Name, deploy: DeployId, node: NodeId },
+    DrainInstance { instance: InstanceId },
+    ReleaseInstance { instance: InstanceId, forced: bool },
+    LoseInstance { instance: InstanceId },
+    StartRolling { deploy: DeployId },
+    CutOver { deploy: DeployId },
+    SucceedDeploy { deploy: DeployId },
+    FailDeploy { deploy: DeployId, failure: DeployFailure },
+    ActivateRoute { route: RouteId },
+    SetNodeHealth { node: NodeId, health: NodeHealth },
+    MoveHorizon { to: Timestamp },
+}
+
+/// What a decision may know besides the state: who, when, and dice already thrown.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// The time of the decision.
+    pub now: Timestamp,
+    /// Who asks.
+    pub actor: Actor,
+    /// The request and the SHA-256 of its body, when it came from outside.
+    pub request: Option<(RequestId, [u8; 32])>,
+    /// The event a reconciler acts on.
+    pub cause: Option<EventId>,
+    /// Randomness for fresh ids.
+    pub random: u128,
+}
+
+impl Context {
+    /// Randomness for the `nth` fresh id of this decision. Weyl steps keep them apart.
+    pub(crate) const fn dice(&self, nth: u64) -> u128 {
+        self.random.wrapping_add((nth as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835))
+    }
+}

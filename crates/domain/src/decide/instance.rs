@@ -1,0 +1,116 @@
+//! Instances: placed and withdrawn by reconcilers, moved along by what agents report.
+
+use super::{Decision, done, missing};
+use crate::{
+    command::Context,
+    event::Event,
+    rejection::Rejection,
+    state::{Instance, InstanceState, State},
+};
+use std::{net::Ipv6Addr, sync::Arc};
+use types::{DeployId, EnvId, InstanceId, Name, NodeId, plan::Transition};
+
+/// Places one instance. `memory_is_never_oversubscribed` is decided here and nowhere else.
+pub(super) fn allocate(
+    state: &State, env: EnvId, process: &Name, deploy: DeployId, node_id: NodeId, context: &Context,
+) -> Result<Decision, Rejection> {
+    let environment = state.envs.get(&env).ok_or_else(|| missing(format!("environment {env}")))?;
+    if environment.target() != Some(deploy) {
+        let what = format!("deploy {deploy}");
+        return Err(Rejection::LifeCycle { what, is: "not the target any more".into(), cannot: "get instances" });
+    }
+    let target = state.deploys.get(&deploy).ok_or_else(|| missing(format!("deploy {deploy}")))?;
+    let release = state.releases.get(&target.release).ok_or_else(|| missing(format!("release {}", target.release)))?;
+    let wanted = release.manifest.processes.get(process).ok_or_else(|| missing(format!("process {process}")))?;
+    let node = state.nodes.get(&node_id).ok_or_else(|| missing(format!("node {node_id}")))?;
+    if !node.takes_instances() {
+        let what = format!("node {}", node.name);
+        return Err(Rejection::LifeCycle { what, is: "not active".into(), cannot: "take instances" });
+    }
+    if node.free() < wanted.memory {
+        let node_name = node.name.to_string();
+        return Err(Rejection::NoMemory { node: node_name, free: node.free(), wanted: wanted.memory });
+    }
+    let instance = InstanceId::from_parts(context.now, context.dice(0));
+    let allocated = Event::InstanceAllocated {
+        instance,
+        env,
+        process: process.clone(),
+        release: target.release,
+        deploy,
+        node: node_id,
+        address: address_of(node.prefix, instance),
+    };
+    Ok(done(vec![allocated], "placed"))
+}
+
+/// The node's /64 and the random low half of the instance's id: no table, no collision to speak of.
+fn address_of(prefix: Ipv6Addr, instance: InstanceId) -> Ipv6Addr {
+    let low = instance.as_u128() & u128::from(u64::MAX);
+    Ipv6Addr::from(u128::from(prefix) | low.max(2))
+}
+
+fn find(state: &State, id: InstanceId) -> Result<&Arc<Instance>, Rejection> {
+    state.instances.get(&id).ok_or_else(|| missing(format!("instance {id}")))
+}
+
+fn check(id: InstanceId, instance: &Instance, to: InstanceState, cannot: &'static str) -> Result<(), Rejection> {
+    if instance.may_go(to) {
+        return Ok(());
+    }
+    let is = format!("{:?}", instance.state).to_lowercase();
+    Err(Rejection::LifeCycle { what: format!("instance {id}"), is, cannot })
+}
+
+/// No new connection is to reach it.
+pub(super) fn drain(state: &State, id: InstanceId) -> Result<Decision, Rejection> {
+    let instance = find(state, id)?;
+    if instance.state == InstanceState::Draining {
+        return Ok(Decision::default());
+    }
+    check(id, instance, InstanceState::Draining, "drain")?;
+    Ok(done(vec![Event::InstanceDraining { instance: id }], "draining"))
+}
+
+/// It may be stopped now.
+pub(super) fn release(state: &State, id: InstanceId, forced: bool) -> Result<Decision, Rejection> {
+    let instance = find(state, id)?;
+    if instance.released {
+        return Ok(Decision::default());
+    }
+    check(id, instance, InstanceState::Stopped, "be released before it drains")?;
+    Ok(done(vec![Event::InstanceReleased { instance: id, forced }], "released"))
+}
+
+/// Its node was lost.
+pub(super) fn lose(state: &State, id: InstanceId) -> Result<Decision, Rejection> {
+    let instance = find(state, id)?;
+    if !instance.is_live() {
+        return Ok(Decision::default());
+    }
+    Ok(done(vec![Event::InstanceLost { instance: id }], "lost with its node"))
+}
+
+/// What an agent saw. Reports of other nodes' or forgotten instances are passed over, and so are
+/// those that were applied before: an agent may send anything any number of times.
+pub(super) fn report(state: &State, node: NodeId, transitions: &[Transition]) -> Result<Decision, Rejection> {
+    let mut newest = std::collections::BTreeMap::new();
+    let mut events = Vec::new();
+    for transition in transitions {
+        let Some(instance) = state.instances.get(&transition.instance).filter(|found| found.node == node) else {
+            continue;
+        };
+        let last = newest.entry(transition.instance).or_insert(instance.report);
+        if transition.sequence <= *last {
+            continue;
+        }
+        *last = transition.sequence;
+        events.push(Event::InstanceChanged {
+            instance: transition.instance,
+            report: transition.sequence,
+            seen: transition.at,
+            change: transition.change.clone(),
+        });
+    }
+    Ok(done(events, "noted"))
+}

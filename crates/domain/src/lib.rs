@@ -1,0 +1,28 @@
+//! What the platform means, as plain functions over plain data.
+//!
+//! A [`Command`] is what somebody wants; [`decide`] answers with [`Event`]s or a [`Rejection`],
+//! looking at a [`State`]; [`State::apply`] folds events and never fails; [`plan`] says what is
+//! still missing; [`view`] holds what people read. There is no I/O, no clock, no randomness and no
+//! hash order here: time and fresh ids come in through [`Context`], so the same log gives the same
+//! state on every machine, for ever.
+//!
+//! ```text
+//!   Command ──decide(State)──▶ Events ──log──▶ State::apply ──▶ plan ──▶ more Commands
+//!                                        └──▶ views (each on its own)
+//! ```
+
+mod event;
+mod command;
+mod rejection;
+pub mod state;
+mod decide;
+pub mod derive;
+pub mod plan;
+pub mod view;
+pub mod codec;
+
+pub use command::{Command, Context, NewToken};
+pub use decide::{Decision, Settled, decide, settle};
+pub use event::{Actor, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role, Subject, Verdict};
+pub use rejection::Rejection;
+pub use state::State;

@@ -1,0 +1,174 @@
+//! The decision state: the least that commands are decided against and plans are made from.
+//!
+//! It is a fold over all events and total: [`State::apply`] cannot fail, because what could not be
+//! applied is never written. The maps are persistent trees with shared nodes, so a clone costs
+//! nothing and can be kept, read or written out elsewhere while the writer goes on.
+//!
+//! Invariants (asserted in `check`, and cheaply where they are changed):
+//! - `memory_is_never_oversubscribed`: a node's `used` is the sum of the caps placed on it and
+//!   never above its capacity.
+//! - a name, a host, a port and a request id are each held by one owner at most.
+//! - a generation is the id of the event that last changed the plan, so it never falls.
+
+mod apply;
+mod deploy;
+mod instance;
+mod node;
+mod release;
+mod request;
+mod route;
+
+pub use deploy::{Deploy, DeployState, Environment};
+pub use instance::{Instance, InstanceState};
+pub use node::{Node, NodeState};
+pub use release::{Release, ReleaseState};
+pub use request::{Decided, Requests};
+pub use route::{Route, RouteState};
+
+use crate::event::{Role, Subject};
+use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use types::{
+    AppId, DeployId, EnvId, EventId, Generation, InstanceId, Name, NodeId, OrgId, ReleaseId, RouteId, Timestamp,
+    TokenId, plan::RouteMatch,
+};
+
+/// An organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Org {
+    /// Its name.
+    pub name: Name,
+    /// Events so far.
+    pub sequence: u64,
+}
+
+/// An app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Whose it is.
+    pub org: OrgId,
+    /// Its name, one of a kind in the org.
+    pub name: Name,
+    /// Events so far.
+    pub sequence: u64,
+}
+
+/// A bearer token: what it may do, and how it is recognised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The only org it sees; none for join tokens and nodes.
+    pub org: Option<OrgId>,
+    /// What people call it.
+    pub name: Name,
+    /// What it may do.
+    pub role: Role,
+    /// The node whose credential it is.
+    pub node: Option<NodeId>,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+    /// When it ends by itself.
+    pub expires: Option<Timestamp>,
+    /// It was revoked, or used up.
+    pub dead: bool,
+    /// Events so far.
+    pub sequence: u64,
+}
+
+impl Token {
+    /// Whether it opens anything at `now`.
+    pub fn lives(&self, now: Timestamp) -> bool {
+        !self.dead && self.expires.is_none_or(|end| now < end)
+    }
+}
+
+/// Everything decisions are made against. Fields are read freely; only [`State::apply`] writes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each field is a map named after its aggregate")]
+pub struct State {
+    /// The last event applied.
+    pub head: EventId,
+    /// When it was written: the newest time this log has seen.
+    pub at: Timestamp,
+    /// The name that tells this log from all others; empty before the first event.
+    pub cluster: String,
+    pub cluster_sequence: u64,
+    pub orgs: OrdMap<OrgId, Org>,
+    pub org_names: OrdMap<Name, OrgId>,
+    pub apps: OrdMap<AppId, App>,
+    pub app_names: OrdMap<(OrgId, Name), AppId>,
+    pub envs: OrdMap<EnvId, Arc<Environment>>,
+    pub env_names: OrdMap<(AppId, Name), EnvId>,
+    pub releases: OrdMap<ReleaseId, Arc<Release>>,
+    pub deploys: OrdMap<DeployId, Arc<Deploy>>,
+    pub instances: OrdMap<InstanceId, Arc<Instance>>,
+    pub env_instances: OrdSet<(EnvId, InstanceId)>,
+    pub node_instances: OrdSet<(NodeId, InstanceId)>,
+    pub routes: OrdMap<RouteId, Route>,
+    pub route_keys: OrdMap<RouteMatch, RouteId>,
+    pub env_routes: OrdSet<(EnvId, RouteId)>,
+    pub nodes: OrdMap<NodeId, Arc<Node>>,
+    pub node_names: OrdMap<Name, NodeId>,
+    pub tokens: OrdMap<TokenId, Token>,
+    pub token_hashes: OrdMap<[u8; 32], TokenId>,
+    pub requests: Requests,
+    /// The event that last changed what edges do.
+    pub edge_generation: Generation,
+}
+
+impl State {
+    /// The place the next event of `subject` takes.
+    pub fn next_sequence(&self, subject: Subject) -> u64 {
+        let so_far = match subject {
+            Subject::Cluster => Some(self.cluster_sequence),
+            Subject::Org(id) => self.orgs.get(&id).map(|org| org.sequence),
+            Subject::App(id) => self.apps.get(&id).map(|app| app.sequence),
+            Subject::Environment(id) => self.envs.get(&id).map(|env| env.sequence),
+            Subject::Release(id) => self.releases.get(&id).map(|release| release.sequence),
+            Subject::Deploy(id) => self.deploys.get(&id).map(|deploy| deploy.sequence),
+            Subject::Instance(id) => self.instances.get(&id).map(|instance| instance.sequence),
+            Subject::Route(id) => self.routes.get(&id).map(|route| route.sequence),
+            Subject::Node(id) => self.nodes.get(&id).map(|node| node.sequence),
+            Subject::Token(id) => self.tokens.get(&id).map(|token| token.sequence),
+            Subject::Request(_) => None,
+        };
+        so_far.unwrap_or(0) + 1
+    }
+
+    /// The instances of an environment, in order of id.
+    pub fn instances_of(&self, env: EnvId) -> impl Iterator<Item = (InstanceId, &Arc<Instance>)> {
+        let range = (env, InstanceId::from_u128(0))..=(env, InstanceId::from_u128(u128::MAX));
+        self.env_instances.range(range).filter_map(|(_, id)| Some((*id, self.instances.get(id)?)))
+    }
+
+    /// The instances placed on a node, in order of id.
+    pub fn instances_on(&self, node: NodeId) -> impl Iterator<Item = (InstanceId, &Arc<Instance>)> {
+        let range = (node, InstanceId::from_u128(0))..=(node, InstanceId::from_u128(u128::MAX));
+        self.node_instances.range(range).filter_map(|(_, id)| Some((*id, self.instances.get(id)?)))
+    }
+
+    /// The routes of an environment, in order of id.
+    pub fn routes_of(&self, env: EnvId) -> impl Iterator<Item = (RouteId, &Route)> {
+        let range = (env, RouteId::from_u128(0))..=(env, RouteId::from_u128(u128::MAX));
+        self.env_routes.range(range).filter_map(|(_, id)| Some((*id, self.routes.get(id)?)))
+    }
+
+    /// The org that an environment belongs to.
+    pub fn org_of(&self, env: EnvId) -> Option<OrgId> {
+        self.apps.get(&self.envs.get(&env)?.app).map(|app| app.org)
+    }
+
+    /// `app/env`, for people.
+    pub fn env_label(&self, id: EnvId) -> String {
+        let label = || {
+            let env = self.envs.get(&id)?;
+            Some(format!("{}/{}", self.apps.get(&env.app)?.name, env.name))
+        };
+        label().unwrap_or_else(|| id.to_string())
+    }
+
+    /// Whether a route leads to this process, so that its instances matter to edges.
+    pub fn is_routed(&self, env: EnvId, process: &Name) -> bool {
+        self.routes_of(env).any(|(_, route)| route.process == *process)
+    }
+}

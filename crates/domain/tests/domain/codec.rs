@@ -1,0 +1,245 @@
+//! The stored form: every variant survives it, and what an earlier release wrote is still read.
+
+use crate::world::{image, manifest, name};
+use holdfast_domain::{
+    Actor, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role, Verdict, codec,
+};
+use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
+use types::{
+    AppId, ByteSize, DeployId, EnvId, Epoch, EventId, InstanceId, MilliCpu, NodeId, OrgId, ReleaseId, RequestId, RouteId,
+    Timestamp, TokenId,
+    manifest::ProxyProtocol,
+    plan::{Capacity, Change, NodeRole, Reason, RouteMatch},
+};
+
+fn changes() -> Vec<Change> {
+    let (reason, detail) = (Reason::OomKilled, "killed at 64Mi".to_owned());
+    vec![
+        Change::Preparing,
+        Change::Waiting { reason: Reason::ImageUnavailable, detail: "registry does not answer".into() },
+        Change::Booting,
+        Change::Ready,
+        Change::Unready { detail: "no answer".into() },
+        Change::Crashed { reason, detail: detail.clone(), restarts: 2 },
+        Change::Failed { reason: Reason::CommandInvalid, detail },
+        Change::Stopped,
+        Change::Collected,
+    ]
+}
+
+fn verdicts() -> Vec<Verdict> {
+    let done = Done { summary: "done".into(), app: Some(AppId::from_u128(3)), ..Done::default() };
+    let refused = Verdict::Refused { code: "conflict".into(), text: "taken".into() };
+    vec![Verdict::Executed(done), refused, Verdict::Voided]
+}
+
+/// At least one of every variant, and of every variant inside them.
+fn every_event() -> Vec<Event> {
+    let (org, app, env) = (OrgId::from_u128(2), AppId::from_u128(3), EnvId::from_u128(4));
+    let (release, deploy) = (ReleaseId::from_u128(5), DeployId::from_u128(6));
+    let (instance, route, node) = (InstanceId::from_u128(7), RouteId::from_u128(8), NodeId::from_u128(9));
+    let (token, request) = (TokenId::from_u128(10), RequestId::from_u128(11));
+    let at = Timestamp::from_ms(1_800_000_000_000);
+    let host = RouteMatch::Tls { host: "shop.example".parse().expect("a host") };
+    let declared = manifest("shop", "1.4", &[("web", 2, 64), ("worker", 1, 32)], Some("shop.example"));
+    let capacity = Capacity { memory: ByteSize::from_mib(512), cpu: MilliCpu::new(1500) };
+    let address: Ipv6Addr = "fd00::7".parse().expect("an address");
+    let roles = BTreeSet::from([NodeRole::Agent, NodeRole::Edge]);
+    let (process, port) = (name("web"), name("http"));
+    let mut events = vec![
+        Event::ClusterCreated { cluster: "c1".into() },
+        Event::OrgCreated { org, name: name("acme") },
+        Event::AppCreated { app, org, name: name("shop") },
+        Event::EnvironmentCreated { env, app, name: name("prod") },
+        Event::ReleaseCreated {
+            release,
+            env,
+            number: 1,
+            manifest: Box::new(declared),
+            image: image("registry.test/shop:1.4"),
+            content: [9; 32],
+        },
+        Event::ReleaseAvailable { release },
+        Event::ReleasePromoted { release },
+        Event::ReleaseSuperseded { release },
+        Event::ReleaseRolledBack { release },
+        Event::DeployRolling { deploy },
+        Event::DeployCutOver { deploy },
+        Event::DeploySucceeded { deploy },
+        Event::ScaleSet { env, process: process.clone(), replicas: 3 },
+        Event::InstanceAllocated { instance, env, process: process.clone(), release, deploy, node, address },
+        Event::InstanceDraining { instance },
+        Event::InstanceReleased { instance, forced: true },
+        Event::InstanceLost { instance },
+        Event::RouteValidated { route },
+        Event::RouteActivated { route },
+        Event::RouteRemoved { route },
+        Event::RouteUpdating {
+            route,
+            process: process.clone(),
+            port: port.clone(),
+            proxy_protocol: ProxyProtocol::V2,
+        },
+        Event::NodeEnrolled { node, name: name("n1"), roles, capacity, prefix: address, join: token },
+        Event::NodeActivated { node },
+        Event::NodeDraining { node },
+        Event::TokenRevoked { token },
+        Event::HorizonMoved { to: at },
+    ];
+    let failures = [
+        DeployFailure::Attempts { reason: Reason::Exited, detail: "code 1".into() },
+        DeployFailure::Deadline { waiting: "web: 1 of 2".into() },
+        DeployFailure::Superseded { by: deploy },
+    ];
+    events.extend(failures.map(|failure| Event::DeployFailed { deploy, failure }));
+    events.extend([DeployKind::Apply, DeployKind::Rollback, DeployKind::Restart].map(|kind| {
+        Event::DeployStarted { deploy, env, release, kind, deadline: at, attempts: 3 }
+    }));
+    events.extend([host, RouteMatch::Tcp { listen: 5432 }].map(|matches| {
+        let (process, port, proxy_protocol) = (process.clone(), port.clone(), ProxyProtocol::Off);
+        Event::RouteRequested { route, env, matches, process, port, proxy_protocol }
+    }));
+    events.extend([NodeHealth::Reachable, NodeHealth::Offline].map(|health| Event::NodeHealthChanged { node, health }));
+    events.extend([Role::Owner, Role::Viewer, Role::Join, Role::Node].map(|role| {
+        let (org, expires) = ((role == Role::Owner).then_some(org), (role == Role::Join).then_some(at));
+        let node = (role == Role::Node).then_some(node);
+        Event::TokenCreated { token, org, name: name("t"), role, node, hash: [7; 32], expires }
+    }));
+    let changed = |(nth, change)| Event::InstanceChanged { instance, report: nth as u64 + 1, seen: at, change };
+    events.extend(changes().into_iter().enumerate().map(changed));
+    let decided = |verdict| Event::RequestDecided { request, principal: Actor::Token(token), body: [1; 32], verdict };
+    events.extend(verdicts().into_iter().map(decided));
+    events
+}
+
+fn envelopes() -> Vec<Envelope> {
+    let actors = [Actor::System, Actor::Token(TokenId::from_u128(10)), Actor::Node(NodeId::from_u128(9))];
+    every_event()
+        .into_iter()
+        .zip(1..)
+        .map(|(event, nth)| Envelope {
+            id: EventId::new(nth),
+            epoch: Epoch::new(3),
+            at: Timestamp::from_ms(1_800_000_000_000 + nth),
+            actor: actors[nth as usize % 3],
+            request: (nth % 2 == 0).then(|| RequestId::from_u128(u128::from(nth))),
+            cause: (nth % 3 == 0).then(|| EventId::new(nth - 1)),
+            sequence: nth,
+            event,
+        })
+        .collect()
+}
+
+/// The place of every variant. A new one does not compile until it has a line here, and then the
+/// tests below fail until it is among [`every_event`].
+const fn place(event: &Event) -> usize {
+    match event {
+        Event::ClusterCreated { .. } => 0,
+        Event::OrgCreated { .. } => 1,
+        Event::AppCreated { .. } => 2,
+        Event::EnvironmentCreated { .. } => 3,
+        Event::ReleaseCreated { .. } => 4,
+        Event::ReleaseAvailable { .. } => 5,
+        Event::ReleasePromoted { .. } => 6,
+        Event::ReleaseSuperseded { .. } => 7,
+        Event::ReleaseRolledBack { .. } => 8,
+        Event::DeployStarted { .. } => 9,
+        Event::DeployRolling { .. } => 10,
+        Event::DeployCutOver { .. } => 11,
+        Event::DeploySucceeded { .. } => 12,
+        Event::DeployFailed { .. } => 13,
+        Event::ScaleSet { .. } => 14,
+        Event::InstanceAllocated { .. } => 15,
+        Event::InstanceChanged { .. } => 16,
+        Event::InstanceDraining { .. } => 17,
+        Event::InstanceReleased { .. } => 18,
+        Event::InstanceLost { .. } => 19,
+        Event::RouteRequested { .. } => 20,
+        Event::RouteValidated { .. } => 21,
+        Event::RouteActivated { .. } => 22,
+        Event::RouteUpdating { .. } => 23,
+        Event::RouteRemoved { .. } => 24,
+        Event::NodeEnrolled { .. } => 25,
+        Event::NodeActivated { .. } => 26,
+        Event::NodeDraining { .. } => 27,
+        Event::NodeHealthChanged { .. } => 28,
+        Event::TokenCreated { .. } => 29,
+        Event::TokenRevoked { .. } => 30,
+        Event::RequestDecided { .. } => 31,
+        Event::HorizonMoved { .. } => 32,
+    }
+}
+
+const VARIANTS: usize = 33;
+
+#[test]
+fn every_variant_survives_its_stored_form() {
+    let seen: BTreeSet<usize> = every_event().iter().map(place).collect();
+    assert_eq!(seen, (0..VARIANTS).collect(), "every variant is tried");
+    for envelope in envelopes() {
+        let bytes = codec::encode(&envelope);
+        assert_eq!(codec::decode(envelope.id, envelope.epoch, &bytes).expect("written by us"), envelope);
+        let json = serde_json::to_string(&envelope).expect("json");
+        assert_eq!(serde_json::from_str::<Envelope>(&json).expect("json"), envelope);
+    }
+}
+
+#[test]
+fn kinds_tell_variants_apart() {
+    let kinds: BTreeSet<&str> = every_event().iter().map(Event::kind).collect();
+    // Changes of instances have a kind each.
+    assert_eq!(kinds.len(), VARIANTS - 1 + changes().len());
+}
+
+#[test]
+fn a_newer_format_and_broken_bytes_are_told_apart() {
+    let envelope = envelopes().remove(0);
+    let mut bytes = codec::encode(&envelope);
+    bytes[0] = 2;
+    let newer = codec::decode(envelope.id, envelope.epoch, &bytes).expect_err("a newer format");
+    assert_eq!(newer.to_string(), "event 1 has format version 2; this Holdfast reads up to 1");
+    bytes[0] = 1;
+    for cut in 1..bytes.len() {
+        let broken = codec::decode(envelope.id, envelope.epoch, &bytes[..cut]).expect_err("cut short");
+        assert_eq!(broken.to_string(), "event 1 cannot be decoded");
+    }
+}
+
+fn compat(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(file)
+}
+
+/// The files were written once, by the release that began format 1, and are never written again:
+/// each event as its length in four bytes, big end first, and its stored form; the twin is JSON.
+/// `BEGIN_COMPAT=1` writes them only where there are none.
+#[test]
+fn what_format_1_wrote_is_still_read() {
+    let (stored, twin) = (compat("events-v1.bin"), compat("events-v1.json"));
+    if std::env::var_os("BEGIN_COMPAT").is_some() && !stored.exists() {
+        let mut bytes = Vec::new();
+        for encoded in envelopes().iter().map(codec::encode) {
+            bytes.extend((encoded.len() as u32).to_be_bytes());
+            bytes.extend(encoded);
+        }
+        std::fs::write(&stored, bytes).expect("tests/compat can be written");
+        let lines: Vec<String> = envelopes().iter().map(|e| serde_json::to_string(e).expect("json")).collect();
+        std::fs::write(&twin, format!("[\n{}\n]\n", lines.join(",\n"))).expect("tests/compat can be written");
+    }
+    let twin = std::fs::read_to_string(&twin).expect("tests/compat/events-v1.json is there");
+    let twin: Vec<Envelope> = serde_json::from_str(&twin).expect("the twin is readable");
+    let stored = std::fs::read(&stored).expect("tests/compat/events-v1.bin is there");
+    let mut rest = &stored[..];
+    let mut count = 0;
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let (bytes, after) = after.split_at(u32::from_be_bytes(*length) as usize);
+        let expected = &twin[count];
+        let read = codec::decode(expected.id, expected.epoch, bytes).expect("format 1 is read for ever");
+        assert_eq!(read, *expected);
+        assert_eq!(codec::encode(&read), bytes, "format 1 is still what is written");
+        count += 1;
+        rest = after;
+    }
+    assert_eq!(count, twin.len());
+    let seen: BTreeSet<usize> = twin.iter().map(|envelope| place(&envelope.event)).collect();
+    assert_eq!(seen, (0..VARIANTS).collect(), "the file has every variant that format 1 began with");
+}

@@ -1,0 +1,10 @@
+//! Tests of the domain from outside: transcripts of every life cycle, a simulated world that the
+//! planners have to bring to rest, the stored form of events, and requests that run once.
+
+mod codec;
+mod planning;
+mod properties;
+mod requests;
+mod transcripts;
+mod views;
+mod world;

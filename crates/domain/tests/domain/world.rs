@@ -1,0 +1,366 @@
+//! A world without a clock: a log in memory, nodes whose agents do what their plan says, edges that
+//! take plans over sooner or later. Every event is checked against the invariants as it is applied.
+
+use holdfast_domain::{
+    Actor, Command, Context, Decision, Envelope, Event, NewToken, NodeHealth, Rejection, Settled, State, derive,
+    plan::{self, NodeSeen, Observed, RoleSeen, Step},
+    settle,
+    state::InstanceState,
+    view::Views,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use types::{
+    ByteSize, Digest, DurationMs, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, Name, NodeId, OrgId,
+    RequestId, Timestamp,
+    manifest::{DeployPolicy, Image, Manifest, Port, Process, ProxyProtocol, Route, RouteMode, SCHEMA},
+    plan::{Capacity, Change, Desired, NodeRole, PinnedImage, Reason, Transition},
+};
+
+pub fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+/// A machine: what its agent knows and its edge has taken over.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub roles: BTreeSet<NodeRole>,
+    pub up: bool,
+    /// Passes until the edge takes the newest plan over.
+    pub lag: u32,
+    pub generation: Generation,
+    reports: BTreeMap<InstanceId, (u64, Life)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Fresh,
+    Preparing,
+    Booting,
+    Ready,
+    Failed,
+    Stopped,
+}
+
+#[derive(Clone)]
+pub struct World {
+    pub state: State,
+    pub log: Vec<Envelope>,
+    pub views: Views,
+    pub observed: Observed,
+    pub now: Timestamp,
+    pub machines: BTreeMap<NodeId, Machine>,
+    pub org: OrgId,
+    dice: u128,
+}
+
+const START: u64 = 1_800_000_000_000;
+
+impl World {
+    pub fn new() -> Self {
+        let now = Timestamp::from_ms(START);
+        let mut world = Self {
+            state: State::default(),
+            log: Vec::new(),
+            views: Views::new(),
+            observed: Observed { since: now, ..Observed::default() },
+            now,
+            machines: BTreeMap::new(),
+            org: OrgId::from_u128(0),
+            dice: 7,
+        };
+        let owner = NewToken { name: name("first"), hash: [1; 32], expires: None };
+        world.ok(Command::Bootstrap { cluster: "holdfast-test".into(), org: name("acme"), owner });
+        world.org = *world.state.org_names.get("acme".parse::<Name>().as_ref().expect("a name")).expect("made");
+        world
+    }
+
+    fn roll(&mut self) -> u128 {
+        // An odd step of full period: every id differs, every run is the same.
+        self.dice = self.dice.wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645).wrapping_add(0x5851_F42D_4C95_7F2D);
+        self.dice >> 17
+    }
+
+    pub fn submit_as(
+        &mut self, actor: Actor, command: &Command, request: Option<(RequestId, [u8; 32])>, cause: Option<EventId>,
+    ) -> Settled {
+        let random = self.roll();
+        let context = Context { now: self.now, actor, request, cause, random };
+        let settled = settle(&self.state, command, &context);
+        if let Settled::Now { events, .. } = &settled {
+            for event in events {
+                self.write(event.clone(), actor, request.map(|(id, _)| id), cause);
+            }
+        }
+        settled
+    }
+
+    fn write(&mut self, event: Event, actor: Actor, request: Option<RequestId>, cause: Option<EventId>) {
+        let sequence = self.state.next_sequence(event.subject());
+        let id = self.state.head.next();
+        let envelope = Envelope { id, epoch: Epoch::new(1), at: self.now, actor, request, cause, sequence, event };
+        let before = self.state.clone();
+        self.state.apply(&envelope);
+        self.views.apply(&envelope);
+        self.check(&before, &envelope);
+        self.log.push(envelope);
+    }
+
+    pub fn submit(&mut self, command: Command) -> Result<Vec<Event>, Rejection> {
+        match self.submit_as(Actor::System, &command, None, None) {
+            Settled::Now { events, outcome } => outcome.map(|_| events),
+            Settled::Unacceptable(rejection) => Err(rejection),
+            Settled::Before(_) => unreachable!("no request was given"),
+        }
+    }
+
+    pub fn ok(&mut self, command: Command) -> Vec<Event> {
+        let text = format!("{command:?}");
+        self.submit(command).unwrap_or_else(|rejection| panic!("{text}: {rejection}"))
+    }
+
+    pub fn node(&mut self, text: &str, roles: &[NodeRole], memory: ByteSize) -> NodeId {
+        let random = self.roll().to_be_bytes();
+        let (mut hash, mut credential) = ([2; 32], [3; 32]);
+        hash[..16].copy_from_slice(&random);
+        credential[..16].copy_from_slice(&random);
+        let events = self.ok(Command::CreateJoin { token: NewToken { name: name(text), hash, expires: None } });
+        let Event::TokenCreated { token: join, .. } = events[0] else { panic!("a token") };
+        let roles: BTreeSet<NodeRole> = roles.iter().copied().collect();
+        let capacity = Capacity { memory, cpu: MilliCpu::new(4000) };
+        let (named, held) = (name(text), roles.clone());
+        let events = self.ok(Command::EnrolNode { join, name: named, roles: held, capacity, credential });
+        let Event::NodeEnrolled { node, .. } = events[0] else { panic!("a node") };
+        let generation = Generation::ZERO;
+        self.machines.insert(node, Machine { roles, up: true, lag: 0, generation, reports: BTreeMap::new() });
+        self.lease(node);
+        node
+    }
+
+    pub fn node_named(&self, text: &str) -> NodeId {
+        *self.state.node_names.get(&name(text)).unwrap_or_else(|| panic!("no node {text}"))
+    }
+
+    /// The node renews its leases.
+    pub fn lease(&mut self, id: NodeId) {
+        let machine = &self.machines[&id];
+        let seen = RoleSeen { last: self.now, generation: machine.generation, ..RoleSeen::default() };
+        let has = |role| machine.roles.contains(&role).then(|| seen.clone());
+        let seen = NodeSeen { agent: has(NodeRole::Agent), edge: has(NodeRole::Edge) };
+        self.observed.nodes.insert(id, seen);
+    }
+
+    /// Every node that is up renews, and edges that have nothing to wait for take the plan over.
+    pub fn lease_all(&mut self) {
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            let newest = self.state.edge_generation;
+            let machine = self.machines.get_mut(&id).expect("listed");
+            if !machine.up {
+                continue;
+            }
+            match machine.lag {
+                0 => machine.generation = newest,
+                _ => machine.lag -= 1,
+            }
+            self.lease(id);
+        }
+    }
+
+    /// Each agent brings each of its instances one step on, as `fate` says for those that boot.
+    pub fn agents(&mut self, fate: &mut impl FnMut(&State, InstanceId) -> Change) {
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            if !self.machines[&id].up {
+                continue;
+            }
+            let Some(plan) = derive::node_plan(&self.state, id) else { continue };
+            let mut transitions = Vec::new();
+            for (instance, wanted) in &plan.instances {
+                let restarts = self.state.instances[instance].restarts;
+                let machine = self.machines.get_mut(&id).expect("listed");
+                let (sequence, life) = machine.reports.entry(*instance).or_insert((0, Life::Fresh));
+                let Some((change, next)) = next(*life, wanted.desired, restarts, || fate(&self.state, *instance)) else {
+                    continue;
+                };
+                *sequence += 1;
+                *life = next;
+                let (sequence, at) = (*sequence, self.now);
+                transitions.push(Transition { instance: *instance, sequence, at, change });
+            }
+            if !transitions.is_empty() {
+                self.ok(Command::Report { node: id, transitions });
+            }
+        }
+    }
+
+    /// A report of one instance by hand.
+    pub fn report(&mut self, instance: InstanceId, change: Change) -> Vec<Event> {
+        let node = self.state.instances[&instance].node;
+        let sequence = self.state.instances[&instance].report + 1;
+        let life = match change {
+            Change::Preparing => Life::Preparing,
+            Change::Ready => Life::Ready,
+            Change::Failed { .. } => Life::Failed,
+            Change::Stopped | Change::Collected => Life::Stopped,
+            _ => Life::Booting,
+        };
+        let machine = self.machines.get_mut(&node).expect("a node of this world");
+        machine.reports.insert(instance, (sequence, life));
+        let at = self.now;
+        self.ok(Command::Report { node, transitions: vec![Transition { instance, sequence, at, change }] })
+    }
+
+    /// Decides a step. In a world where nothing else happens meanwhile each must be accepted.
+    pub fn step(&mut self, step: Step) -> Vec<Event> {
+        let Step { command, cause, why } = step;
+        match self.submit_as(Actor::System, &command, None, Some(cause)) {
+            Settled::Now { events, outcome: Ok(_) } => {
+                assert!(!events.is_empty(), "a step must change something: {command:?} ({why})");
+                events
+            }
+            other => panic!("{command:?} ({why}) was not accepted: {other:?}"),
+        }
+    }
+
+    /// One pass of every planner; how many steps they took.
+    pub fn plan(&mut self) -> usize {
+        let mut taken = 0;
+        let mut run = |world: &mut Self, steps: Vec<Step>| {
+            assert!(steps.len() <= types::limits::PLAN_STEPS, "a pass is bounded");
+            taken += steps.len();
+            steps.into_iter().for_each(|step| drop(world.step(step)));
+        };
+        let steps = plan::liveness(&self.state, &self.observed, self.now);
+        run(self, steps);
+        for env in self.state.envs.keys().copied().collect::<Vec<_>>() {
+            let steps = plan::rollout(&self.state, env, &self.observed, self.now);
+            run(self, steps);
+        }
+        taken
+    }
+
+    pub fn wait(&mut self, span: DurationMs) {
+        self.now = self.now.plus(span);
+    }
+
+    pub fn env(&self, app: &str, env: &str) -> EnvId {
+        let app = self.state.app_names[&(self.org, name(app))];
+        self.state.env_names[&(app, name(env))]
+    }
+
+    pub fn apply(&mut self, manifest: Manifest) -> Result<Vec<Event>, Rejection> {
+        let (org, image) = (self.org, image(&manifest.image.reference));
+        self.submit(Command::Apply { org, env: name("prod"), manifest: Box::new(manifest), image })
+    }
+
+    /// Ready, and every edge that is not known to be offline has the plan that says so.
+    fn available(&self, state: &State, env: EnvId, process: &Name) -> usize {
+        let knows = |generation: Generation| {
+            state.nodes.iter().all(|(id, node)| {
+                let seen = self.observed.nodes.get(id).and_then(|seen| seen.edge.as_ref());
+                !node.roles.contains(&NodeRole::Edge)
+                    || node.health == NodeHealth::Offline
+                    || seen.is_some_and(|seen| seen.generation >= generation)
+                    || seen.is_none_or(|seen| self.now >= seen.last.plus(types::limits::LEASE_OFFLINE))
+            })
+        };
+        state
+            .instances_of(env)
+            .filter(|(_, found)| {
+                found.process == *process && found.state == InstanceState::Ready && knows(found.routed)
+            })
+            .count()
+    }
+
+    fn check(&self, before: &State, envelope: &Envelope) {
+        for (id, node) in &self.state.nodes {
+            let held = self.state.instances_on(*id).filter(|(_, instance)| instance.holds_memory());
+            let sum: u64 = held.map(|(_, instance)| instance.memory.bytes()).sum();
+            assert_eq!(sum, node.used.bytes(), "what {} holds is what was placed", node.name);
+            assert!(sum <= node.capacity.memory.bytes(), "memory_is_never_oversubscribed on {}", node.name);
+        }
+        if let Event::InstanceDraining { instance } = envelope.event {
+            self.check_stays_up(before, instance);
+        }
+    }
+
+    /// A drain leaves what is wanted, or what there was if that is less.
+    fn check_stays_up(&self, before: &State, id: InstanceId) {
+        let instance = &before.instances[&id];
+        let env = &before.envs[&instance.env];
+        let Some(target) = env.target().and_then(|id| before.deploys.get(&id)) else { return };
+        let manifest = &before.releases[&target.release].manifest;
+        if !manifest.processes.contains_key(&instance.process) {
+            return;
+        }
+        let wanted = env.scale.get(&instance.process).copied().unwrap_or(0) as usize;
+        let was = self.available(before, instance.env, &instance.process);
+        let is = self.available(&self.state, instance.env, &instance.process);
+        assert!(is >= wanted.min(was), "{}: {is} available of {wanted} wanted, {was} before", instance.process);
+    }
+}
+
+/// What an agent does next with an instance.
+fn next(life: Life, desired: Desired, restarts: u32, fate: impl FnOnce() -> Change) -> Option<(Change, Life)> {
+    match (life, desired) {
+        (Life::Stopped, _) => Some((Change::Collected, Life::Stopped)),
+        (_, Desired::Stopped) => Some((Change::Stopped, Life::Stopped)),
+        (Life::Fresh, _) => Some((Change::Preparing, Life::Preparing)),
+        (Life::Preparing, _) => Some((Change::Booting, Life::Booting)),
+        (Life::Booting, _) => Some(match fate() {
+            Change::Crashed { reason, detail, .. } => {
+                (Change::Crashed { reason, detail, restarts: restarts + 1 }, Life::Booting)
+            }
+            change @ Change::Failed { .. } => (change, Life::Failed),
+            change => (change, Life::Ready),
+        }),
+        (Life::Ready | Life::Failed, _) => None,
+    }
+}
+
+pub fn image(reference: &str) -> PinnedImage {
+    let mut bytes = [0; 32];
+    bytes[..reference.len().min(32)].copy_from_slice(&reference.as_bytes()[..reference.len().min(32)]);
+    PinnedImage { reference: reference.to_owned(), digest: Digest::from_sha256(bytes) }
+}
+
+/// A manifest: image `tag`, processes with replicas and memory, a host that leads to the first.
+pub fn manifest(app: &str, tag: &str, processes: &[(&str, u32, u64)], host: Option<&str>) -> Manifest {
+    let process = |replicas, mib| Process {
+        command: Vec::new(),
+        memory: ByteSize::from_mib(mib),
+        cpu: MilliCpu::new(100),
+        replicas,
+        ports: vec![Port { name: name("http"), port: 8080 }],
+        health: None,
+        env: BTreeMap::new(),
+        stop_grace: DurationMs::from_secs(10),
+    };
+    let route = |host: &str| Route {
+        host: Some(host.parse().expect("a host name")),
+        process: name(processes[0].0),
+        port: name("http"),
+        mode: RouteMode::Tls,
+        listen: None,
+        proxy_protocol: ProxyProtocol::Off,
+    };
+    Manifest {
+        schema: SCHEMA,
+        app: name(app),
+        image: Image { reference: format!("registry.test/{app}:{tag}") },
+        processes: processes.iter().map(|(text, count, mib)| (name(text), process(*count, *mib))).collect(),
+        routes: host.map(route).into_iter().collect(),
+        volumes: Vec::new(),
+        secrets: Default::default(),
+        config: Default::default(),
+        deploy: DeployPolicy { deadline: DurationMs::from_secs(60), attempts: 3 },
+    }
+}
+
+pub fn crashed(reason: Reason) -> Change {
+    Change::Crashed { reason, detail: String::new(), restarts: 1 }
+}
+
+/// Nothing but the decision, for commands that are not to be applied.
+pub fn decision(world: &World, command: &Command) -> Result<Decision, Rejection> {
+    let context = Context { now: world.now, actor: Actor::System, request: None, cause: None, random: 1 };
+    holdfast_domain::decide(&world.state, command, &context)
+}
