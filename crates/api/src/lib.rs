@@ -1,0 +1,43 @@
+//! The wire contract: requests, answers, plans, problem codes, routes, and typed clients.
+//!
+//! Both sides of every HTTP exchange are written against this crate, so that a shape can only
+//! change in one place. It knows the vocabulary of `types` and nothing of how a server decides.
+//!
+//! - [`routes`]: every path and method, as the server mounts them and the clients call them.
+//! - [`Problem`] and [`Code`]: every way in which a call can fail, closed set.
+//! - [`Client`]: for people and programs, with a bearer token. It never sends anything twice.
+//! - [`NodeClient`]: for agents and edges, with a node's credential.
+
+mod apply;
+mod client;
+mod client_calls;
+mod event;
+mod node;
+mod node_client;
+mod operate;
+mod problem;
+pub mod routes;
+mod rows;
+mod sse;
+
+pub use apply::{
+    ApplyRequest, DeployRequest, Difference, EventSummary, PlanAnswer, Receipt, RestartRequest, ResultBody,
+    RollbackRequest, ScaleRequest,
+};
+pub use client::{Client, ClientError};
+pub use event::{EventPage, EventRow, EventsQuery, Subject};
+pub use node::{
+    EnrolRequest, Enrolled, JoinTokenRequest, LeaseAnswer, LogsAsk, NodeMessage, NodeStreamQuery,
+    ReportAnswer, ReportRequest,
+};
+pub use node_client::NodeClient;
+pub use operate::{
+    Live, Ready, RebuildAnswer, RequestState, RequestVerdict, TokenRequest, TokenRole, TokenRow, Version,
+    ViewRow, Whoami,
+};
+pub use problem::{Code, Outcome, Problem};
+pub use rows::{
+    AppRow, BackendRow, DeployRow, DeployState, EnvRow, EnvStatus, Explanation, ExplanationLine, InstanceRow,
+    LogsQuery, NodeRow, Page, PageQuery, PlanQuery, ProcessStatus, ReleaseRow, RouteRow,
+};
+pub use sse::{SseError, SseMessage, SseParser};

@@ -1,0 +1,186 @@
+//! What operators ask of the server itself: tokens, requests, views, health, version.
+
+use crate::Code;
+use serde::{Deserialize, Serialize};
+use types::{DurationMs, Epoch, EventId, Name, RequestId, Timestamp, TokenId};
+use utoipa::ToSchema;
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenRole {
+    /// Everything, in its org or, without one, everywhere.
+    Owner,
+    /// Read, in its org or, without one, everywhere.
+    Viewer,
+}
+
+/// Make a token. The answer's `result.secret` is the only time its secret is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// What people call it.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// What it may do.
+    pub role: TokenRole,
+    /// The org it is bound to; absent means all.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub org: Option<Name>,
+    /// How long it lives.
+    #[schema(value_type = String)]
+    pub expires_in: DurationMs,
+}
+
+/// A token, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenRow {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: TokenId,
+    /// What people call it.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// What it may do.
+    pub role: TokenRole,
+    /// The org it is bound to; absent means all.
+    #[schema(value_type = Option<String>)]
+    pub org: Option<Name>,
+    /// When it was made.
+    #[schema(value_type = u64)]
+    pub created: Timestamp,
+    /// When it ends by itself; absent means never.
+    #[schema(value_type = Option<u64>)]
+    pub expires: Option<Timestamp>,
+    /// Whether it was revoked.
+    pub revoked: bool,
+}
+
+/// What is known of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestVerdict {
+    /// It took effect.
+    Executed,
+    /// It was refused and had no effect.
+    Refused,
+    /// It may never run.
+    Voided,
+    /// It is behind the horizon: it may never run, and whether it did is no longer known here.
+    Expired,
+    /// Nothing was seen of it so far; it may still arrive.
+    NotSeen,
+}
+
+/// What became of a request, as the log tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RequestState {
+    /// The request.
+    #[schema(value_type = String)]
+    pub request_id: RequestId,
+    /// What is known.
+    pub state: RequestVerdict,
+    /// Whether that can never change. Only *not seen* is not final.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// The event of the verdict; for an executed request, the last event it caused.
+    #[schema(value_type = Option<u64>)]
+    pub event: Option<EventId>,
+    /// Why it was refused or voided.
+    pub reason: Option<String>,
+    /// The code it was refused with.
+    pub code: Option<Code>,
+    /// When the verdict was written.
+    #[schema(value_type = Option<u64>)]
+    pub at: Option<Timestamp>,
+}
+
+/// A read view: a fold over the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ViewRow {
+    /// Its name.
+    pub name: String,
+    /// The last event in it.
+    #[schema(value_type = u64)]
+    pub checkpoint: EventId,
+    /// A hash over its whole content: equal content, equal fingerprint.
+    pub fingerprint: String,
+    /// Why it was set aside, if it was.
+    pub quarantined: Option<String>,
+    /// Events in the log that are not in it yet.
+    pub behind: u64,
+}
+
+/// A view folded anew from the first event, against the one that was live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RebuildAnswer {
+    /// The view.
+    pub name: String,
+    /// The fingerprint of the live one.
+    pub before: String,
+    /// The fingerprint of the rebuilt one, at the same event.
+    pub after: String,
+    /// Whether they are equal.
+    pub equal: bool,
+    /// How many events were folded.
+    pub events: u64,
+}
+
+/// That the process answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Live {
+    /// Always true.
+    pub live: bool,
+}
+
+/// Whether the server can do its work, and who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ready {
+    /// Whether it takes writes.
+    pub ready: bool,
+    /// What it is in its cluster: `leader` with a log of its own.
+    pub role: String,
+    /// The authority it writes under.
+    #[schema(value_type = u64)]
+    pub epoch: Epoch,
+    /// The last event that is durable.
+    #[schema(value_type = u64)]
+    pub head: EventId,
+    /// The last event that every view has.
+    #[schema(value_type = u64)]
+    pub applied: EventId,
+    /// Why it is not ready.
+    pub reason: Option<String>,
+}
+
+/// What runs here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// The version of Holdfast.
+    pub version: String,
+    /// The API it speaks.
+    pub api: String,
+    /// The identity of the log.
+    pub cluster: String,
+}
+
+/// Who the bearer of the token is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Whoami {
+    /// The principal, as events name it.
+    pub principal: String,
+    /// What it may do.
+    pub role: TokenRole,
+    /// The org it is bound to; absent means all.
+    #[schema(value_type = Option<String>)]
+    pub org: Option<Name>,
+    /// The token used.
+    #[schema(value_type = String)]
+    pub token: TokenId,
+    /// When the token ends by itself; absent means never.
+    #[schema(value_type = Option<u64>)]
+    pub expires: Option<Timestamp>,
+    /// The identity of the log.
+    pub cluster: String,
+}

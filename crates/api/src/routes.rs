@@ -1,0 +1,183 @@
+//! Every path of the API, in the form that the server mounts, and how a client fills one.
+
+/// The header that names a write's request id.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The header of answers that names the event they reflect.
+pub const HOLDFAST_EVENT: &str = "holdfast-event";
+/// The header of an event stream's reader that says the last id it has.
+pub const LAST_EVENT_ID: &str = "last-event-id";
+
+/// `POST`: plan or apply a manifest.
+pub const APPLY: &str = "/v1/orgs/{org}/apply";
+/// `GET`: the apps of an org.
+pub const APPS: &str = "/v1/orgs/{org}/apps";
+/// `GET`: one app.
+pub const APP: &str = "/v1/orgs/{org}/apps/{app}";
+/// `GET`: the environments of an app.
+pub const ENVS: &str = "/v1/orgs/{org}/apps/{app}/envs";
+/// `GET`: the status of an environment.
+pub const ENV: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}";
+/// `POST`: scale a process.
+pub const SCALE: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/scale";
+/// `POST`: restart.
+pub const RESTART: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/restart";
+/// `POST`: roll back.
+pub const ROLLBACK: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/rollback";
+/// `POST`: deploy another image.
+pub const DEPLOY: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/deploy";
+/// `GET`: releases.
+pub const RELEASES: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/releases";
+/// `GET`: deploys, the newest first.
+pub const DEPLOYS: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys";
+/// `GET`: one deploy.
+pub const DEPLOY_ONE: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys/{deploy}";
+/// `GET`: instances.
+pub const INSTANCES: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/instances";
+/// `GET`: why the environment is as it is.
+pub const EXPLAIN: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/explain";
+/// `GET`: the routes of an org.
+pub const ROUTES: &str = "/v1/orgs/{org}/routes";
+/// `GET`: the log of an instance, as text.
+pub const LOGS: &str = "/v1/orgs/{org}/instances/{id}/logs";
+
+/// `GET`: nodes.
+pub const NODES: &str = "/v1/nodes";
+/// `POST`: take no new instances, and move the present ones away.
+pub const NODE_DRAIN: &str = "/v1/nodes/{node}/drain";
+/// `POST`: take instances again.
+pub const NODE_ACTIVATE: &str = "/v1/nodes/{node}/activate";
+/// `GET`: tokens. `POST`: make one.
+pub const TOKENS: &str = "/v1/tokens";
+/// `DELETE`: revoke.
+pub const TOKEN: &str = "/v1/tokens/{id}";
+/// `POST`: make a single-use secret that enrols a node.
+pub const JOIN_TOKENS: &str = "/v1/join-tokens";
+/// `POST`: become a node. Needs no bearer token.
+pub const ENROL: &str = "/v1/enrol";
+
+/// `GET`, node only: an agent's plans and asks.
+pub const AGENT_STREAM: &str = "/v1/node/agent-stream";
+/// `GET`, node only: an edge's plans.
+pub const EDGE_STREAM: &str = "/v1/node/edge-stream";
+/// `POST`, node only: renew the lease.
+pub const LEASE: &str = "/v1/node/lease";
+/// `POST`, node only: transitions of instances.
+pub const REPORT: &str = "/v1/node/report";
+/// `POST`, node only: the bytes that an ask wanted.
+pub const ASK: &str = "/v1/node/asks/{ask}";
+
+/// `GET`: a page of events or, if the client accepts `text/event-stream`, a stream of them.
+pub const EVENTS: &str = "/v1/events";
+/// `GET`: what became of a request.
+pub const REQUEST: &str = "/v1/requests/{id}";
+/// `POST`: a request that was not seen may never run.
+pub const REQUEST_VOID: &str = "/v1/requests/{id}/void";
+/// `GET`: read views.
+pub const VIEWS: &str = "/v1/views";
+/// `POST`: fold a view anew and compare.
+pub const VIEW_REBUILD: &str = "/v1/views/{name}/rebuild";
+
+/// `GET`, open to all: the process answers.
+pub const HEALTH_LIVE: &str = "/health/live";
+/// `GET`, open to all: it can do its work.
+pub const HEALTH_READY: &str = "/health/ready";
+/// `GET`, open to all: figures for Prometheus.
+pub const METRICS: &str = "/metrics";
+/// `GET`, open to all: the contract.
+pub const OPENAPI: &str = "/v1/openapi.json";
+/// `GET`, open to all: what runs here.
+pub const VERSION: &str = "/v1/version";
+/// `GET`: who the token is.
+pub const WHOAMI: &str = "/v1/whoami";
+
+/// Every path, for tests that compare the server, the contract and the documentation.
+pub const ALL: &[&str] = &[
+    APPLY,
+    APPS,
+    APP,
+    ENVS,
+    ENV,
+    SCALE,
+    RESTART,
+    ROLLBACK,
+    DEPLOY,
+    RELEASES,
+    DEPLOYS,
+    DEPLOY_ONE,
+    INSTANCES,
+    EXPLAIN,
+    ROUTES,
+    LOGS,
+    NODES,
+    NODE_DRAIN,
+    NODE_ACTIVATE,
+    TOKENS,
+    TOKEN,
+    JOIN_TOKENS,
+    ENROL,
+    AGENT_STREAM,
+    EDGE_STREAM,
+    LEASE,
+    REPORT,
+    ASK,
+    EVENTS,
+    REQUEST,
+    REQUEST_VOID,
+    VIEWS,
+    VIEW_REBUILD,
+    HEALTH_LIVE,
+    HEALTH_READY,
+    METRICS,
+    OPENAPI,
+    VERSION,
+    WHOAMI,
+];
+
+/// Fills the places of a path in order. Anything but letters, digits and `-._~` is percent-encoded,
+/// so that a value can never become another path.
+///
+/// # Panics
+/// If the path has not exactly as many places as there are values: the caller is wrong, always.
+pub fn fill(path: &str, values: &[&str]) -> String {
+    let mut filled = String::with_capacity(path.len() + 32);
+    let mut values = values.iter();
+    for part in path.split('/').skip(1) {
+        filled.push('/');
+        if part.starts_with('{') {
+            encode(values.next().expect("as many values as places"), &mut filled);
+        } else {
+            filled.push_str(part);
+        }
+    }
+    assert!(values.next().is_none(), "as many places as values in {path}");
+    filled
+}
+
+fn encode(value: &str, to: &mut String) {
+    use std::fmt::Write;
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            to.push(char::from(byte));
+        } else {
+            write!(to, "%{byte:02X}").expect("writing to a string cannot fail");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_never_becomes_another_path() {
+        assert_eq!(fill(ENV, &["main", "shop", "prod"]), "/v1/orgs/main/apps/shop/envs/prod");
+        assert_eq!(fill(NODE_DRAIN, &["../../x?y"]), "/v1/nodes/..%2F..%2Fx%3Fy/drain");
+        assert_eq!(fill(LEASE, &[]), LEASE);
+    }
+
+    #[test]
+    fn no_path_is_listed_twice() {
+        let distinct: std::collections::BTreeSet<_> = ALL.iter().collect();
+        assert_eq!(distinct.len(), ALL.len());
+    }
+}
