@@ -1,0 +1,485 @@
+//! The core of a server: the log, the one writer, the state that readers see, and the views.
+//!
+//! ```text
+//!   submit ──queue──▶ writer: decide a batch ──append──▶ log (one fdatasync for all that wait)
+//!                        ▲   pipelined, the overlay runs ahead        │ durable, in order
+//!                        └──── reset when an append failed ◀──────────┤
+//!                                                     publish state ◀─┘─▶ answer ─▶ views follow
+//! ```
+//! Invariants: `acked_is_durable` (an answer leaves only after its watermark is durable) and
+//! readers never see what is only queued. When the log says *unknown*, so does every answer that
+//! waits for it; nothing is tried again.
+
+use crate::{
+    observe::Observations,
+    sequencer::{Decided, Outcome, Proposal, Sequencer},
+};
+use domain::{Actor, Command, Done, Envelope, State, codec, view::Views};
+use futures_util::{StreamExt, stream::FuturesOrdered};
+use log::{AppendError, Log};
+use std::{
+    sync::{Arc, Mutex, RwLock},
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use types::{EventId, NodeId, RequestId, limits};
+
+/// Events between two snapshots of the state.
+const SNAPSHOT_EVERY: u64 = 50_000;
+/// Events read from the log at once when a fold catches up.
+const CATCH_UP: usize = 4096;
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done and durable.
+    Executed {
+        /// What it made.
+        done: Done,
+        /// Its last event.
+        event: EventId,
+        /// It had been decided before.
+        replayed: bool,
+    },
+    /// A rule said no.
+    Refused {
+        /// The problem code.
+        code: String,
+        /// The answer, word for word.
+        text: String,
+        /// Where the verdict stands; none when the id itself was not acceptable.
+        event: Option<EventId>,
+        /// It had been decided before.
+        replayed: bool,
+    },
+    /// Certainly not executed.
+    Unavailable {
+        /// The log's disk has no space.
+        storage_full: bool,
+        /// More for people.
+        why: String,
+    },
+    /// Only the log can say, once it answers again.
+    Unknown {
+        /// More for people.
+        why: String,
+    },
+}
+
+/// Why a server cannot start from its log.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be read.
+    #[error("the log cannot be read")]
+    Read(#[from] log::ReadError),
+    /// An event cannot be understood.
+    #[error("the log holds what this Holdfast cannot read; it was written by a newer one, or is damaged")]
+    Decode(#[from] codec::Error),
+}
+
+/// An event was written and a view has not reached it within the bound.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("written at event {event}, not yet visible: the slowest view is at {at}")]
+pub struct NotVisible {
+    /// What was waited for.
+    pub event: EventId,
+    /// How far the slowest view is.
+    pub at: EventId,
+}
+
+type Waiting = (Proposal, oneshot::Sender<Answer>);
+
+struct Shared {
+    log: Arc<dyn Log>,
+    clock: Arc<dyn rt::Clock>,
+    random: Arc<dyn rt::Random>,
+    queue: mpsc::Sender<Waiting>,
+    state: RwLock<Arc<State>>,
+    applied: watch::Sender<EventId>,
+    views: Mutex<Views>,
+    viewed: watch::Sender<EventId>,
+    observations: Observations,
+    snapshot: Mutex<Option<String>>,
+}
+
+/// A cheap handle on the core of a server.
+#[derive(Clone)]
+pub struct Core(Arc<Shared>);
+
+/// The task side of a [`Core`]: the writer and the views' follower.
+pub struct Driver {
+    core: Core,
+    queue: mpsc::Receiver<Waiting>,
+}
+
+impl Core {
+    /// Folds what the log holds, from its newest snapshot on, and makes the two halves.
+    ///
+    /// # Errors
+    /// A log that cannot be read or understood to its end: nothing is guessed.
+    pub fn open(
+        log: Arc<dyn Log>, clock: Arc<dyn rt::Clock>, random: Arc<dyn rt::Random>,
+    ) -> Result<(Self, Driver), StartError> {
+        let mut state = load_snapshot(log.as_ref());
+        fold(log.as_ref(), state.head, |envelope| state.apply(envelope))?;
+        let mut views = Views::new();
+        fold(log.as_ref(), EventId::ZERO, |envelope| views.apply(envelope))?;
+        let (queue, waiting) = mpsc::channel(limits::COMMAND_QUEUE);
+        let head = state.head;
+        let shared = Shared {
+            observations: Observations::new(clock.now()),
+            log,
+            clock,
+            random,
+            queue,
+            state: RwLock::new(Arc::new(state)),
+            applied: watch::Sender::new(head),
+            views: Mutex::new(views),
+            viewed: watch::Sender::new(head),
+            snapshot: Mutex::new(None),
+        };
+        let core = Self(Arc::new(shared));
+        Ok((core.clone(), Driver { core, queue: waiting }))
+    }
+
+    /// Has a command decided, and answers when that is durable.
+    pub async fn submit(&self, command: Command, actor: Actor, request: Option<(RequestId, [u8; 32])>) -> Answer {
+        self.propose(Proposal { command, actor, request, cause: None }).await
+    }
+
+    /// The same with its cause, for reconcilers.
+    pub async fn propose(&self, proposal: Proposal) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let full = |why: &str| Answer::Unavailable { storage_full: false, why: why.to_owned() };
+        match self.0.queue.try_send((proposal, answer)) {
+            Err(mpsc::error::TrySendError::Full(_)) => full("the queue of commands is full"),
+            Err(mpsc::error::TrySendError::Closed(_)) => full("the server is stopping"),
+            Ok(()) => answered.await.unwrap_or_else(|_| Answer::Unknown { why: "the server stopped".to_owned() }),
+        }
+    }
+
+    /// The state, durable, as of now.
+    pub fn state(&self) -> Arc<State> {
+        self.0.state.read().expect("no thread panics while it holds this").clone()
+    }
+
+    /// The event that [`Core::state`] reflects.
+    pub fn applied(&self) -> watch::Receiver<EventId> {
+        self.0.applied.subscribe()
+    }
+
+    /// The event that every healthy view reflects.
+    pub fn viewed(&self) -> watch::Receiver<EventId> {
+        self.0.viewed.subscribe()
+    }
+
+    /// Waits, bounded, until state and views reflect `event`.
+    ///
+    /// # Errors
+    /// The bound passed first.
+    pub async fn wait_for(&self, event: EventId) -> Result<(), NotVisible> {
+        let mut viewed = self.viewed();
+        let waited = tokio::time::timeout(limits::READ_WAIT.into(), viewed.wait_for(|at| *at >= event)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(NotVisible { event, at: *self.0.viewed.borrow() }),
+        }
+    }
+
+    /// Looks at the views while nothing moves them. Keep it short: the follower waits.
+    pub fn with_views<R>(&self, look: impl FnOnce(&Views) -> R) -> R {
+        look(&self.0.views.lock().expect("no thread panics while it holds this"))
+    }
+
+    /// Folds a view anew from the first event, compares it with the live one, and swaps it in.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn rebuild(&self, name: String) -> Result<Option<Rebuilt>, StartError> {
+        let core = self.clone();
+        tokio::task::spawn_blocking(move || core.rebuild_now(&name)).await.expect("folding does not panic")
+    }
+
+    fn rebuild_now(&self, name: &str) -> Result<Option<Rebuilt>, StartError> {
+        let mut fresh = Views::new();
+        if fresh.fingerprint(name).is_none() {
+            return Ok(None);
+        }
+        loop {
+            // Catch up outside the lock; what came meanwhile is little enough to fold inside it.
+            let target = self.with_views(|views| views.checkpoint(name)).unwrap_or_default().max(*self.0.viewed.borrow());
+            fold_until(self.0.log.as_ref(), fresh.checkpoint(name).unwrap_or_default(), target, |e| fresh.apply(e))?;
+            let mut live = self.0.views.lock().expect("no thread panics while it holds this");
+            let (at, quarantined) = (live.checkpoint(name).unwrap_or_default(), live.quarantined(name).is_some());
+            if fresh.checkpoint(name).unwrap_or_default() != at && !quarantined {
+                continue;
+            }
+            let rebuilt = Rebuilt {
+                before: live.fingerprint(name).expect("the name was found above"),
+                after: fresh.fingerprint(name).expect("the name was found above"),
+                events: at.get(),
+            };
+            live.replace(name, fresh);
+            return Ok(Some(rebuilt));
+        }
+    }
+
+    /// Events after a cursor, decoded.
+    ///
+    /// # Errors
+    /// The log cannot be read or understood.
+    pub fn events(&self, after: EventId, limit: usize) -> Result<Vec<Envelope>, StartError> {
+        let records = self.0.log.read(after, limit.min(limits::PAGE_ROWS))?;
+        records.iter().map(|record| Ok(codec::decode(record.id, record.epoch, &record.bytes)?)).collect()
+    }
+
+    /// The durable head of the log.
+    pub fn head(&self) -> log::Head {
+        self.0.log.head()
+    }
+
+    /// What nodes said.
+    pub fn observations(&self) -> &Observations {
+        &self.0.observations
+    }
+
+    /// The server's clock.
+    pub fn clock(&self) -> &dyn rt::Clock {
+        self.0.clock.as_ref()
+    }
+
+    /// The server's dice.
+    pub fn random(&self) -> &dyn rt::Random {
+        self.0.random.as_ref()
+    }
+
+    /// Why nothing may be pushed to a node: it acts on a plan newer than any this log made, so this
+    /// log is older than what it governs (restored from a backup, say).
+    pub fn data_plane_ahead(&self, node: NodeId) -> Option<String> {
+        let state = self.state();
+        let observed = self.observations().snapshot();
+        let seen = observed.nodes.get(&node)?;
+        let newest = [&seen.agent, &seen.edge].into_iter().flatten().map(|role| role.generation).max()?;
+        (newest.get() > state.head.get()).then(|| {
+            format!(
+                "node {node} acts on plan {newest}, and this log ends at event {}: the log is older than what runs. Nothing is pushed to the node.",
+                state.head
+            )
+        })
+    }
+
+    /// Commands that wait to be decided.
+    pub fn queued(&self) -> usize {
+        limits::COMMAND_QUEUE - self.0.queue.capacity()
+    }
+
+    /// Why the last snapshot could not be made, if it could not.
+    pub fn snapshot_trouble(&self) -> Option<String> {
+        self.0.snapshot.lock().expect("no thread panics while it holds this").clone()
+    }
+
+    fn publish(&self, state: State) {
+        let head = state.head;
+        *self.0.state.write().expect("no thread panics while it holds this") = Arc::new(state);
+        self.0.applied.send_replace(head);
+    }
+}
+
+/// A view folded anew, beside the one that was live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The fingerprint of the live one.
+    pub before: [u8; 32],
+    /// The fingerprint of the new one, at the same event.
+    pub after: [u8; 32],
+    /// Events folded.
+    pub events: u64,
+}
+
+fn load_snapshot(log: &dyn Log) -> State {
+    let loaded = match log.load_snapshot() {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::warn!(%error, "no snapshot can be used; folding the whole log");
+            None
+        }
+    };
+    let state = loaded.and_then(|(at, bytes)| match crate::snapshot::decode(&bytes) {
+        Ok(state) if state.head == at => Some(state),
+        _ => {
+            tracing::warn!(%at, "the snapshot is of another format; folding the whole log");
+            None
+        }
+    });
+    state.unwrap_or_default()
+}
+
+fn fold(log: &dyn Log, after: EventId, each: impl FnMut(&Envelope)) -> Result<(), StartError> {
+    fold_until(log, after, log.head().event, each)
+}
+
+fn fold_until(
+    log: &dyn Log, mut after: EventId, until: EventId, mut each: impl FnMut(&Envelope),
+) -> Result<(), StartError> {
+    while after < until {
+        let wanted = (until.get() - after.get()).min(CATCH_UP as u64) as usize;
+        for record in log.read(after, wanted)? {
+            each(&codec::decode(record.id, record.epoch, &record.bytes)?);
+            after = record.id;
+        }
+    }
+    Ok(())
+}
+
+/// A batch on its way to the disk, and who waits for it.
+struct UnderWay {
+    state: State,
+    waiting: Vec<(Outcome, oneshot::Sender<Answer>)>,
+}
+
+impl Driver {
+    /// Decides, writes, publishes and answers, until told to stop and everything under way is
+    /// answered.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let views = tokio::spawn(follow(self.core.clone(), shutdown.clone()));
+        let mut sequencer = Sequencer::new(self.core.state().as_ref().clone(), self.core.head().epoch);
+        let mut under_way = FuturesOrdered::new();
+        let mut waiting: Vec<Waiting> = Vec::new();
+        let mut broken = false;
+        let mut snapshot_at = self.core.state().head;
+        loop {
+            let open = !broken && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 && !shutdown.is_cancelled();
+            tokio::select! {
+                biased;
+                Some((result, batch)) = under_way.next(), if !under_way.is_empty() => {
+                    broken |= self.conclude(result, batch);
+                    if broken && under_way.is_empty() {
+                        sequencer.reset(self.core.state().as_ref().clone());
+                        broken = false;
+                    }
+                    snapshot_at = self.snapshot(snapshot_at);
+                }
+                count = self.queue.recv_many(&mut waiting, limits::BATCH_COMMANDS), if open && waiting.is_empty() => {
+                    if count == 0 { break; }
+                }
+                () = shutdown.cancelled(), if under_way.is_empty() => break,
+            }
+            while !waiting.is_empty() && !broken && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 {
+                let batch = self.decide(&mut sequencer, &mut waiting);
+                under_way.push_back(self.append(batch));
+            }
+        }
+        drop(self.queue);
+        views.abort();
+    }
+
+    fn decide(&self, sequencer: &mut Sequencer, waiting: &mut Vec<Waiting>) -> (Decided, Vec<oneshot::Sender<Answer>>) {
+        let proposals: Vec<Proposal> = waiting.iter().map(|(proposal, _)| proposal.clone()).collect();
+        let core = &self.core.0;
+        let decided = sequencer.decide(&proposals, core.clock.now(), || core.random.u128());
+        let answers = waiting.drain(..decided.outcomes.len()).map(|(_, answer)| answer).collect();
+        (decided, answers)
+    }
+
+    /// The append of one batch. A batch without events only waits for its turn: its answers rest on
+    /// what is under way before it.
+    fn append(
+        &self, (decided, answers): (Decided, Vec<oneshot::Sender<Answer>>),
+    ) -> impl Future<Output = (Result<(), AppendError>, UnderWay)> + use<> {
+        let appended =
+            (!decided.batch.events.is_empty()).then(|| self.core.0.log.append(decided.expected, decided.batch));
+        let waiting = decided.outcomes.into_iter().zip(answers).collect();
+        let batch = UnderWay { state: decided.state, waiting };
+        async move {
+            let result = match appended {
+                Some(appended) => appended.await.map(|_| ()),
+                None => Ok(()),
+            };
+            (result, batch)
+        }
+    }
+
+    /// Publishes and answers one batch; true if the overlay must be thrown away.
+    fn conclude(&self, result: Result<(), AppendError>, batch: UnderWay) -> bool {
+        // A batch that rests on one that failed must not be published, even if it wrote nothing.
+        let rests = batch.state.head <= self.core.head().event;
+        let failed = match result {
+            Ok(()) if rests => {
+                if batch.state.head > self.core.state().head {
+                    self.core.publish(batch.state);
+                }
+                for (outcome, answer) in batch.waiting {
+                    // Whoever asked may have gone; the verdict stands in the log.
+                    let _gone = answer.send(answer_of(outcome));
+                }
+                return false;
+            }
+            Ok(()) => AppendError::HeadMoved { head: self.core.head().event },
+            Err(error) => error,
+        };
+        tracing::error!(error = %failed, commands = batch.waiting.len(), "a batch was not confirmed by the log");
+        let answer = match failed {
+            AppendError::Unknown => Answer::Unknown { why: failed.to_string() },
+            AppendError::NoSpace => Answer::Unavailable { storage_full: true, why: failed.to_string() },
+            _ => Answer::Unavailable { storage_full: false, why: failed.to_string() },
+        };
+        for (_, waiting) in batch.waiting {
+            let _gone = waiting.send(answer.clone());
+        }
+        true
+    }
+
+    /// Starts a snapshot in the background when enough has happened since the last.
+    fn snapshot(&self, last: EventId) -> EventId {
+        let state = self.core.state();
+        if state.head.get() < last.get() + SNAPSHOT_EVERY {
+            return last;
+        }
+        let core = self.core.clone();
+        let head = state.head;
+        tokio::task::spawn_blocking(move || {
+            let saved = core.0.log.save_snapshot(head, Box::new(move |to| crate::snapshot::encode(&state, to)));
+            let trouble = saved.err().map(|error| error.to_string());
+            if let Some(why) = &trouble {
+                tracing::error!(%why, at = %head, "a snapshot could not be made; the log goes on without it");
+            }
+            *core.0.snapshot.lock().expect("no thread panics while it holds this") = trouble;
+        });
+        head
+    }
+}
+
+fn answer_of(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Executed { done, event, replayed } => Answer::Executed { done, event, replayed },
+        Outcome::Refused { code, text, event, replayed } => Answer::Refused { code, text, event, replayed },
+    }
+}
+
+/// Feeds the views from the durable log, on their own cursor: a slow view slows no write.
+async fn follow(core: Core, shutdown: CancellationToken) {
+    let mut durable = core.0.log.subscribe();
+    let mut at = *core.0.viewed.borrow();
+    while !shutdown.is_cancelled() {
+        match core.events(at, limits::PAGE_ROWS) {
+            Ok(envelopes) if envelopes.is_empty() => {
+                tokio::select! {
+                    changed = durable.changed() => if changed.is_err() { return },
+                    () = shutdown.cancelled() => return,
+                }
+            }
+            Ok(envelopes) => {
+                let mut views = core.0.views.lock().expect("no thread panics while it holds this");
+                envelopes.iter().for_each(|envelope| views.apply(envelope));
+                at = envelopes.last().map_or(at, |last| last.id);
+                drop(views);
+                core.0.viewed.send_replace(at);
+            }
+            Err(error) => {
+                tracing::error!(%error, after = %at, "the views cannot follow the log");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}

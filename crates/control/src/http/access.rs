@@ -1,0 +1,171 @@
+//! The gate: who asks, and whether the table lets them. Deny by default, in one place.
+//!
+//! Secrets are 256 random bits and looked up by their SHA-256, so how long a look-up takes says
+//! nothing about any secret.
+
+use super::{
+    Http,
+    answer::{Refused, Result, missing, refused},
+    rim,
+    table::{self, Rule},
+};
+use crate::secret::Secret;
+use api::{Code, Problem};
+use axum::{
+    extract::{FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderMap, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use domain::{Actor, Role, State as Decided};
+use types::{Name, NodeId, OrgId, Timestamp, TokenId};
+
+/// Who asks, as the gate found out. A handler of a route that is not open takes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The token presented.
+    pub(super) token: TokenId,
+    /// Whose it is.
+    pub(super) who: Who,
+}
+
+/// The two kinds of callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// A person or a program, in one org.
+    Person {
+        /// Reads and writes, or only reads.
+        owner: bool,
+        /// The org the token is bound to.
+        org: OrgId,
+    },
+    /// A node, for itself only.
+    Node(NodeId),
+}
+
+impl Caller {
+    /// The org with this name, if it is the caller's. Another org's is as missing as none.
+    pub(super) fn org(&self, state: &Decided, name: &str) -> Result<OrgId> {
+        let id = name.parse::<Name>().ok().and_then(|name| state.org_names.get(&name).copied());
+        match (id, self.who) {
+            (Some(id), Who::Person { org, .. }) if id == org => Ok(id),
+            _ => Err(missing(format_args!("org {name}"))),
+        }
+    }
+
+    /// The org of a person.
+    pub(super) fn own_org(&self) -> Result<OrgId> {
+        match self.who {
+            Who::Person { org, .. } => Ok(org),
+            Who::Node(_) => Err(refused(Code::Forbidden, "a node belongs to no org")),
+        }
+    }
+
+    /// The node that asks.
+    pub(super) fn node(&self) -> Result<NodeId> {
+        match self.who {
+            Who::Node(node) => Ok(node),
+            Who::Person { .. } => Err(refused(Code::Forbidden, "only a node may ask for this")),
+        }
+    }
+
+    /// Whether it may read what belongs to the server as a whole.
+    pub(super) fn is_owner(&self) -> bool {
+        matches!(self.who, Who::Person { owner: true, .. })
+    }
+
+    /// As the log names it.
+    pub(super) fn actor(&self) -> Actor {
+        match self.who {
+            Who::Person { .. } => Actor::Token(self.token),
+            Who::Node(node) => Actor::Node(node),
+        }
+    }
+
+    /// Whether its token still opens anything; streams ask again and again.
+    pub(super) fn lives(&self, state: &Decided, now: Timestamp) -> bool {
+        state.tokens.get(&self.token).is_some_and(|token| token.lives(now))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        // Only an open route has none, and its handler must not take one.
+        let none = || refused(Code::Forbidden, "nobody was let in here");
+        parts.extensions.get::<Self>().copied().ok_or_else(none)
+    }
+}
+
+/// Lets a request through to its handler, or not.
+pub(super) async fn gate(State(http): State<Http>, mut request: Request, next: Next) -> Response {
+    match admit(&http, &request) {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            next.run(request).await
+        }
+        Err(refused) => refused.into_response(),
+    }
+}
+
+fn admit(http: &Http, request: &Request) -> Result<Option<Caller>> {
+    // Without a mounted path only the answer "no such path" is reached.
+    let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(None) };
+    let Some(row) = table::row(request.method().as_str(), path.as_str()) else {
+        return Err(rim::method_not_allowed(request.method(), path.as_str()).into());
+    };
+    if row.rule == Rule::Open {
+        return Ok(None);
+    }
+    let caller = authenticate(&http.core.state(), request.headers(), http.core.clock().now())?;
+    match (row.rule, caller.who) {
+        (Rule::Viewer, Who::Person { .. })
+        | (Rule::Owner, Who::Person { owner: true, .. })
+        | (Rule::Node, Who::Node(_)) => Ok(Some(caller)),
+        (Rule::Owner, Who::Person { owner: false, .. }) => {
+            Err(refused(Code::Forbidden, "this token may read only; the call needs an owner's"))
+        }
+        (Rule::Node, Who::Person { .. }) => Err(refused(Code::Forbidden, "only nodes may call this")),
+        (_, Who::Node(_)) => Err(refused(Code::Forbidden, "a node's credential opens nothing but the node's own paths")),
+        (Rule::Open, Who::Person { .. }) => Ok(Some(caller)),
+    }
+}
+
+/// Finds out whose secret the request carries.
+fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp) -> Result<Caller> {
+    let stranger = |why: &str, hint: &str| Refused::from(Problem::new(Code::Unauthenticated, why).with_hint(hint));
+    let Some(given) = headers.get(header::AUTHORIZATION) else {
+        return Err(stranger("the request carries no token", "give one: --token, HOLDFAST_TOKEN or `holdfast login`"));
+    };
+    let secret = given.to_str().ok().and_then(bearer);
+    let Some(secret) = secret else {
+        return Err(stranger("the Authorization header is not `Bearer <token>`", "send `Authorization: Bearer hf_…`"));
+    };
+    let token = state.token_hashes.get(&Secret::from_text(secret).hash()).copied();
+    let Some((id, token)) = token.and_then(|id| Some((id, state.tokens.get(&id)?))) else {
+        return Err(stranger("the token is not known here", "is it a token of this server?"));
+    };
+    if token.dead {
+        return Err(stranger("the token was revoked or used up", "ask an owner for a new one: holdfast tokens create"));
+    }
+    if let Some(end) = token.expires.filter(|end| now >= *end) {
+        let why = format!("the token expired at {end}");
+        return Err(stranger(&why, "ask an owner for a new one: holdfast tokens create"));
+    }
+    let who = match (token.role, token.org, token.node) {
+        (Role::Owner, Some(org), _) => Who::Person { owner: true, org },
+        (Role::Viewer, Some(org), _) => Who::Person { owner: false, org },
+        (Role::Node, _, Some(node)) => Who::Node(node),
+        _ => return Err(refused(Code::Forbidden, "a join token is for enrolling one node and for nothing else")),
+    };
+    Ok(Caller { token: id, who })
+}
+
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, secret) = header.split_once(' ')?;
+    let secret = secret.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty()).then_some(secret)
+}

@@ -1,0 +1,149 @@
+//! HTTP: who may ask for what, and how each question is answered.
+//!
+//! ```text
+//!   connection ─▶ rim (panics, bare errors, figures) ─▶ gate (table × role) ─▶ handler ─▶ Core
+//! ```
+//! Invariants:
+//! - everything that is not open is closed: a path that the table does not name is answered by
+//!   nobody, and a handler gets its [`access::Caller`] from the gate or not at all.
+//! - what goes wrong leaves as an [`api::Problem`], whoever noticed it.
+//! - a thing of another org and a thing that does not exist are answered in the same words.
+
+mod table;
+mod access;
+mod answer;
+mod rim;
+mod input;
+mod write;
+mod images;
+mod apply;
+mod difference;
+mod environments;
+mod place;
+mod reads;
+mod rows;
+mod status;
+mod tokens;
+mod nodes;
+mod requests;
+mod events;
+mod streams;
+mod asks;
+mod reports;
+mod operate;
+mod metrics;
+mod openapi;
+mod serve;
+
+pub use images::{Images, Resolving};
+pub use openapi::openapi;
+pub use serve::serve;
+
+use crate::core::Core;
+use api::routes as at;
+use axum::{
+    Router, middleware,
+    routing::{delete, get, post},
+};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use types::limits;
+
+/// What a router is told besides its core.
+#[derive(Clone)]
+pub struct Options {
+    /// How image references become digests.
+    pub images: Images,
+    /// Streams and long polls carried at once.
+    pub streams: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { images: images::registries(), streams: limits::STREAMS }
+    }
+}
+
+/// What every handler shares.
+pub(crate) struct Shared {
+    core: Core,
+    images: Images,
+    asks: asks::Asks,
+    figures: metrics::Figures,
+    streams: Arc<Semaphore>,
+    stream_limit: usize,
+}
+
+/// A handle on [`Shared`].
+pub(crate) type Http = Arc<Shared>;
+
+/// Every route of the API over one core.
+pub fn router(core: Core, options: Options) -> Router {
+    let http: Http = Arc::new(Shared {
+        core,
+        images: options.images,
+        asks: asks::Asks::default(),
+        figures: metrics::Figures::default(),
+        streams: Arc::new(Semaphore::new(options.streams)),
+        stream_limit: options.streams,
+    });
+    Router::new()
+        .merge(environments())
+        .merge(infrastructure())
+        .merge(server())
+        .fallback(rim::no_such_path)
+        .layer(middleware::from_fn_with_state(http.clone(), access::gate))
+        .layer(middleware::from_fn_with_state(http.clone(), rim::around))
+        .with_state(http)
+}
+
+fn environments() -> Router<Http> {
+    Router::new()
+        .route(at::APPLY, post(apply::apply))
+        .route(at::APPS, get(reads::apps))
+        .route(at::APP, get(reads::app))
+        .route(at::ENVS, get(reads::envs))
+        .route(at::ENV, get(reads::env))
+        .route(at::SCALE, post(environments::scale))
+        .route(at::RESTART, post(environments::restart))
+        .route(at::ROLLBACK, post(environments::rollback))
+        .route(at::DEPLOY, post(environments::deploy))
+        .route(at::RELEASES, get(reads::releases))
+        .route(at::DEPLOYS, get(reads::deploys))
+        .route(at::DEPLOY_ONE, get(reads::deploy))
+        .route(at::INSTANCES, get(reads::instances))
+        .route(at::EXPLAIN, get(reads::explain))
+        .route(at::ROUTES, get(reads::routes))
+        .route(at::LOGS, get(asks::logs))
+}
+
+fn infrastructure() -> Router<Http> {
+    Router::new()
+        .route(at::NODES, get(nodes::list))
+        .route(at::NODE_DRAIN, post(nodes::drain))
+        .route(at::NODE_ACTIVATE, post(nodes::activate))
+        .route(at::JOIN_TOKENS, post(nodes::create_join))
+        .route(at::ENROL, post(nodes::enrol))
+        .route(at::AGENT_STREAM, get(streams::agent))
+        .route(at::EDGE_STREAM, get(streams::edge))
+        .route(at::LEASE, post(reports::lease))
+        .route(at::REPORT, post(reports::report))
+        .route(at::ASK, post(asks::answer))
+}
+
+fn server() -> Router<Http> {
+    Router::new()
+        .route(at::TOKENS, get(tokens::list).post(tokens::create))
+        .route(at::TOKEN, delete(tokens::revoke))
+        .route(at::EVENTS, get(events::events))
+        .route(at::REQUEST, get(requests::show))
+        .route(at::REQUEST_VOID, post(requests::void))
+        .route(at::VIEWS, get(operate::views))
+        .route(at::VIEW_REBUILD, post(operate::rebuild))
+        .route(at::HEALTH_LIVE, get(operate::live))
+        .route(at::HEALTH_READY, get(operate::ready))
+        .route(at::METRICS, get(metrics::show))
+        .route(at::OPENAPI, get(openapi::show))
+        .route(at::VERSION, get(operate::version))
+        .route(at::WHOAMI, get(operate::whoami))
+}

@@ -1,0 +1,186 @@
+//! The one table of the API: each method and path, who may use it, and what goes in and out.
+//!
+//! The gate reads who may; the contract at `/v1/openapi.json` is written from the rest, so that
+//! neither can say something else than the other.
+
+use api::routes as at;
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rule {
+    /// Everybody; the handler sees no caller.
+    Open,
+    /// Owners and viewers, each in its org.
+    Viewer,
+    /// Owners, each in its org.
+    Owner,
+    /// Nodes, each for itself.
+    Node,
+}
+
+/// What a route answers with when all is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    /// JSON of this schema.
+    Json(&'static str),
+    /// One page of JSON rows of this schema.
+    Page(&'static str),
+    /// JSON of this schema, or server-sent events of the other.
+    Stream(&'static str, &'static str),
+    /// Text of this media type.
+    Text(&'static str),
+    /// Nothing.
+    Nothing,
+}
+
+/// One method of one path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) rule: Rule,
+    pub(super) summary: &'static str,
+    /// Names of its query parameters.
+    pub(super) query: &'static [&'static str],
+    /// The schema of its body.
+    pub(super) body: Option<&'static str>,
+    /// Whether it takes an `Idempotency-Key`.
+    pub(super) once: bool,
+    pub(super) says: Says,
+}
+
+const fn get(path: &'static str, rule: Rule, says: Says, summary: &'static str) -> Row {
+    Row { method: "GET", path, rule, summary, query: &[], body: None, once: false, says }
+}
+
+/// A list: paged, and as fresh as asked for.
+const fn list(path: &'static str, rule: Rule, row: &'static str, summary: &'static str) -> Row {
+    let row = get(path, rule, Says::Page(row), summary);
+    Row { query: &["cursor", "limit", "at_least"], ..row }
+}
+
+/// One thing, as fresh as asked for.
+const fn one(path: &'static str, row: &'static str, summary: &'static str) -> Row {
+    Row { query: &["at_least"], ..get(path, Rule::Viewer, Says::Json(row), summary) }
+}
+
+/// A write with a request id and a receipt.
+const fn write(path: &'static str, body: &'static str, summary: &'static str) -> Row {
+    let says = Says::Json("Receipt");
+    Row { method: "POST", path, rule: Rule::Owner, summary, query: &[], body: Some(body), once: true, says }
+}
+
+/// What a node says.
+const fn node(path: &'static str, body: &'static str, says: Says, summary: &'static str) -> Row {
+    Row { method: "POST", path, rule: Rule::Node, summary, query: &[], body: Some(body), once: false, says }
+}
+
+use Rule::{Node, Open, Owner, Viewer};
+use Says::{Json, Nothing, Stream, Text};
+
+/// Everything there is. What is not here is not served.
+pub(super) const TABLE: &[Row] = &[
+    Row { query: &["plan"], ..write(at::APPLY, "ApplyRequest", "Plan or apply a manifest") },
+    list(at::APPS, Viewer, "AppRow", "The apps of an org"),
+    one(at::APP, "AppRow", "One app"),
+    list(at::ENVS, Viewer, "EnvRow", "The environments of an app"),
+    one(at::ENV, "EnvStatus", "The status of an environment"),
+    write(at::SCALE, "ScaleRequest", "Scale a process"),
+    write(at::RESTART, "RestartRequest", "Replace instances by fresh ones"),
+    write(at::ROLLBACK, "RollbackRequest", "Go back to an earlier release"),
+    write(at::DEPLOY, "DeployRequest", "Deploy another image"),
+    list(at::RELEASES, Viewer, "ReleaseRow", "Releases, the newest first"),
+    list(at::DEPLOYS, Viewer, "DeployRow", "Deploys, the newest first"),
+    one(at::DEPLOY_ONE, "DeployRow", "One deploy"),
+    list(at::INSTANCES, Viewer, "InstanceRow", "Instances"),
+    one(at::EXPLAIN, "Explanation", "Why an environment is as it is"),
+    list(at::ROUTES, Viewer, "RouteRow", "The routes of an org"),
+    Row {
+        query: &["tail", "follow"],
+        ..get(at::LOGS, Viewer, Text("text/plain"), "The log of an instance")
+    },
+    list(at::NODES, Owner, "NodeRow", "Nodes"),
+    Row { body: None, ..write(at::NODE_DRAIN, "", "Move instances away from a node") },
+    Row { body: None, ..write(at::NODE_ACTIVATE, "", "Let a node take instances again") },
+    list(at::TOKENS, Owner, "TokenRow", "Tokens"),
+    write(at::TOKENS, "TokenRequest", "Make a token; its secret is in this answer only"),
+    Row { method: "DELETE", body: None, ..write(at::TOKEN, "", "Revoke a token") },
+    write(at::JOIN_TOKENS, "JoinTokenRequest", "Make a secret that enrols one node"),
+    Row { rule: Open, says: Json("Enrolled"), ..write(at::ENROL, "EnrolRequest", "Become a node") },
+    Row {
+        query: &["after", "poll"],
+        ..get(at::AGENT_STREAM, Node, Stream("NodePlan", "NodePlan or LogsAsk"), "An agent's plans and asks")
+    },
+    Row {
+        query: &["after", "poll"],
+        ..get(at::EDGE_STREAM, Node, Stream("EdgePlan", "EdgePlan"), "An edge's plans")
+    },
+    node(at::LEASE, "Lease", Json("LeaseAnswer"), "Renew a lease"),
+    node(at::REPORT, "ReportRequest", Json("ReportAnswer"), "Report changes of instances"),
+    node(at::ASK, "bytes", Nothing, "Answer an ask for a log"),
+    Row {
+        query: &["after", "limit", "wait"],
+        ..get(at::EVENTS, Viewer, Stream("EventPage", "EventRow"), "Events")
+    },
+    get(at::REQUEST, Viewer, Json("RequestState"), "What became of a request"),
+    Row {
+        body: None,
+        once: false,
+        says: Json("RequestState"),
+        ..write(at::REQUEST_VOID, "", "A request that was not seen may never run")
+    },
+    list(at::VIEWS, Viewer, "ViewRow", "Read views"),
+    Row {
+        body: None,
+        once: false,
+        says: Json("RebuildAnswer"),
+        ..write(at::VIEW_REBUILD, "", "Fold a view anew and compare")
+    },
+    get(at::HEALTH_LIVE, Open, Json("Live"), "Whether the process answers"),
+    get(at::HEALTH_READY, Open, Json("Ready"), "Whether it can do its work"),
+    get(at::METRICS, Open, Text("text/plain"), "Figures for Prometheus"),
+    get(at::OPENAPI, Open, Text("application/json"), "This contract"),
+    get(at::VERSION, Open, Json("Version"), "What runs here"),
+    get(at::WHOAMI, Viewer, Json("Whoami"), "Who the token is"),
+];
+
+/// The row of a method and a mounted path. `HEAD` asks what `GET` asks.
+pub(super) fn row(method: &str, path: &str) -> Option<&'static Row> {
+    let method = if method == "HEAD" { "GET" } else { method };
+    TABLE.iter().find(|row| row.path == path && row.method == method)
+}
+
+/// The methods of a path, for the `Allow` header.
+pub(super) fn methods(path: &str) -> String {
+    let methods: Vec<&str> = TABLE.iter().filter(|row| row.path == path).map(|row| row.method).collect();
+    methods.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_table_and_the_list_of_paths_are_the_same() {
+        let table: BTreeSet<&str> = TABLE.iter().map(|row| row.path).collect();
+        let list: BTreeSet<&str> = at::ALL.iter().copied().collect();
+        assert_eq!(table, list);
+        let distinct: BTreeSet<_> = TABLE.iter().map(|row| (row.method, row.path)).collect();
+        assert_eq!(distinct.len(), TABLE.len());
+    }
+
+    #[test]
+    fn only_what_a_node_does_is_under_node_and_only_nodes_may() {
+        for row in TABLE {
+            assert_eq!(row.rule == Node, row.path.starts_with("/v1/node/"), "{}", row.path);
+        }
+    }
+
+    #[test]
+    fn no_write_is_open_or_for_viewers_but_enrolling() {
+        for row in TABLE.iter().filter(|row| row.method != "GET") {
+            assert!(matches!(row.rule, Owner | Node) || row.path == at::ENROL, "{} {}", row.method, row.path);
+        }
+    }
+}

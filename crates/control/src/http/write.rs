@@ -1,0 +1,312 @@
+//! Writes: a request id, one verdict, a receipt.
+//!
+//! `request_runs_once`: what is known of the request id is looked at before anything else, so a
+//! request sent again gets its verdict even when what it needed then (a registry, say) is gone now.
+//! The sequencer looks again, against what is under way.
+
+use super::{
+    Http,
+    access::Caller,
+    answer::{At, Refused, Result, refused},
+    input::{self, Said},
+};
+use crate::core::Answer;
+use api::{Code, EventSummary, Outcome, Problem, Receipt, ResultBody, routes};
+use axum::http::{HeaderMap, header};
+use domain::{Actor, Command, Done, Envelope, Event, State, Verdict};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use types::{EventId, RequestId, limits};
+
+/// A write as it was asked for.
+pub(super) struct Write {
+    /// Its request.
+    pub(super) id: RequestId,
+    actor: Actor,
+    hash: [u8; 32],
+    condition: Option<Condition>,
+}
+
+/// What `If-Match` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    Exists,
+    OneOf(Vec<String>),
+}
+
+/// What came of a write.
+pub(super) struct Executed {
+    pub(super) done: Done,
+    pub(super) event: EventId,
+    pub(super) replayed: bool,
+}
+
+impl Write {
+    /// Reads the head of a write: it must name its request.
+    pub(super) fn read(said: &Said, actor: Actor) -> Result<Self> {
+        let headers = &said.parts.headers;
+        let Some(value) = headers.get(routes::IDEMPOTENCY_KEY) else {
+            let problem = Problem::new(Code::InvalidRequest, "a write must name its request in the Idempotency-Key header");
+            return Err(problem.with_hint("send a fresh ULID or UUIDv7, and the same one when you send it again").into());
+        };
+        let text = value.to_str().unwrap_or("not text");
+        let id = text.parse().map_err(|error: types::ParseError| {
+            let problem = Problem::new(Code::InvalidRequestId, error.to_string());
+            problem.with_hint("make a fresh ULID or UUIDv7 for each intent")
+        })?;
+        let hash = fingerprint(said)?;
+        Ok(Self { id, actor, hash, condition: condition(headers)? })
+    }
+
+    /// What is known of this request already.
+    pub(super) fn before(&self, state: &State) -> Result<Option<Executed>> {
+        let Some(decided) = state.requests.get(self.id) else { return Ok(None) };
+        if decided.verdict == Verdict::Voided {
+            let detail = format!("request {} was voided: it may never run", self.id);
+            return Err(refusal(Code::RequestVoided, detail, Some(decided.event)));
+        }
+        if decided.body != self.hash || decided.principal != self.actor {
+            let detail = format!("request {} was used before, for something else", self.id);
+            return Err(refusal(Code::RequestIdReused, detail, None));
+        }
+        match &decided.verdict {
+            Verdict::Executed(done) => {
+                Ok(Some(Executed { done: done.clone(), event: decided.event, replayed: true }))
+            }
+            Verdict::Refused { code, text } => Err(refusal(known(code), text.clone(), Some(decided.event))),
+            Verdict::Voided => unreachable!("answered above"),
+        }
+    }
+
+    /// Holds `If-Match` against the event that last changed what is written to.
+    ///
+    /// The comparison is made before the command is queued; what other writers queue at the same
+    /// moment is decided by the order of the log.
+    pub(super) fn check(&self, changed: Option<EventId>) -> Result<()> {
+        let met = match (&self.condition, changed) {
+            (None, _) | (Some(Condition::Exists), Some(_)) => true,
+            (Some(_), None) => false,
+            (Some(Condition::OneOf(tags)), Some(event)) => tags.contains(&event.to_string()),
+        };
+        if met {
+            return Ok(());
+        }
+        let now = changed.map_or("it does not exist".to_owned(), |event| format!("it is at \"{event}\""));
+        let problem = Problem::new(Code::PreconditionFailed, format!("If-Match names another state: {now}"));
+        Err(problem.with_hint("look at what is there now and decide again").into())
+    }
+
+    /// Has a command decided under this request, within a bound.
+    pub(super) async fn submit(&self, http: &Http, command: Command) -> Result<Executed> {
+        let submitted = http.core.submit(command, self.actor, Some((self.id, self.hash)));
+        let Ok(answer) = tokio::time::timeout(limits::VERDICT_WAIT.into(), submitted).await else {
+            let detail = format!("the log did not answer within {}", limits::VERDICT_WAIT);
+            return Err(self.unknown(detail));
+        };
+        match answer {
+            Answer::Executed { done, event, replayed } => Ok(Executed { done, event, replayed }),
+            Answer::Refused { code, text, event, .. } => Err(refusal(known(&code), text, event)),
+            Answer::Unavailable { storage_full, why } => Err(unavailable(storage_full, why)),
+            Answer::Unknown { why } => Err(self.unknown(why)),
+        }
+    }
+
+    fn unknown(&self, why: String) -> Refused {
+        let problem = Problem::new(Code::UnknownOutcome, why).with_request(self.id);
+        problem.with_hint(format!("holdfast requests show {}", self.id)).into()
+    }
+
+    /// Waits until readers see the write, bounded, and says what came of it.
+    pub(super) async fn receipt(&self, http: &Http, executed: Executed) -> Result<At<Receipt>> {
+        self.receipt_with(http, executed, None).await
+    }
+
+    /// The same with a secret that is shown this once.
+    pub(super) async fn receipt_with(
+        &self,
+        http: &Http,
+        executed: Executed,
+        secret: Option<String>,
+    ) -> Result<At<Receipt>> {
+        let Executed { done, event, replayed } = executed;
+        // Past the bound the receipt says the same: it is executed. A read that needs it says so.
+        let _late = http.core.wait_for(event).await;
+        let events = caused(http, self.id, event).await;
+        let state = http.core.state();
+        let mut result = result(&state, &done);
+        if events.iter().all(|summary| summary.kind == DECIDED) {
+            result.unchanged = Some(done.summary);
+        }
+        if replayed && result.token.is_some() && events.iter().any(|summary| summary.kind == "token.created") {
+            result.unchanged = Some("executed before; the secret was in the first answer only".to_owned());
+        }
+        result.secret = secret;
+        let tag = done.env.and_then(|env| state.envs.get(&env)).map(|env| env.changed);
+        let receipt = Receipt { request_id: self.id, outcome: Outcome::Executed, event, events, result };
+        let answer = At::new(event, receipt);
+        Ok(match tag {
+            Some(tag) => answer.tagged(tag),
+            None => answer,
+        })
+    }
+}
+
+/// Reads the body of a write.
+pub(super) fn parse<T: DeserializeOwned>(said: &Said) -> Result<T> {
+    input::json(&said.body)
+}
+
+/// A refusal that stands in the log, or that the request's id earned by itself.
+fn refusal(code: Code, text: String, event: Option<EventId>) -> Refused {
+    let mut problem = Problem::new(code, text).with_outcome(Outcome::NotExecuted);
+    problem.hint = hint(code).map(str::to_owned);
+    if code == Code::InvalidManifest {
+        problem.path = problem.detail.split_once(": ").map(|(path, _)| path.to_owned());
+    }
+    Refused { problem: Box::new(problem), event }
+}
+
+fn hint(code: Code) -> Option<&'static str> {
+    match code {
+        Code::RequestIdReused | Code::RequestExpired | Code::RequestVoided => {
+            Some("make a new request id for a new intent")
+        }
+        Code::RequestAhead => Some("set the clock of the machine that made the request id"),
+        Code::RouteTaken => Some("holdfast routes"),
+        Code::NoSuchProcess => Some("holdfast status"),
+        _ => None,
+    }
+}
+
+/// The code a rule answered with. The domain's words are those of the contract.
+fn known(code: &str) -> Code {
+    code.parse().unwrap_or_else(|_| {
+        tracing::error!(code, "the domain knows a code that the contract does not");
+        Code::Conflict
+    })
+}
+
+/// Certainly not executed.
+pub(super) fn unavailable(storage_full: bool, why: String) -> Refused {
+    let code = if storage_full { Code::StorageFull } else { Code::Unavailable };
+    Problem::new(code, why).with_hint("it was not executed; send it again in a while").into()
+}
+
+/// SHA-256 over method, path, query and the body in one canonical form, so that the same intent
+/// written with other spaces or another order of keys is still the same request.
+fn fingerprint(said: &Said) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    hash.update(said.parts.method.as_str());
+    hash.update(b"\n");
+    hash.update(said.parts.uri.path());
+    hash.update(b"\n");
+    let value: serde_json::Value = input::json(&said.body)?;
+    let mut canonical = Vec::with_capacity(said.body.len());
+    canonicalise(&value, &mut canonical);
+    hash.update(&canonical);
+    Ok(hash.finalize().into())
+}
+
+fn canonicalise(value: &serde_json::Value, to: &mut Vec<u8>) {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            let sorted: std::collections::BTreeMap<_, _> = map.iter().collect();
+            to.push(b'{');
+            for (key, value) in sorted {
+                to.extend(Value::String(key.clone()).to_string().bytes());
+                to.push(b':');
+                canonicalise(value, to);
+                to.push(b',');
+            }
+            to.push(b'}');
+        }
+        Value::Array(values) => {
+            to.push(b'[');
+            for value in values {
+                canonicalise(value, to);
+                to.push(b',');
+            }
+            to.push(b']');
+        }
+        leaf => to.extend(leaf.to_string().bytes()),
+    }
+}
+
+fn condition(headers: &HeaderMap) -> Result<Option<Condition>> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| refused(Code::InvalidRequest, "If-Match is not text"))?;
+    if text.trim() == "*" {
+        return Ok(Some(Condition::Exists));
+    }
+    let tags = text.split(',').map(|tag| tag.trim().trim_start_matches("W/").trim_matches('"').to_owned());
+    Ok(Some(Condition::OneOf(tags.collect())))
+}
+
+/// The kind of the event that every request leaves, whatever else it does.
+const DECIDED: &str = "request.decided";
+
+/// Every event of a request, which stand together and end with `last`.
+async fn caused(http: &Http, request: RequestId, last: EventId) -> Vec<EventSummary> {
+    let core = http.core.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut found: Vec<Envelope> = Vec::new();
+        // Most requests cause a handful; the widest possible window is read only if need be.
+        for window in [16, limits::COMMAND_EVENTS as u64 + 1] {
+            let after = EventId::new(last.get().saturating_sub(window));
+            let all = core.events(after, (last.get() - after.get()) as usize)?;
+            let whole = all.first().is_none_or(|first| first.request != Some(request));
+            found = all.into_iter().filter(|envelope| envelope.request == Some(request)).collect();
+            if whole {
+                break;
+            }
+        }
+        Ok::<_, crate::core::StartError>(found)
+    });
+    match read.await {
+        Ok(Ok(found)) => {
+            let cluster = http.core.state().cluster.clone();
+            found.iter().map(|envelope| summary(envelope, &cluster)).collect()
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, %request, "the events of a request cannot be read for its receipt");
+            Vec::new()
+        }
+        Err(error) => {
+            tracing::error!(%error, %request, "reading the events of a request failed");
+            Vec::new()
+        }
+    }
+}
+
+fn summary(envelope: &Envelope, cluster: &str) -> EventSummary {
+    let Envelope { id, event, .. } = envelope;
+    EventSummary { id: *id, kind: event.kind().to_owned(), subject: subject_id(event, cluster) }
+}
+
+/// The id of what an event is about.
+pub(super) fn subject_id(event: &Event, cluster: &str) -> String {
+    super::events::subject(event.subject(), cluster).1
+}
+
+fn result(state: &State, done: &Done) -> ResultBody {
+    let release = done.release.and_then(|id| state.releases.get(&id));
+    ResultBody {
+        app: done.app,
+        env: done.env,
+        release: done.release,
+        release_number: release.map(|release| u64::from(release.number)),
+        image: release.map(|release| release.image.clone()),
+        deploy: done.deploy,
+        node: done.node,
+        token: done.token,
+        ..ResultBody::default()
+    }
+}
+
+/// Reads a write: who asks, its head, and what is known of it already.
+pub(super) fn open(http: &Http, caller: &Caller, said: &Said) -> Result<(Write, Option<Executed>)> {
+    let write = Write::read(said, caller.actor())?;
+    let before = write.before(&http.core.state())?;
+    Ok((write, before))
+}

@@ -1,0 +1,121 @@
+//! The reconcilers: loops that ask the planners what is missing and propose it.
+//!
+//! They hold no truth. Each pass reads the durable state and what nodes said, lets a pure planner
+//! say what is still missing, proposes that through the same sequencer as everybody else, and waits
+//! for the answers before it looks again, so nothing is proposed twice. A restart loses nothing: the
+//! next pass sees what the last one did. A poke wakes them; a timer does too, should a poke be lost.
+
+use crate::{
+    core::{Answer, Core},
+    sequencer::Proposal,
+};
+use domain::{
+    Actor, State,
+    plan::{self, Observed, Step},
+    state::RouteState,
+};
+use futures_util::future::join_all;
+use std::{collections::BTreeMap, time::Duration};
+use tokio_util::sync::CancellationToken;
+use types::{EnvId, EventId, Timestamp};
+
+/// How long the rollout reconciler rests at the most.
+const TICK: Duration = Duration::from_millis(500);
+/// Between two looks at the leases.
+const LIVENESS_TICK: Duration = Duration::from_secs(1);
+/// Between two looks for what may be forgotten.
+const GARBAGE_TICK: Duration = Duration::from_secs(60);
+
+/// What a pass found of one environment, so that the next can tell whether to look again.
+#[derive(Clone, Copy, Debug)]
+struct Looked {
+    /// The environment's last change that the pass knew of.
+    at: EventId,
+    /// When time alone makes it worth looking again.
+    wake: Option<Timestamp>,
+    /// Something is under way that depends on what nodes say.
+    restless: bool,
+}
+
+/// Moves every environment towards what is declared, until told to stop.
+pub async fn rollout(core: Core, shutdown: CancellationToken) {
+    let mut applied = core.applied();
+    let mut said = core.observations().changed();
+    let mut looked: BTreeMap<EnvId, Looked> = BTreeMap::new();
+    let mut news = true;
+    while !shutdown.is_cancelled() {
+        let (state, observed, now) = (core.state(), core.observations().snapshot(), core.clock().now());
+        for (id, env) in &state.envs {
+            let due = looked.get(id).is_none_or(|last| {
+                last.at < env.changed || last.wake.is_some_and(|wake| wake <= now) || (news && last.restless)
+            });
+            if due {
+                let steps = plan::rollout(&state, *id, &observed, now);
+                let restless = !steps.is_empty() || is_restless(&state, *id);
+                let wake = plan::next_wake(&state, *id, &observed, now);
+                looked.insert(*id, Looked { at: env.changed, wake, restless });
+                propose(&core, steps).await;
+            }
+        }
+        news = tokio::select! {
+            changed = applied.changed() => { if changed.is_err() { return } false }
+            changed = said.changed() => { if changed.is_err() { return } true }
+            () = tokio::time::sleep(TICK) => true,
+            () = shutdown.cancelled() => return,
+        };
+    }
+}
+
+/// Whether an acknowledgement or a lease could make a difference to an environment.
+fn is_restless(state: &State, id: EnvId) -> bool {
+    state.envs.get(&id).is_some_and(|env| env.rolling.is_some())
+        || state.routes_of(id).any(|(_, route)| route.state != RouteState::Active)
+        || state.instances_of(id).any(|(_, instance)| !instance.is_live())
+        || state.envs.get(&id).is_some_and(|env| {
+            let live = state.instances_of(id).filter(|(_, instance)| instance.is_live()).count();
+            live as u64 != env.scale.values().map(|count| u64::from(*count)).sum::<u64>()
+        })
+        || state.instances_of(id).any(|(_, instance)| {
+            state.nodes.get(&instance.node).is_none_or(|node| !node.takes_instances())
+        })
+}
+
+/// Keeps the health of nodes in step with their leases, until told to stop.
+pub async fn liveness(core: Core, shutdown: CancellationToken) {
+    every(LIVENESS_TICK, core, shutdown, |state, observed, now| plan::liveness(state, observed, now)).await;
+}
+
+/// Moves the horizon of requests, until told to stop.
+pub async fn garbage(core: Core, shutdown: CancellationToken) {
+    every(GARBAGE_TICK, core, shutdown, |state, _, now| plan::garbage(state, now)).await;
+}
+
+async fn every(
+    tick: Duration, core: Core, shutdown: CancellationToken,
+    look: impl Fn(&State, &Observed, Timestamp) -> Vec<Step>,
+) {
+    while !shutdown.is_cancelled() {
+        let steps = look(&core.state(), &core.observations().snapshot(), core.clock().now());
+        propose(&core, steps).await;
+        tokio::select! {
+            () = tokio::time::sleep(tick) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// Proposes steps together and waits for all answers.
+async fn propose(core: &Core, steps: Vec<Step>) {
+    let asked = steps.into_iter().map(|Step { command, cause, why }| async move {
+        let proposal = Proposal { command: command.clone(), actor: Actor::System, request: None, cause: Some(cause) };
+        match core.propose(proposal).await {
+            Answer::Executed { .. } => tracing::debug!(?command, %why, "reconciled"),
+            // The state moved between the look and the decision; the next look sees it.
+            Answer::Refused { text, .. } => tracing::debug!(?command, %why, %text, "no longer wanted"),
+            Answer::Unavailable { why: trouble, .. } | Answer::Unknown { why: trouble } => {
+                tracing::warn!(?command, %why, %trouble, "a step was not written");
+            }
+        }
+    });
+    join_all(asked).await;
+}

@@ -1,0 +1,203 @@
+//! A server, put together: the log on this machine's disk, the core over it, reconcilers, HTTP.
+
+use crate::{
+    core::{Answer, Core, StartError},
+    http, reconcile,
+    secret::Secret,
+};
+use domain::{Actor, Command, NewToken};
+use log::{Log, WalLog, wal::OpenLogError};
+use rt::{Clock, Disk, OsRandom, Random, RealDisk, SystemClock, ThreadSpawner};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use types::{Name, NodeId};
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the log, its snapshots and its archive lie.
+    pub data_dir: PathBuf,
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// The org that a new log begins with.
+    pub org: Name,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The log does not open.
+    #[error("the log in {dir} does not open")]
+    Log {
+        /// The data directory.
+        dir: PathBuf,
+        /// What is wrong, with the way on.
+        #[source]
+        source: OpenLogError,
+    },
+    /// The log opens and cannot be folded.
+    #[error("the log in {dir} cannot be folded into a state")]
+    Fold {
+        /// The data directory.
+        dir: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: StartError,
+    },
+    /// The address is taken or not this machine's.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The address can be reached by others, and there is no TLS yet.
+    #[error("{0} is not a loopback address, and this release serves plain HTTP on loopback only")]
+    NotLoopback(SocketAddr),
+    /// The first owner token could not be kept or the log not begun.
+    #[error("the log could not be begun: {0}")]
+    Begin(String),
+}
+
+/// A server that has started.
+pub struct Server {
+    core: Core,
+    address: SocketAddr,
+    owner: Option<Secret>,
+    listener: TcpListener,
+    driver: tokio::task::JoinHandle<()>,
+    stop_driver: CancellationToken,
+}
+
+impl Server {
+    /// Opens the log, folds it, begins it if it is new, and listens. Serves nothing yet.
+    ///
+    /// # Errors
+    /// Each names what is wrong and, in its source, the way on.
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        if !config.listen.ip().is_loopback() {
+            return Err(ServerError::NotLoopback(config.listen));
+        }
+        // The address first: a log is not begun by a server that cannot be reached.
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| ServerError::Listen { address: config.listen, source })?;
+        let address =
+            listener.local_addr().map_err(|source| ServerError::Listen { address: config.listen, source })?;
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::default());
+        let dir = config.data_dir.clone();
+        let opened = tokio::task::spawn_blocking({
+            let (disk, dir) = (disk.clone(), dir.clone());
+            move || open_log(disk, &dir)
+        });
+        let (log, cluster) = opened.await.expect("opening does not panic").map_err(|source| ServerError::Log {
+            dir: dir.clone(),
+            source,
+        })?;
+        let folded = tokio::task::spawn_blocking(move || {
+            Core::open(log, Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(OsRandom) as Arc<dyn Random>)
+        });
+        let (core, driver) = folded
+            .await
+            .expect("folding does not panic")
+            .map_err(|source| ServerError::Fold { dir: dir.clone(), source })?;
+        let stop_driver = CancellationToken::new();
+        let driver = tokio::spawn(driver.run(stop_driver.clone()));
+        let owner = begin(&core, disk, &config, cluster).await.map_err(ServerError::Begin)?;
+        Ok(Self { core, address, owner, listener, driver, stop_driver })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The first owner's secret, as long as nobody has taken it over: see [`Server::owner_taken`].
+    pub fn first_owner(&self) -> Option<&Secret> {
+        self.owner.as_ref()
+    }
+
+    /// Forgets the first owner's secret on disk: somebody has it now.
+    pub fn owner_taken(data_dir: &Path) -> Result<(), rt::DiskError> {
+        RealDisk::default().remove(&data_dir.join(OWNER_FILE))
+    }
+
+    /// The core, for whoever embeds a server.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Serves until told to stop; then answers what is under way and ends.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let tasks = TaskTracker::new();
+        tasks.spawn(reconcile::rollout(self.core.clone(), shutdown.clone()));
+        tasks.spawn(reconcile::liveness(self.core.clone(), shutdown.clone()));
+        tasks.spawn(reconcile::garbage(self.core.clone(), shutdown.clone()));
+        tasks.close();
+        let router = http::router(self.core.clone(), http::Options::default());
+        http::serve(self.listener, router, shutdown).await;
+        tasks.wait().await;
+        // Last, so that everything asked before the end is answered.
+        self.stop_driver.cancel();
+        if let Err(error) = self.driver.await {
+            tracing::error!(%error, "the writer ended badly");
+        }
+    }
+}
+
+/// The log of this machine, and the name that tells it from all others.
+fn open_log(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Arc<dyn Log>, String), OpenLogError> {
+    // After a failed write nothing in memory can be trusted to match the disk. The process ends at
+    // once, without destructors, and the next start reads what is really there.
+    let fatal = Box::new(|error: &rt::DiskError| {
+        tracing::error!(%error, "the log's disk failed; this process stops now");
+        std::process::abort();
+    });
+    let cluster = format!("{:032x}", OsRandom.u128());
+    let node = NodeId::from_parts(SystemClock.now(), OsRandom.u128());
+    let options = log::wal::Options::default();
+    let (log, recovered) =
+        WalLog::open_or_create(disk, &dir.join("log"), &cluster, node, options, &ThreadSpawner, fatal)?;
+    if let Some(dropped) = &recovered.dropped {
+        tracing::warn!(?dropped, "the end of the log was torn by a crash and is cut off; nothing of it was acknowledged");
+    }
+    tracing::info!(head = %recovered.head.event, segments = recovered.segments, "the log is open");
+    Ok((Arc::new(log), recovered.cluster))
+}
+
+/// Holds the first owner's secret from before the log is begun until somebody has it, so that a
+/// crash in between cannot lock everybody out.
+const OWNER_FILE: &str = "owner-token";
+
+async fn begin(
+    core: &Core, disk: Arc<dyn Disk>, config: &Config, cluster: String,
+) -> Result<Option<Secret>, String> {
+    let path = config.data_dir.join(OWNER_FILE);
+    let kept = std::fs::read_to_string(&path).ok().map(|text| Secret::from_text(text.trim()));
+    if !core.state().cluster.is_empty() {
+        return Ok(kept);
+    }
+    let secret = kept.unwrap_or_else(|| Secret::make(core.random()));
+    rt::replace_file(disk.as_ref(), &path, secret.reveal().as_bytes()).map_err(|error| error.to_string())?;
+    restrict(&path).map_err(|error| error.to_string())?;
+    let name = "first-owner".parse().expect("a valid name");
+    let owner = NewToken { name, hash: secret.hash(), expires: None };
+    let command = Command::Bootstrap { cluster, org: config.org.clone(), owner };
+    match core.submit(command, Actor::System, None).await {
+        Answer::Executed { .. } => Ok(Some(secret)),
+        Answer::Refused { text, .. } => Err(text),
+        Answer::Unavailable { why, .. } | Answer::Unknown { why } => Err(why),
+    }
+}
+
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}
