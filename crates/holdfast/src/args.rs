@@ -1,0 +1,474 @@
+//! The command line as data.
+
+use crate::output::Form;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use types::{DurationMs, EventId, InstanceId, Name, RequestId, TokenId};
+
+/// Runs OCI images, routes to them, and keeps serving when its own parts fail.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// The server, as in http://127.0.0.1:7070
+    #[arg(long, global = true, env = "HOLDFAST_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// The bearer token; better given by the environment
+    #[arg(long, global = true, env = "HOLDFAST_TOKEN", value_name = "SECRET", hide_env_values = true)]
+    pub token: Option<String>,
+    /// The org
+    #[arg(long, global = true, env = "HOLDFAST_ORG", value_name = "NAME")]
+    pub org: Option<Name>,
+    /// The app; otherwise that of ./holdfast.toml
+    #[arg(long, global = true, env = "HOLDFAST_APP", value_name = "NAME")]
+    pub app: Option<Name>,
+    /// The environment
+    #[arg(long, global = true, env = "HOLDFAST_ENV", value_name = "NAME")]
+    pub env: Option<Name>,
+    /// The request id of a write, to send the very same request again
+    #[arg(long, global = true, value_name = "ULID")]
+    pub request_id: Option<RequestId>,
+    /// Wait until it is done (the default)
+    #[arg(long, global = true, overrides_with = "no_wait")]
+    pub wait: bool,
+    /// Return as soon as it is written
+    #[arg(long, global = true, overrides_with = "wait")]
+    pub no_wait: bool,
+    /// How long to wait, as in 90s
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub timeout: Option<DurationMs>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Global {
+    /// How to print.
+    pub fn form(&self) -> Form {
+        if self.json { Form::Json } else { Form::Text }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[command(flatten)]
+    Role(Role),
+    #[command(flatten)]
+    Daily(Daily),
+}
+
+/// The parts a machine can play.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// All roles on this machine, with a log of its own
+    Up(UpArgs),
+    /// The control plane
+    Server(ServerArgs),
+    /// Runs instances on this machine
+    Agent(AgentArgs),
+    /// Routes connections to instances
+    Edge(EdgeArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct UpArgs {
+    /// Where everything is kept
+    #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = ".holdfast", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where the API listens
+    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    #[command(flatten)]
+    pub routing: RoutingArgs,
+    /// Where the agent serves metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7073")]
+    pub agent_metrics: std::net::SocketAddr,
+    /// What this machine is to be called; otherwise its host name
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
+    /// Only the server and the edge: instances run elsewhere
+    #[arg(long)]
+    pub without_agent: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ServerArgs {
+    /// Where the log is kept
+    #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = ".holdfast", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where the API listens
+    #[arg(long, env = "HOLDFAST_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    /// The first owner's token is handed over by whoever started this process
+    #[arg(long, hide = true)]
+    pub leave_owner_token: bool,
+}
+
+/// How a node becomes one, and where it keeps that.
+#[derive(Clone, Debug, Args)]
+pub struct NodeArgs {
+    /// Where everything is kept
+    #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = ".holdfast", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The single-use secret of `holdfast nodes join-token`, for the first start
+    #[arg(long, env = "HOLDFAST_JOIN_TOKEN", value_name = "SECRET", hide_env_values = true)]
+    pub join_token: Option<String>,
+    /// Where the node's identity is kept; otherwise node.toml in the data directory
+    #[arg(long, value_name = "FILE")]
+    pub credential_file: Option<PathBuf>,
+    /// What the node is to be called; otherwise the machine's host name
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct AgentArgs {
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Where metrics are served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7073")]
+    pub metrics: std::net::SocketAddr,
+    /// Memory for instances, as in 4Gi; otherwise what the machine has
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<types::ByteSize>,
+    /// Cores for instances; otherwise what the machine has
+    #[arg(long, value_name = "CORES")]
+    pub cpu: Option<f64>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RoutingArgs {
+    /// Where TLS connections come in, told apart by server name
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:443")]
+    pub tls_listen: std::net::SocketAddr,
+    /// The address on which routes with a port of their own listen
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub tcp_address: std::net::IpAddr,
+    /// Where the edge serves metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7072")]
+    pub edge_metrics: std::net::SocketAddr,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct EdgeArgs {
+    #[command(flatten)]
+    pub node: NodeArgs,
+    #[command(flatten)]
+    pub routing: RoutingArgs,
+}
+
+/// What people do, and what scripts do.
+#[derive(Debug, Subcommand)]
+pub enum Daily {
+    /// Show the difference, ask, deploy, wait, print a receipt
+    Apply(ApplyArgs),
+    /// Deploy another image with the manifest as it is, or a first one with none
+    Deploy(DeployArgs),
+    /// What is declared, what runs, what is routed, and why they differ
+    Status,
+    /// Why something is as it is
+    Explain {
+        /// A process, an instance, a route; otherwise everything
+        what: Option<String>,
+    },
+    /// The instances
+    Ps {
+        /// Also those that have ended
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// What instances print
+    Logs(LogsArgs),
+    /// Set how many instances of a process there are
+    Scale {
+        /// As in web=3
+        #[arg(value_name = "PROCESS=N", value_parser = scale_of)]
+        to: (Name, u32),
+    },
+    /// Replace instances by fresh ones, one at a time
+    Restart {
+        /// Only this process
+        process: Option<Name>,
+    },
+    /// Go back to an earlier release
+    Rollback {
+        /// A number or an id; otherwise the last one that worked
+        release: Option<String>,
+        #[command(flatten)]
+        yes: YesArgs,
+    },
+    /// The releases
+    Releases,
+    /// What happened
+    Events(EventsArgs),
+    /// Wait until something is so
+    Wait {
+        /// converged, ready, a deploy (dep_…) or the number of an event
+        #[arg(default_value = "converged")]
+        what: String,
+    },
+    /// Apps
+    Apps {
+        #[command(subcommand)]
+        verb: Option<AppsVerb>,
+    },
+    /// Environments of the app
+    Envs,
+    /// Routes of the org
+    Routes,
+    /// Machines
+    Nodes {
+        #[command(subcommand)]
+        verb: Option<NodesVerb>,
+    },
+    /// Bearer tokens
+    Tokens {
+        #[command(subcommand)]
+        verb: Option<TokensVerb>,
+    },
+    /// What became of a request
+    Requests {
+        #[command(subcommand)]
+        verb: RequestsVerb,
+    },
+    /// The log on this machine's disk, without a server
+    Log {
+        #[command(subcommand)]
+        verb: LogVerb,
+    },
+    /// Read views: list them, or fold them anew and compare
+    Views {
+        #[command(subcommand)]
+        verb: Option<ViewsVerb>,
+    },
+    /// Who the token is
+    Whoami,
+    /// What runs here and there
+    Version,
+}
+
+/// How scripts say yes.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct YesArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The manifest
+    #[arg(long, short, default_value = "holdfast.toml", value_name = "PATH")]
+    pub file: PathBuf,
+    /// Only show what would change
+    #[arg(long)]
+    pub plan: bool,
+    #[command(flatten)]
+    pub yes: YesArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// The image: registry/name:tag, registry/name@sha256:… or oci:PATH[:tag]
+    #[arg(long, value_name = "REF")]
+    pub image: String,
+    #[command(flatten)]
+    pub yes: YesArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// One instance; otherwise all that run
+    pub instance: Option<InstanceId>,
+    /// Only this process
+    #[arg(long)]
+    pub process: Option<Name>,
+    /// So many of the last lines
+    #[arg(long, short = 'n', default_value_t = 100)]
+    pub tail: u32,
+    /// Stay and print what comes
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Only events after this one
+    #[arg(long, value_name = "N")]
+    pub after: Option<EventId>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    pub limit: usize,
+    /// Stay and print what comes
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AppsVerb {
+    /// All of the org
+    List,
+    /// One
+    Show { name: Name },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodesVerb {
+    /// All
+    List,
+    /// No new instances there, and the present ones away
+    Drain { node: String },
+    /// Instances there again
+    Activate { node: String },
+    /// A single-use secret that makes a machine a node
+    JoinToken {
+        /// How long it may be used
+        #[arg(long, default_value = "1h", value_name = "DURATION")]
+        expires_in: DurationMs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokensVerb {
+    /// All, without their secrets
+    List,
+    /// Make one; its secret is printed once
+    Create {
+        name: Name,
+        /// owner or viewer
+        #[arg(long, value_parser = role_of)]
+        role: api::TokenRole,
+        /// How long it lives
+        #[arg(long, default_value = "90d", value_name = "DURATION")]
+        expires_in: DurationMs,
+    },
+    /// Make one useless
+    Revoke { token: TokenId },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RequestsVerb {
+    /// What became of it
+    Show { id: RequestId },
+    /// It may never run, if it has not
+    Void { id: RequestId },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ViewsVerb {
+    /// All
+    List,
+    /// Fold one anew from the first event and compare; without a name, each
+    Rebuild { name: Option<String> },
+}
+
+/// Where the log is.
+#[derive(Debug, Args)]
+pub struct LogPlace {
+    /// The data directory of a server
+    #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = ".holdfast", value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LogVerb {
+    /// Check every record
+    Verify(LogPlace),
+    /// Print its events, one line each
+    Cat {
+        #[command(flatten)]
+        place: LogPlace,
+        /// Only events after this one
+        #[arg(long, default_value = "0", value_name = "N")]
+        after: EventId,
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Write its events to a file, one JSON object in each line
+    Export {
+        #[command(flatten)]
+        place: LogPlace,
+        /// The file, which must not be there yet
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+}
+
+fn scale_of(text: &str) -> Result<(Name, u32), String> {
+    let (process, replicas) = text.split_once('=').ok_or("wants PROCESS=N, as in web=3")?;
+    let process = process.parse().map_err(|error: types::ParseError| error.to_string())?;
+    let replicas = replicas.parse().map_err(|_| format!("{replicas:?} is not a number of instances"))?;
+    if replicas > types::limits::REPLICAS {
+        return Err(format!("{replicas} instances are more than the limit of {}", types::limits::REPLICAS));
+    }
+    Ok((process, replicas))
+}
+
+fn role_of(text: &str) -> Result<api::TokenRole, String> {
+    match text {
+        "owner" => Ok(api::TokenRole::Owner),
+        "viewer" => Ok(api::TokenRole::Viewer),
+        _ => Err("wants owner or viewer".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parsed(args: &[&str]) -> Cli {
+        Cli::try_parse_from([&["holdfast"], args].concat())
+            .unwrap_or_else(|error| panic!("{args:?}: {error}"))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_documentation_is_there() {
+        let command = Cli::command();
+        let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        for name in [
+            "up", "server", "agent", "edge", "apply", "deploy", "status", "explain", "ps", "logs", "scale",
+            "restart", "rollback", "releases", "events", "wait", "apps", "envs", "routes", "nodes", "tokens",
+            "requests", "log", "views", "version",
+        ] {
+            assert!(known.contains(&name), "{name} is missing");
+        }
+    }
+
+    #[test]
+    fn global_flags_go_before_and_after_the_command() {
+        for args in [&["--app", "shop", "--json", "status"][..], &["status", "--app", "shop", "--json"]] {
+            let cli = parsed(args);
+            assert_eq!(cli.global.app.as_ref().map(Name::as_str), Some("shop"));
+            assert_eq!(cli.global.form(), Form::Json);
+        }
+        let cli = parsed(&["restart", "--no-wait", "--wait"]);
+        assert!(cli.global.wait && !cli.global.no_wait, "the last word counts");
+    }
+
+    #[test]
+    fn scale_takes_a_process_and_a_number() {
+        match parsed(&["scale", "web=3"]).command {
+            Command::Daily(Daily::Scale { to: (process, 3) }) => assert_eq!(process.as_str(), "web"),
+            other => panic!("{other:?}"),
+        }
+        for bad in ["web", "web=", "web=-1", "Web=1", "web=1001"] {
+            assert!(Cli::try_parse_from(["holdfast", "scale", bad]).is_err(), "{bad}");
+        }
+        assert!(Cli::try_parse_from(["holdfast", "scale", "web=0"]).is_ok());
+    }
+}

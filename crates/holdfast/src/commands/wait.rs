@@ -1,0 +1,93 @@
+//! `wait`: until an environment is as declared, a deploy is over, the server is ready, or an event
+//! is there.
+
+use super::follow;
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::{self, Form, Progress},
+};
+use api::{Code, EventsQuery, Problem};
+use types::{DeployId, EventId, limits};
+
+/// Waits for what is named.
+pub async fn run(context: &Context, what: &str) -> Result<(), Failure> {
+    if let Ok(deploy) = what.parse() {
+        return deploy_over(context, deploy).await;
+    }
+    if let Ok(event) = what.parse() {
+        return event_there(context, event).await;
+    }
+    match what {
+        "converged" => {
+            let place = context.place()?;
+            let status = follow::converged(context, &place, None, EventId::ZERO).await?;
+            match context.form {
+                Form::Json => output::json(&status),
+                Form::Text => output::line(&format!("{place} is as declared, as of event {}", status.event)),
+            }
+            Ok(())
+        }
+        "ready" => server_ready(context).await,
+        _ => Err(Failure::usage(
+            format!("{what:?} is nothing to wait for"),
+            "holdfast wait converged|ready|dep_…|EVENT",
+        )),
+    }
+}
+
+async fn deploy_over(context: &Context, deploy: DeployId) -> Result<(), Failure> {
+    let place = context.place()?;
+    let row = follow::deploy_to_end(context, &place, deploy, EventId::ZERO).await?;
+    match context.form {
+        Form::Json => output::json(&row),
+        Form::Text => output::line(&format!("deploy {}  {}", row.id, row.state)),
+    }
+    follow::deploy_failure(&row).map_or(Ok(()), Err)
+}
+
+async fn server_ready(context: &Context) -> Result<(), Failure> {
+    let deadline = context.deadline(limits::WAIT_DEFAULT);
+    let mut progress = Progress::new(context.form);
+    let look = async || context.client.ready().await;
+    let ready = follow::persistently(look, deadline, &mut progress).await;
+    let ready =
+        ready.map_err(|error| error.map_or_else(|| too_long("the server is not ready"), Failure::of_read))?;
+    match context.form {
+        Form::Json => output::json(&ready),
+        Form::Text => {
+            output::line(&format!("ready: {} in epoch {}, at event {}", ready.role, ready.epoch, ready.head))
+        }
+    }
+    Ok(())
+}
+
+async fn event_there(context: &Context, event: EventId) -> Result<(), Failure> {
+    let deadline = context.deadline(limits::WAIT_DEFAULT);
+    let mut progress = Progress::new(context.form);
+    let before = EventId::new(event.get().saturating_sub(1));
+    let query = EventsQuery { after: before, limit: Some(1), wait: false };
+    loop {
+        let look = async || context.client.events(query).await;
+        let page = follow::persistently(look, deadline, &mut progress).await;
+        let page =
+            page.map_err(|error| error.map_or_else(|| too_long("the event is not there"), Failure::of_read))?;
+        if page.head >= event {
+            if let Some(event) = page.events.first() {
+                super::events::print(context.form, event);
+            }
+            return Ok(());
+        }
+        progress.show(&format!("the log is at event {}", page.head));
+        if tokio::time::Instant::now() + limits::WAIT_POLL.into() > deadline {
+            return Err(too_long(&format!("the log is at event {}", page.head)));
+        }
+        tokio::time::sleep(limits::WAIT_POLL.into()).await;
+    }
+}
+
+fn too_long(what: &str) -> Failure {
+    Problem::new(Code::StillGoing, format!("{what} within the time given"))
+        .with_hint("the same command with a longer --timeout")
+        .into()
+}

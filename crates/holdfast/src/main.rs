@@ -1,0 +1,34 @@
+//! The one binary: the command line, and each role a machine can play.
+//!
+//! This crate composes and prints; it decides nothing. What is declared goes to a server through
+//! `api`; what a role does is in `control`, `agent` and `edge`.
+
+mod args;
+mod commands;
+mod context;
+mod failure;
+mod manifest;
+mod output;
+mod private_file;
+mod roles;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !json || !error.use_stderr() => error.exit(),
+        Err(error) => return failure::Failure::usage_of(&error).report(output::Form::Json),
+    };
+    let form = cli.global.form();
+    let outcome = match cli.command {
+        args::Command::Role(role) => roles::run(role, cli.global),
+        args::Command::Daily(command) => commands::run(command, cli.global),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(form),
+    }
+}

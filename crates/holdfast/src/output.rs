@@ -1,0 +1,139 @@
+//! Printing. Data goes to standard output, everything else to standard error.
+
+use serde::Serialize;
+use std::io::{IsTerminal as _, Write as _};
+use types::{DurationMs, Timestamp};
+
+/// For people or for programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON value or, for streams, one in each line.
+    Json,
+}
+
+/// Writes a line of data. A reader that has gone away (`| head`) ends the program quietly.
+pub fn line(text: &str) {
+    raw(text.as_bytes());
+    raw(b"\n");
+}
+
+/// Writes data as it is.
+pub fn raw(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("error: standard output cannot be written: {error}");
+        std::process::exit(1);
+    }
+}
+
+/// Writes one value as one line of JSON.
+pub fn json(value: &impl Serialize) {
+    line(&serde_json::to_string(value).expect("answers are plain data"));
+}
+
+/// Says something that is not data.
+pub fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Prints rows under headings, in columns as wide as they need to be. Nothing but a note if empty.
+pub fn table(headings: &[&str], rows: &[Vec<String>], if_empty: &str) {
+    if rows.is_empty() {
+        note(if_empty);
+        return;
+    }
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([headings[column].len()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let print = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            let gap = width - cell.chars().count() + 2;
+            text.push_str(cell);
+            text.push_str(&" ".repeat(gap));
+        }
+        line(text.trim_end());
+    };
+    print(&mut headings.iter().copied());
+    for row in rows {
+        print(&mut row.iter().map(String::as_str));
+    }
+}
+
+/// A time as people read it, to the second.
+pub fn time(at: Timestamp) -> String {
+    let text = at.to_string();
+    format!("{}Z", text.split('.').next().unwrap_or_default())
+}
+
+/// A span as people read it: `4.2s`, `3m 5s`.
+pub fn span(span: DurationMs) -> String {
+    if span.as_ms() < 60_000 {
+        return format!("{:.1}s", span.as_ms() as f64 / 1000.0);
+    }
+    humantime::format_duration(std::time::Duration::from_secs(span.as_ms() / 1000)).to_string()
+}
+
+/// How long ago, by this machine's clock.
+pub fn ago(at: Timestamp) -> String {
+    use rt::Clock as _;
+    let seconds = rt::SystemClock.now().since(at).as_ms() / 1000;
+    let text = humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// What is there, or a dash.
+pub fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// A line on a terminal that shows what is going on and goes away when it is over. Where there is no
+/// terminal it shows nothing.
+#[derive(Debug)]
+pub struct Progress {
+    on_terminal: bool,
+    shown: bool,
+}
+
+impl Progress {
+    /// On standard error, if that is a terminal and people read it.
+    pub fn new(form: Form) -> Self {
+        Self { on_terminal: form == Form::Text && std::io::stderr().is_terminal(), shown: false }
+    }
+
+    /// Shows this instead of what was shown before.
+    pub fn show(&mut self, text: &str) {
+        if self.on_terminal {
+            eprint!("\r\x1b[K{text}");
+            let _ = std::io::stderr().flush();
+            self.shown = true;
+        }
+    }
+
+    /// Says something that stays.
+    pub fn say(&mut self, text: &str) {
+        self.clear();
+        note(text);
+    }
+
+    /// Takes away what is shown.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,28 @@
+//! The parts a machine plays, each a process of its own; `up` starts one of each and watches them.
+//!
+//! A role that cannot start says why in one sentence and exits with 1. One that runs ends on SIGTERM
+//! or SIGINT, in order, and exits with 0.
+
+mod agent;
+mod edge;
+mod identity;
+mod owner;
+mod process;
+mod server;
+mod up;
+
+use crate::{
+    args::{Global, Role},
+    failure::Failure,
+};
+
+/// Plays one part until it is told to stop.
+pub fn run(role: Role, global: Global) -> Result<(), Failure> {
+    process::speak(global.form());
+    match role {
+        Role::Up(args) => up::run(args, global),
+        Role::Server(args) => process::runtime()?.block_on(server::run(args)),
+        Role::Agent(args) => process::runtime()?.block_on(agent::run(args, global)),
+        Role::Edge(args) => process::runtime()?.block_on(edge::run(args, global)),
+    }
+}
