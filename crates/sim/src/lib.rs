@@ -1,0 +1,1 @@
+//! Deterministic simulator: production code on simulated doors, one file per invariant.

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the demo and the tests drive, if any is missing, and checks the
+# Rust toolchain. Says what it does; asks nothing.
+set -euo pipefail
+
+packages=(runc conmon docker-registry skopeo umoci busybox-static wrk nftables iproute2)
+
+if ! command -v dpkg-query >/dev/null; then
+    echo "setup: this is not Debian or Ubuntu; install these yourself: ${packages[*]}" >&2
+    exit 1
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$state" = installed ] || missing+=("$package")
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+    root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || {
+            echo "setup: not root and no sudo; as root run: apt-get install ${missing[*]}" >&2
+            exit 1
+        }
+        root=(sudo)
+    fi
+    echo "setup: installing ${missing[*]}" >&2
+    "${root[@]}" apt-get update -q >&2
+    # The registry is started by the demo and the tests themselves, on a free port: its service stays off.
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+        "${missing[@]}" >&2
+    "${root[@]}" systemctl disable --now docker-registry >/dev/null 2>&1 || true
+fi
+
+if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+    echo "setup: containers and network namespaces need root; run make as root or install sudo" >&2
+    exit 1
+fi
+
+command -v cargo >/dev/null || {
+    echo "setup: no Rust toolchain; install one from https://rustup.rs" >&2
+    exit 1
+}
+wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+found=$(rustc --version | cut -d' ' -f2)
+if [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n1)" != "$wanted" ]; then
+    echo "setup: Rust $wanted or newer is needed, this is $found; run: rustup update stable" >&2
+    exit 1
+fi
