@@ -203,6 +203,7 @@ impl Agent {
             ended = tasks.join_next() => panic!("a task of the agent ended: {ended:?}"),
         }
         tasks.shutdown().await;
+        inner.shared.containers.tidy();
         // What was noted last is reported by the next agent.
         if let Err(error) = inner.shared.journal.store() {
             tracing::warn!(%error, "the last reports could not be stored");

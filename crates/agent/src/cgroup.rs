@@ -196,7 +196,7 @@ fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
         let root = PathBuf::from(before.split(' ').nth(4)?);
         let mut words = after.split(' ');
         let listed = match words.next()? {
-            "cgroup" => words.last()?,
+            "cgroup" => words.next_back()?,
             // The version 2 tree beside the others: `runc` makes groups in it too.
             "cgroup2" => "",
             _ => return None,

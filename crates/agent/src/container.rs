@@ -63,8 +63,8 @@ pub(crate) struct Image {
     pub(crate) wishes: Wishes,
     pub(crate) user: String,
     pub(crate) stop_signal: Option<String>,
-    /// Keeps it from being evicted before it is started.
-    pub(crate) held: Option<std::sync::Arc<crate::image::UnpackedImage>>,
+    /// Never read: holding it keeps the image from being evicted.
+    pub(crate) _held: Option<std::sync::Arc<crate::image::UnpackedImage>>,
 }
 
 /// What a run was started with: enough to stop it well when nobody remembers more.
@@ -157,10 +157,10 @@ impl Containers {
     ) -> Result<Process, StartError> {
         self.remove(id).await.map_err(|error| StartError::new(Reason::RuntimeFailed, &error))?;
         let started = self.try_start(id, spec, image).await;
-        if started.is_err() {
-            if let Err(error) = self.remove(id).await {
-                tracing::warn!(instance = %id, %error, "cannot clean up after a failed start; tried again at the next");
-            }
+        if started.is_err()
+            && let Err(error) = self.remove(id).await
+        {
+            tracing::warn!(instance = %id, %error, "cannot clean up after a failed start; tried again at the next");
         }
         started
     }
@@ -253,10 +253,10 @@ impl Containers {
     pub(crate) async fn remove(&self, id: InstanceId) -> Result<(), ToolError> {
         let name = id.to_string();
         let failed = |what: &str, error: io::Error| ToolError { tool: what.into(), said: error.to_string() };
-        if self.places.runtime().join(&name).exists() {
-            if let Err(error) = self.runc(&["delete", "--force", &name]).await {
-                tracing::debug!(instance = %id, %error, "runc delete");
-            }
+        if self.places.runtime().join(&name).exists()
+            && let Err(error) = self.runc(&["delete", "--force", &name]).await
+        {
+            tracing::debug!(instance = %id, %error, "runc delete");
         }
         self.end_processes(id).await;
         // A state that runc cannot read any more, after a power cut for instance, stands in the way.
@@ -292,6 +292,11 @@ impl Containers {
             tokio::time::sleep(pause).await;
             waited += pause;
         }
+    }
+
+    /// Removes the control group of all instances, if none is left in it.
+    pub(crate) fn tidy(&self) {
+        self.cgroups.remove_parent();
     }
 
     /// Removes everything of an instance, its log too.

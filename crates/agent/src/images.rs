@@ -35,7 +35,7 @@ impl Images for ImageStore {
             },
             user: config.user.clone(),
             stop_signal: config.stop_signal.clone(),
-            held: Some(found),
+            _held: Some(found),
         })
     }
 

@@ -60,13 +60,14 @@ impl Follower {
         let whole = newest.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
         self.broken = newest[whole..].to_vec();
         let mut text = render(&newest[..whole]);
-        if count_lines(&text) < lines && (newest.len() as u64) < bound {
-            if let Ok(mut before) = File::open(self.own.log_before()) {
-                let mut earlier =
-                    render(&last_bytes(&mut before, bound - newest.len() as u64).unwrap_or_default());
-                earlier.append(&mut text);
-                text = earlier;
-            }
+        if count_lines(&text) < lines
+            && (newest.len() as u64) < bound
+            && let Ok(mut before) = File::open(self.own.log_before())
+        {
+            let mut earlier =
+                render(&last_bytes(&mut before, bound - newest.len() as u64).unwrap_or_default());
+            earlier.append(&mut text);
+            text = earlier;
         }
         keep_last_lines(text, lines)
     }

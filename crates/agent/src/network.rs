@@ -58,13 +58,8 @@ pub(crate) async fn connect(
         return Err(NetworkError::NoIpv6);
     }
     let host = host_end(id);
-    let outside = format!(
-        "link add {host} type veth peer name eth0 netns {pid}\n\
-         link set {host} addrgenmode none\n\
-         address add fe80::1/64 dev {host} nodad\n\
-         link set {host} up\n\
-         route replace {address}/128 dev {host}\n\
-         route replace unreachable {address}/128 metric {BEHIND}\n"
+    let pair = format!(
+        "link add {host} type veth peer name eth0 netns {pid}\nlink set {host} addrgenmode none\naddress add fe80::1/64 dev {host} nodad\nlink set {host} up\n"
     );
     let inside = format!(
         "link set lo up\n\
@@ -73,10 +68,17 @@ pub(crate) async fn connect(
          link set eth0 up\n\
          route replace default via fe80::1 dev eth0\n"
     );
-    tool::run(&tools.ip, &["-6", "-batch", "-"], &outside).await?;
+    // The route comes last: who connects before the inside is up would wait a second for a
+    // neighbour's second chance to answer.
+    let outside = format!(
+        "route replace {address}/128 dev {host}\n\
+         route replace unreachable {address}/128 metric {BEHIND}\n"
+    );
+    tool::run(&tools.ip, &["-6", "-batch", "-"], &pair).await?;
     let namespace = format!("--net=/proc/{pid}/ns/net");
     let ip = tools.ip.to_string_lossy();
     tool::run(&tools.nsenter, &[namespace.as_str(), "--", &ip, "-6", "-batch", "-"], &inside).await?;
+    tool::run(&tools.ip, &["-6", "-batch", "-"], &outside).await?;
     Ok(())
 }
 

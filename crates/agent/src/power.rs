@@ -114,7 +114,7 @@ fn fm_a2_agent_reports_are_neither_lost_nor_doubled_on_faulty_disk() {
                     accepted.insert(report.instance, report.sequence);
                 }
                 // An answer may be lost: then the same is sent again.
-                if roll(&dice) % 2 == 0 {
+                if roll(&dice).is_multiple_of(2) {
                     journal.confirm(&accepted);
                 }
             }
@@ -126,7 +126,7 @@ fn fm_a2_agent_reports_are_neither_lost_nor_doubled_on_faulty_disk() {
             let newest = server.keys().filter(|(of, _)| *of == id).map(|(_, sequence)| *sequence).max();
             journal.note(id, Timestamp::ZERO, Change::Stopped);
             journal.store().expect("the disk is well");
-            let next = journal.unconfirmed().into_iter().filter(|report| report.instance == id).last();
+            let next = journal.unconfirmed().into_iter().rfind(|report| report.instance == id);
             let next = next.expect("it was noted").sequence;
             assert!(newest.is_none_or(|newest| next > newest), "seed {seed}: numbers go on");
         }

@@ -102,11 +102,11 @@ impl Supervisor {
         loop {
             let wish = self.wish.borrow_and_update().clone();
             let Wish::Run(spec) = wish else { break };
-            if let (Some(_), Some(started)) = (&process, self.shared.containers.started_with(self.id)) {
-                if started.spec != *spec {
-                    tracing::info!(instance = %self.id, "its specification has changed; it is started anew");
-                    self.stop(process.take()).await;
-                }
+            if let (Some(_), Some(started)) = (&process, self.shared.containers.started_with(self.id))
+                && started.spec != *spec
+            {
+                tracing::info!(instance = %self.id, "its specification has changed; it is started anew");
+                self.stop(process.take()).await;
             }
             let adopted = process.is_some();
             let (held, _image) = match process.take() {
@@ -164,6 +164,13 @@ impl Supervisor {
                     tracing::info!(instance = %self.id, pid, "adopted");
                     add_one(&self.shared.counts.adoptions);
                     self.running.store(pid, Ordering::Relaxed);
+                    // The agent before may have died between the start and its report of it.
+                    let known = self.shared.journal.last(self.id);
+                    let was_told =
+                        matches!(known, Some(Change::Booting | Change::Ready | Change::Unready { .. }));
+                    if !was_told && matches!(&*self.wish.borrow(), Wish::Run(_)) {
+                        self.note(Change::Booting);
+                    }
                     return Some(process);
                 }
                 Err(error) => tracing::info!(instance = %self.id, pid, %error, "ended before it was adopted"),

@@ -73,7 +73,7 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The main address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -81,7 +81,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The stored plan cannot be read.
-    #[error("cannot open the stored plan: {0}")]
+    #[error("cannot open the stored plan")]
     Plan(#[from] store::OpenError),
 }
 

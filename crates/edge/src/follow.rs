@@ -89,12 +89,15 @@ impl Follower {
             }
             match lost {
                 Lost::Link(error) if backoff.is_first() => {
-                    tracing::warn!(%error, "no plans from the control plane; serving the plan held");
+                    tracing::warn!(
+                        error = chain(&error),
+                        "no plans from the control plane; serving the plan held"
+                    );
                 }
                 Lost::Link(_) | Lost::Ended => {}
                 Lost::Refused(refused) => {
                     self.shared.meter.plans_refused.fetch_add(1, Relaxed);
-                    tracing::error!(%refused, "a plan was refused; serving the plan held");
+                    tracing::error!(error = chain(&refused), "a plan was refused; serving the plan held");
                 }
             }
             tokio::select! {
@@ -208,7 +211,7 @@ pub async fn renew(
                 lagging = if newest > shared.switch.generation() { lagging + 1 } else { 0 };
                 None
             }
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(chain(&error)),
             Err(_) => Some("no answer in time".into()),
         };
         shared.meter.linked.store(u64::from(failure.is_none()), Relaxed);
@@ -248,6 +251,18 @@ fn lease(shared: &Shared) -> Lease {
         running: Vec::new(),
         draining: shared.switch.draining(),
     }
+}
+
+/// An error with all its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
 }
 
 /// Waits that grow, with jitter, so that many edges do not come back at the same moment.

@@ -44,7 +44,7 @@ pub enum OpenError {
         found: u32,
     },
     /// The file is whole and does not hold a plan.
-    #[error("{path} does not hold a plan: {source}; move it away to start without one")]
+    #[error("{path} does not hold a plan; move it away to start without one")]
     Content {
         /// The file.
         path: String,
@@ -79,7 +79,7 @@ pub enum Refused {
         held: String,
     },
     /// It could not be made durable.
-    #[error("it could not be stored: {0}")]
+    #[error("it could not be stored")]
     Store(#[from] SlotError),
 }
 

@@ -5,6 +5,7 @@
 //! builder writes them, and their sizes are promises without bytes.
 
 use super::{error::Trouble, stream::Stream};
+use std::ops::Range;
 use tar::{EntryType, Header, PaxExtensions};
 use types::limits;
 
@@ -62,6 +63,19 @@ fn malformed(why: &str) -> Trouble {
     Trouble::Image(format!("it is no valid archive: {why}"))
 }
 
+/// Where the numbers stand in a header.
+const MODE: Range<usize> = 100..108;
+const UID: Range<usize> = 108..116;
+const GID: Range<usize> = 116..124;
+const SIZE: Range<usize> = 124..136;
+const MTIME: Range<usize> = 136..148;
+
+/// A number of a header. A field that was left blank is zero, as most readers have it.
+fn number<N: Default>(header: &Header, field: Range<usize>, read: std::io::Result<N>) -> Option<N> {
+    let blank = header.as_bytes()[field].iter().all(|byte| matches!(byte, 0 | b' '));
+    if blank { Some(N::default()) } else { read.ok() }
+}
+
 impl<'a> Members<'a> {
     pub(crate) fn new(stream: Stream<'a>) -> Self {
         Self { stream, left: 0, padding: 0 }
@@ -97,7 +111,9 @@ impl<'a> Members<'a> {
             self.skip()?;
             let Some(header) = self.header()? else { return Ok(None) };
             let kind = header.entry_type();
-            self.begin(header.entry_size().map_err(|_| malformed("a size is no number"))?);
+            let size =
+                number(&header, SIZE, header.entry_size()).ok_or_else(|| malformed("a size is no number"))?;
+            self.begin(size);
             match kind {
                 EntryType::GNULongName => extended.path = Some(self.text(limits::IMAGE_PATH)?),
                 EntryType::GNULongLink => extended.link = Some(self.text(limits::IMAGE_PATH)?),
@@ -119,10 +135,19 @@ impl<'a> Members<'a> {
     }
 
     fn skip(&mut self) -> Result<(), Trouble> {
-        self.left = self.left.saturating_add(std::mem::take(&mut self.padding));
-        self.stream.budget.announce(self.left)?;
+        let padding = std::mem::take(&mut self.padding);
+        self.stream.budget.announce(self.left.saturating_add(padding))?;
         let mut piece = [0; 16 << 10];
         while self.read(&mut piece)? > 0 {}
+        // Some tools (`umoci insert` is one) leave out what fills the last block, and the end mark
+        // with it. Nothing is lost by that, so, as other readers do, it is taken for the end.
+        let mut left = usize::try_from(padding).expect("less than a block");
+        while left > 0 {
+            match self.stream.read(&mut piece[..left])? {
+                0 => break,
+                count => left -= count,
+            }
+        }
         Ok(())
     }
 
@@ -191,8 +216,8 @@ impl<'a> Members<'a> {
         let size = if kind == Kind::File { extended.size.unwrap_or(self.left) } else { 0 };
         self.begin(size);
         let link = extended.link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
-        let id = |extended: Option<u64>, plain: std::io::Result<u64>| {
-            let id = extended.or(plain.ok()).and_then(|id| u32::try_from(id).ok());
+        let id = |extended: Option<u64>, plain: Option<u64>| {
+            let id = extended.or(plain).and_then(|id| u32::try_from(id).ok());
             // The last number means "leave as it is" to the kernel.
             id.filter(|id| *id != u32::MAX).ok_or_else(|| malformed("an owner is no number that fits"))
         };
@@ -201,10 +226,11 @@ impl<'a> Members<'a> {
             path,
             link: link.unwrap_or_default(),
             size,
-            mode: header.mode().map_err(|_| malformed("a mode is no number"))? & 0o7777,
-            uid: id(extended.uid, header.uid())?,
-            gid: id(extended.gid, header.gid())?,
-            mtime: extended.mtime.or(header.mtime().ok()).unwrap_or(0),
+            mode: number(header, MODE, header.mode()).ok_or_else(|| malformed("a mode is no number"))?
+                & 0o7777,
+            uid: id(extended.uid, number(header, UID, header.uid()))?,
+            gid: id(extended.gid, number(header, GID, header.gid()))?,
+            mtime: extended.mtime.or(number(header, MTIME, header.mtime())).unwrap_or(0),
         })
     }
 }

@@ -193,7 +193,9 @@ pub(crate) fn remove(dir: impl AsFd, name: &CString) -> Result<(), Trouble> {
 /// Removes everything in a directory.
 pub(crate) fn clear(dir: OwnedFd) -> Result<(), Trouble> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(&dir)? {
+    // A path handle cannot be read; `.` in it is the same directory, whatever its name leads to.
+    let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    for entry in Dir::new(fs::openat(&dir, c".", readable, Mode::empty())?)? {
         let name = entry?.file_name().to_owned();
         if name.as_bytes() != b"." && name.as_bytes() != b".." {
             names.push(name);

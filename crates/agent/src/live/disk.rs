@@ -3,34 +3,14 @@
 use super::*;
 use types::plan::Reason;
 
-/// A small file system over the host's data directory.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: PathBuf) -> Self {
-        std::fs::create_dir_all(&at).expect("a directory");
-        let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("tmpfs", &at, "tmpfs", flags, c"size=64m").expect("a tmpfs");
-        Self(at)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
 #[tokio::test]
 async fn fm_j1_a_full_disk_stops_new_instances_only_and_mends_by_itself() {
-    let host = Host::new();
-    let small = Small::mount(host.data());
-    // Dropped in this order: first the host's instances, then their disk.
-    let (mut host, _small) = (host, small);
+    let mut host = Host::new();
+    host.small_disk = Some(Small::mount(host.data()));
     let numbers = [number(), number()];
     let [old, new] = numbers.map(|number| (InstanceId::from_u128(number), Desired::Running, web(number)));
     host.start_agent().await;
-    host.control.declare(1, &[old.clone()]);
+    host.control.declare(1, std::slice::from_ref(&old));
     host.control.wait_ready(old.0).await;
     let pid = host.pid(old.0);
     let ballast = host.data().join("ballast");

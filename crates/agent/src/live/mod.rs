@@ -185,6 +185,25 @@ struct Host {
     /// Use the real image store instead of the image that lies ready.
     real_images: bool,
     metrics: Option<std::net::SocketAddr>,
+    small_disk: Option<Small>,
+}
+
+/// A small file system over a host's data directory.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf) -> Self {
+        std::fs::create_dir_all(&at).expect("a directory");
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", &at, "tmpfs", flags, c"size=64m").expect("a tmpfs");
+        Self(at)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
 }
 
 impl Host {
@@ -198,7 +217,14 @@ impl Host {
         {
             std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
         }
-        Self { dir, control: Arc::new(Control::default()), agent: None, real_images: false, metrics: None }
+        Self {
+            dir,
+            control: Arc::new(Control::default()),
+            agent: None,
+            real_images: false,
+            metrics: None,
+            small_disk: None,
+        }
     }
 
     fn data(&self) -> PathBuf {

@@ -159,3 +159,24 @@ async fn one_whose_monitor_died_is_left_alone() {
     let crash = control.wait_for(id, "crashed", |change| matches!(change, Change::Crashed { .. })).await;
     assert!(matches!(crash, Change::Crashed { reason: Reason::Killed, .. }), "{crash:?}");
 }
+
+#[tokio::test]
+async fn a_start_that_was_never_reported_is_reported_when_adopted() {
+    let mut host = Host::new();
+    let number = number();
+    let (id, spec) = (InstanceId::from_u128(number), web(number));
+    host.start_agent().await;
+    host.control.declare(1, &[(id, Desired::Running, spec.clone())]);
+    host.control.wait_ready(id).await;
+    let pid = host.pid(id);
+    host.kill_agent().await;
+    // As if the power of the agent's disk had gone before any report was durable.
+    for name in ["reports", "reports.previous"] {
+        let _ = std::fs::remove_file(host.data().join(name));
+    }
+    host.control.reports.lock().expect("no test panics here").clear();
+    host.start_agent().await;
+    host.control.wait_ready(id).await;
+    assert_eq!(host.control.seen(id), [Change::Booting, Change::Ready]);
+    assert_eq!(host.pid(id), pid);
+}

@@ -62,7 +62,8 @@ impl Registry {
         }
         must("umoci", &["new", "--image", &image]);
         must("umoci", &["insert", "--image", &image, &root.to_string_lossy(), "/"]);
-        let run = ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"].map(|word| format!("--config.cmd={word}"));
+        let run = ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]
+            .map(|word| format!("--config.cmd={word}"));
         let mut args = vec!["config", "--image", &image, "--config.user=1000:1000"];
         args.extend(run.iter().map(String::as_str));
         must("umoci", &args);
@@ -70,7 +71,10 @@ impl Registry {
         let digest = self.dir.path().join("digest");
         let to = format!("docker://{reference}");
         let from = format!("oci:{image}");
-        must("skopeo", &["copy", "--dest-tls-verify=false", "--digestfile", &digest.to_string_lossy(), &from, &to]);
+        must(
+            "skopeo",
+            &["copy", "--dest-tls-verify=false", "--digestfile", &digest.to_string_lossy(), &from, &to],
+        );
         let digest = std::fs::read_to_string(digest).expect("skopeo wrote it");
         PinnedImage { reference, digest: digest.trim().parse().expect("a digest") }
     }
@@ -103,7 +107,7 @@ async fn fm_k_without_its_registry_what_runs_runs_on_and_what_is_cached_starts()
     };
     let (first, second, third) = (of(0, &cached), of(1, &cached), of(2, &missing));
     host.start_agent().await;
-    host.control.declare(1, &[first.clone()]);
+    host.control.declare(1, std::slice::from_ref(&first));
     host.control.wait_ready(first.0).await;
     assert!(fetch(&first.2, "/").await.expect("it answers").contains("cached"));
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid(first.0))).expect("it runs");

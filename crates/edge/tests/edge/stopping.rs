@@ -56,7 +56,7 @@ async fn a_taken_main_port_stops_the_start_and_names_itself() {
     config.listen_tls = Some(address);
     let error = Edge::start(config, Arc::new(RealDisk), None).err().expect("it is taken");
     assert!(matches!(error, StartError::Listen { .. }));
-    assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")), "{error}");
+    assert_eq!(error.to_string(), format!("cannot listen on {address}"));
 }
 
 #[tokio::test]
@@ -107,5 +107,21 @@ async fn metrics_are_served_as_prometheus_text() {
     }
     assert!(body.contains("\nholdfast_edge_plan_generation 0\n"));
     assert!(get("GET / HTTP/1.1").await.starts_with("HTTP/1.1 404 "));
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn an_unspecified_address_takes_both_families() {
+    let (dir, control) = (tempfile::tempdir().expect("a directory"), Control::new());
+    let server = Server::tls(1, env(1)).await;
+    let mut config = config(dir.path());
+    config.listen_tls = Some("[::]:0".parse().expect("an address"));
+    let edge = start(config, Some(&control));
+    control.publish(plan(1, vec![tls_route(env(1), "shop.test", vec![server.backend.clone()])]));
+    until("the plan is in effect", || edge.handle.generation().get() == 1).await;
+    let port = edge.tls().port();
+    for address in [loopback(port), std::net::SocketAddr::from(([127, 0, 0, 1], port))] {
+        assert_eq!(visit(address, "shop.test").await.expect("served"), who(&server.backend));
+    }
     edge.stop().await;
 }
