@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
-SEEDS ?= 200
+SEEDS ?= 20000
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # Test executables run as root without building as root.
@@ -56,8 +56,8 @@ fix: ## format, and apply what the lints can repair
 bench: setup ## measure; writes target/bench/*.json and prints a table
 	scripts/bench.sh
 
-sim: ## the simulator with SEEDS=n seeds for each invariant
-	SEEDS=$(SEEDS) $(TESTS) -p holdfast-sim
+sim: ## SEEDS=n rounds of crash and recovery in the simulator (FROM=n: from that seed)
+	SEEDS=$(SEEDS) $(CARGO) run --quiet -p holdfast-sim
 
 e2e: setup build ## only the tests that kill real processes
 	$(if $(NEXTEST),$(CARGO) nextest run --workspace -E 'package(holdfast) & test(/^fm_/)',RUST_TEST_THREADS=1 $(CARGO) test -p holdfast --test failure_model)

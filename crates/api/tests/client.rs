@@ -140,7 +140,7 @@ async fn problems_and_strange_answers_are_told_apart() {
 
 #[tokio::test]
 async fn a_write_carries_its_request_id_and_the_token() {
-    let (send, heard) = std::sync::mpsc::channel();
+    let (send, heard) = std::sync::mpsc::sync_channel(1);
     let fake = Fake::start(move |mut stream| {
         send.send(read_request(&mut stream)).expect("the test waits");
     });

@@ -55,7 +55,7 @@ fn told(problem: &wal::Problem) -> String {
 }
 
 fn verify(dir: &Path, form: Form) -> Result<(), Failure> {
-    let report = wal::verify(&RealDisk::default(), dir).map_err(|error| broken(&error))?;
+    let report = wal::verify(&RealDisk, dir).map_err(|error| broken(&error))?;
     let undecodable = if report.is_good() { decode_all(dir)? } else { None };
     let verified = verified(&report, undecodable);
     match form {
@@ -118,7 +118,7 @@ fn each_event(
     after: EventId,
     mut each: impl FnMut(EventId, Epoch, &[u8]),
 ) -> Result<(), Failure> {
-    let scanned = wal::scan(&RealDisk::default(), dir, after, |header, events| {
+    let scanned = wal::scan(&RealDisk, dir, after, |header, events| {
         if header.kind != log::Kind::Batch {
             return;
         }
@@ -165,8 +165,23 @@ fn row(envelope: &Envelope) -> EventRow {
         request_id: *request,
         epoch: *epoch,
         cause: *cause,
-        data: serde_json::to_value(event).expect("an event is plain data"),
+        data: data(event),
     }
+}
+
+/// What the event says, without the name of its kind, which stands beside it, and without the hash
+/// of a secret, which is nobody's to read.
+fn data(event: &domain::Event) -> serde_json::Value {
+    let mut said = match serde_json::to_value(event).expect("an event is plain data") {
+        serde_json::Value::Object(tagged) if tagged.len() == 1 => {
+            tagged.into_iter().next().map_or(serde_json::Value::Null, |(_, said)| said)
+        }
+        other => other,
+    };
+    if let Some(fields) = said.as_object_mut() {
+        fields.remove("hash");
+    }
+    said
 }
 
 fn decoded(id: EventId, epoch: Epoch, bytes: &[u8]) -> Result<EventRow, Failure> {

@@ -13,7 +13,7 @@ pub struct ManifestError {
     /// The file, as it was named.
     pub file: String,
     /// Where in it, if it is about a place in it.
-    pub at: Option<Spot>,
+    pub at: Option<Box<Spot>>,
     /// The path of the key, as in `processes.web.memory`.
     pub path: Option<String>,
     /// What is wrong.
@@ -36,7 +36,7 @@ pub struct Spot {
 }
 
 impl Spot {
-    fn of(text: &str, span: &Range<usize>) -> Self {
+    fn of(text: &str, span: &Range<usize>) -> Box<Self> {
         let mut start = span.start.min(text.len());
         while !text.is_char_boundary(start) {
             start -= 1;
@@ -47,12 +47,12 @@ impl Spot {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        Self {
+        Box::new(Self {
             line: text[..start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             text: text[line_start..line_end].trim_end_matches('\r').to_owned(),
             width: text[start..end].trim_end().chars().count().max(1),
-        }
+        })
     }
 }
 

@@ -35,7 +35,7 @@ pub async fn run(args: AgentArgs, global: Global) -> Result<(), Failure> {
         capacity,
     };
     let link = Arc::new(identity.client()?);
-    let agent = Agent::start(config, Arc::new(rt::RealDisk::default()), link)
+    let agent = Agent::start(config, Arc::new(rt::RealDisk), link)
         .await
         .map_err(|error| Failure::cannot_start(whole(&error), None))?;
     tracing::info!(node = %identity.node, "the agent is up");

@@ -26,8 +26,7 @@ pub async fn run(args: EdgeArgs, global: Global) -> Result<(), Failure> {
         ..Config::new(data_dir)
     };
     let link = Arc::new(identity.client()?);
-    let edge = Edge::start(config, Arc::new(rt::RealDisk::default()), Some(link))
-        .map_err(|error| refused(&error))?;
+    let edge = Edge::start(config, Arc::new(rt::RealDisk), Some(link)).map_err(|error| refused(&error))?;
     tracing::info!(node = %identity.node, tls = %args.routing.tls_listen, "the edge is up");
     edge.run(shutdown).await;
     tracing::info!("the edge has stopped");

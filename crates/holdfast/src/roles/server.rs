@@ -6,6 +6,8 @@ use super::{
 };
 use crate::{args::ServerArgs, context::DEFAULT_ORG, failure::Failure};
 use control::{Config, Server, ServerError};
+use log::wal::{OpenError, OpenLogError};
+use std::path::Path;
 
 /// Runs a server until it is told to stop.
 pub async fn run(args: ServerArgs) -> Result<(), Failure> {
@@ -13,7 +15,7 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
     let data_dir = process::data_dir(&args.data_dir)?;
     let org = DEFAULT_ORG.parse().expect("a valid name");
     let config = Config { data_dir: data_dir.clone(), listen: args.listen, org };
-    let server = Server::start(config).await.map_err(|error| refused(&error))?;
+    let server = Server::start(config).await.map_err(|error| refused(&error, &data_dir))?;
     let url = format!("http://{}", server.address());
     if !args.leave_owner_token
         && let Some(secret) = server.first_owner()
@@ -26,17 +28,26 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn refused(error: &ServerError) -> Failure {
+fn refused(error: &ServerError, data_dir: &Path) -> Failure {
     let next = match error {
         ServerError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Some(
-            "another program listens there: name another address with --listen, or find it with: ss -ltnp",
+            "another program listens there: name another address with --listen, or find it with: ss -ltnp"
+                .to_owned(),
         ),
-        ServerError::Listen { .. } => Some("name an address of this machine with --listen"),
+        ServerError::Listen { .. } => Some("name an address of this machine with --listen".to_owned()),
         ServerError::NotLoopback(_) => {
-            Some("--listen 127.0.0.1:7070, and a tunnel or proxy with TLS before it")
+            Some("--listen 127.0.0.1:7070, and a tunnel or proxy with TLS before it".to_owned())
         }
-        ServerError::Log { .. } | ServerError::Fold { .. } => Some("holdfast log verify --data-dir DIR"),
+        // These two are about the whole directory and say themselves what to do.
+        ServerError::Log {
+            source: OpenLogError::Open(OpenError::Locked { .. } | OpenError::NewerFormat { .. }),
+            ..
+        } => None,
+        ServerError::Log { .. } | ServerError::Fold { .. } => Some(format!(
+            "holdfast log verify --data-dir {} (names everything that is wrong)",
+            data_dir.display()
+        )),
         ServerError::Begin(_) => None,
     };
-    Failure::cannot_start(whole(error), next.map(str::to_owned))
+    Failure::cannot_start(whole(error), next)
 }

@@ -1,0 +1,125 @@
+//! Roles as processes: what they say when they cannot start, and how they end.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+fn holdfast(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HOLDFAST_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(dir).env("HOLDFAST_CONFIG", dir.join("context.toml")).args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end, and answers with the exit code and what it said on standard error.
+fn said(command: &mut Command) -> (i32, String) {
+    let Output { status, stderr, .. } = command.output().expect("the program runs");
+    (status.code().unwrap_or(-1), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// A server that ends with the test.
+struct Server {
+    child: Child,
+    token: String,
+}
+
+impl Server {
+    /// Starts one, and waits for the token that it prints when it is up for the first time.
+    fn start(dir: &Path, listen: &str) -> Self {
+        let mut command = holdfast(dir, &["server", "--data-dir", "data", "--listen", listen]);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program runs");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("it speaks");
+        let token = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+        assert!(token.starts_with("hf_"), "{line:?}");
+        Self { child, token }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").to_string()
+}
+
+#[test]
+fn a_server_hands_over_its_token_and_keeps_its_directory_to_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let listen = free_address();
+    let mut server = Server::start(dir.path(), &listen);
+
+    let context = dir.path().join("context.toml");
+    let (code, err) = said(&mut holdfast(dir.path(), &["wait", "ready", "--timeout", "10s"]));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(std::fs::metadata(&context).expect("saved").permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&context).expect("saved").contains(&server.token));
+    assert!(!dir.path().join("data/owner-token").exists(), "only the owner has it now");
+    let (code, err) = said(&mut holdfast(dir.path(), &["whoami"]));
+    assert_eq!(code, 0, "the next command simply works: {err}");
+
+    let other = free_address();
+    let (code, err) = said(&mut holdfast(dir.path(), &["server", "--data-dir", "data", "--listen", &other]));
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("in use by another process"), "{err}");
+    let (code, err) =
+        said(&mut holdfast(dir.path(), &["server", "--data-dir", "other", "--listen", &listen]));
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("cannot listen on") && err.contains("--listen"), "{err}");
+
+    let pid = i32::try_from(server.child.id()).expect("a pid");
+    // SAFETY: a plain system call on a child that was not waited for yet.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    assert_eq!(server.child.wait().expect("it ends").code(), Some(0), "SIGTERM is an orderly end");
+    let (code, err) = said(&mut holdfast(dir.path(), &["log", "verify", "--data-dir", "data"]));
+    assert_eq!(code, 0, "{err}");
+    let output =
+        holdfast(dir.path(), &["log", "cat", "--data-dir", "data", "--json"]).output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.lines().next().is_some_and(|line| line.contains("\"kind\":\"cluster.created\"")), "{text}");
+    assert!(!text.contains("\"hash\""), "hashes of secrets are nobody's to read: {text}");
+}
+
+#[test]
+fn a_flipped_byte_in_the_log_stops_the_start_and_says_where() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let listen = free_address();
+    drop(Server::start(dir.path(), &listen));
+    let log = dir.path().join("data/log");
+    let segment = std::fs::read_dir(&log)
+        .expect("a log")
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|kind| kind == "seg"))
+        .expect("a segment");
+    let mut bytes = std::fs::read(&segment).expect("read");
+    bytes[8] ^= 1;
+    std::fs::write(&segment, bytes).expect("written");
+    let (code, err) = said(&mut holdfast(dir.path(), &["server", "--data-dir", "data", "--listen", &listen]));
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains(".seg") && err.contains("damaged"), "{err}");
+    let (code, err) = said(&mut holdfast(dir.path(), &["log", "verify", "--data-dir", "data"]));
+    assert_eq!(code, 1, "{err}");
+}
+
+#[test]
+fn a_machine_that_is_no_node_says_how_to_become_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (code, err) = said(&mut holdfast(dir.path(), &["edge", "--data-dir", "edge"]));
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("holdfast nodes join-token"), "{err}");
+    let (code, err) = said(&mut holdfast(dir.path(), &["log", "verify", "--data-dir", "none"]));
+    assert_eq!(code, 4, "{err}");
+}
