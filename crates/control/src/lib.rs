@@ -4,18 +4,18 @@
 //! Start reading at [`Sequencer`] (decides), go on to [`Core`] (makes it durable and visible), then
 //! `reconcile` (what happens by itself) and `http` (who may ask for what).
 
-mod sequencer;
-mod core;
-mod snapshot;
+mod http;
 mod observe;
 mod reconcile;
 mod secret;
-mod http;
+mod sequencer;
 mod server;
+mod snapshot;
+mod writer;
 
-pub use core::{Answer, Core, Driver, NotVisible, Rebuilt, StartError};
+pub use http::{Images, Options, Resolving, openapi, router, serve};
 pub use observe::Observations;
 pub use secret::Secret;
 pub use sequencer::{Decided, Outcome, Proposal, Sequencer};
 pub use server::{Config, Server, ServerError};
-pub use http::{Images, Options, Resolving, openapi, router, serve};
+pub use writer::{Answer, Core, Driver, NotVisible, Rebuilt, StartError};

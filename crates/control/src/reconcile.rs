@@ -6,8 +6,8 @@
 //! next pass sees what the last one did. A poke wakes them; a timer does too, should a poke be lost.
 
 use crate::{
-    core::{Answer, Core},
     sequencer::Proposal,
+    writer::{Answer, Core},
 };
 use domain::{
     Actor, State,
@@ -75,14 +75,14 @@ fn is_restless(state: &State, id: EnvId) -> bool {
             let live = state.instances_of(id).filter(|(_, instance)| instance.is_live()).count();
             live as u64 != env.scale.values().map(|count| u64::from(*count)).sum::<u64>()
         })
-        || state.instances_of(id).any(|(_, instance)| {
-            state.nodes.get(&instance.node).is_none_or(|node| !node.takes_instances())
-        })
+        || state
+            .instances_of(id)
+            .any(|(_, instance)| state.nodes.get(&instance.node).is_none_or(|node| !node.takes_instances()))
 }
 
 /// Keeps the health of nodes in step with their leases, until told to stop.
 pub async fn liveness(core: Core, shutdown: CancellationToken) {
-    every(LIVENESS_TICK, core, shutdown, |state, observed, now| plan::liveness(state, observed, now)).await;
+    every(LIVENESS_TICK, core, shutdown, plan::liveness).await;
 }
 
 /// Moves the horizon of requests, until told to stop.
@@ -91,7 +91,9 @@ pub async fn garbage(core: Core, shutdown: CancellationToken) {
 }
 
 async fn every(
-    tick: Duration, core: Core, shutdown: CancellationToken,
+    tick: Duration,
+    core: Core,
+    shutdown: CancellationToken,
     look: impl Fn(&State, &Observed, Timestamp) -> Vec<Step>,
 ) {
     while !shutdown.is_cancelled() {
@@ -107,7 +109,8 @@ async fn every(
 /// Proposes steps together and waits for all answers.
 async fn propose(core: &Core, steps: Vec<Step>) {
     let asked = steps.into_iter().map(|Step { command, cause, why }| async move {
-        let proposal = Proposal { command: command.clone(), actor: Actor::System, request: None, cause: Some(cause) };
+        let proposal =
+            Proposal { command: command.clone(), actor: Actor::System, request: None, cause: Some(cause) };
         match core.propose(proposal).await {
             Answer::Executed { .. } => tracing::debug!(?command, %why, "reconciled"),
             // The state moved between the look and the decision; the next look sees it.

@@ -152,7 +152,9 @@ fn refused(rejection: &Rejection, event: Option<EventId>) -> Outcome {
 fn repeated(verdict: Verdict, event: EventId) -> Outcome {
     match verdict {
         Verdict::Executed(done) => Outcome::Executed { done, event, replayed: true },
-        Verdict::Refused { code, text } => Outcome::Refused { code, text, event: Some(event), replayed: true },
+        Verdict::Refused { code, text } => {
+            Outcome::Refused { code, text, event: Some(event), replayed: true }
+        }
         Verdict::Voided => unreachable!("a voided request is unacceptable, never repeated"),
     }
 }

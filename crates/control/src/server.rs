@@ -1,9 +1,9 @@
 //! A server, put together: the log on this machine's disk, the core over it, reconcilers, HTTP.
 
 use crate::{
-    core::{Answer, Core, StartError},
     http, reconcile,
     secret::Secret,
+    writer::{Answer, Core, StartError},
 };
 use domain::{Actor, Command, NewToken};
 use log::{Log, WalLog, wal::OpenLogError};
@@ -91,16 +91,16 @@ impl Server {
             .map_err(|source| ServerError::Listen { address: config.listen, source })?;
         let address =
             listener.local_addr().map_err(|source| ServerError::Listen { address: config.listen, source })?;
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::default());
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let dir = config.data_dir.clone();
         let opened = tokio::task::spawn_blocking({
             let (disk, dir) = (disk.clone(), dir.clone());
             move || open_log(disk, &dir)
         });
-        let (log, cluster) = opened.await.expect("opening does not panic").map_err(|source| ServerError::Log {
-            dir: dir.clone(),
-            source,
-        })?;
+        let (log, cluster) = opened
+            .await
+            .expect("opening does not panic")
+            .map_err(|source| ServerError::Log { dir: dir.clone(), source })?;
         let folded = tokio::task::spawn_blocking(move || {
             Core::open(log, Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(OsRandom) as Arc<dyn Random>)
         });
@@ -126,7 +126,7 @@ impl Server {
 
     /// Forgets the first owner's secret on disk: somebody has it now.
     pub fn owner_taken(data_dir: &Path) -> Result<(), rt::DiskError> {
-        RealDisk::default().remove(&data_dir.join(OWNER_FILE))
+        RealDisk.remove(&data_dir.join(OWNER_FILE))
     }
 
     /// The core, for whoever embeds a server.
@@ -166,7 +166,10 @@ fn open_log(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Arc<dyn Log>, String), O
     let (log, recovered) =
         WalLog::open_or_create(disk, &dir.join("log"), &cluster, node, options, &ThreadSpawner, fatal)?;
     if let Some(dropped) = &recovered.dropped {
-        tracing::warn!(?dropped, "the end of the log was torn by a crash and is cut off; nothing of it was acknowledged");
+        tracing::warn!(
+            ?dropped,
+            "the end of the log was torn by a crash and is cut off; nothing of it was acknowledged"
+        );
     }
     tracing::info!(head = %recovered.head.event, segments = recovered.segments, "the log is open");
     Ok((Arc::new(log), recovered.cluster))
@@ -177,7 +180,10 @@ fn open_log(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Arc<dyn Log>, String), O
 const OWNER_FILE: &str = "owner-token";
 
 async fn begin(
-    core: &Core, disk: Arc<dyn Disk>, config: &Config, cluster: String,
+    core: &Core,
+    disk: Arc<dyn Disk>,
+    config: &Config,
+    cluster: String,
 ) -> Result<Option<Secret>, String> {
     let path = config.data_dir.join(OWNER_FILE);
     let kept = std::fs::read_to_string(&path).ok().map(|text| Secret::from_text(text.trim()));

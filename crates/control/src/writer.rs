@@ -119,7 +119,9 @@ impl Core {
     /// # Errors
     /// A log that cannot be read or understood to its end: nothing is guessed.
     pub fn open(
-        log: Arc<dyn Log>, clock: Arc<dyn rt::Clock>, random: Arc<dyn rt::Random>,
+        log: Arc<dyn Log>,
+        clock: Arc<dyn rt::Clock>,
+        random: Arc<dyn rt::Random>,
     ) -> Result<(Self, Driver), StartError> {
         let mut state = load_snapshot(log.as_ref());
         fold(log.as_ref(), state.head, |envelope| state.apply(envelope))?;
@@ -144,7 +146,12 @@ impl Core {
     }
 
     /// Has a command decided, and answers when that is durable.
-    pub async fn submit(&self, command: Command, actor: Actor, request: Option<(RequestId, [u8; 32])>) -> Answer {
+    pub async fn submit(
+        &self,
+        command: Command,
+        actor: Actor,
+        request: Option<(RequestId, [u8; 32])>,
+    ) -> Answer {
         self.propose(Proposal { command, actor, request, cause: None }).await
     }
 
@@ -155,7 +162,9 @@ impl Core {
         match self.0.queue.try_send((proposal, answer)) {
             Err(mpsc::error::TrySendError::Full(_)) => full("the queue of commands is full"),
             Err(mpsc::error::TrySendError::Closed(_)) => full("the server is stopping"),
-            Ok(()) => answered.await.unwrap_or_else(|_| Answer::Unknown { why: "the server stopped".to_owned() }),
+            Ok(()) => {
+                answered.await.unwrap_or_else(|_| Answer::Unknown { why: "the server stopped".to_owned() })
+            }
         }
     }
 
@@ -208,10 +217,16 @@ impl Core {
         }
         loop {
             // Catch up outside the lock; what came meanwhile is little enough to fold inside it.
-            let target = self.with_views(|views| views.checkpoint(name)).unwrap_or_default().max(*self.0.viewed.borrow());
-            fold_until(self.0.log.as_ref(), fresh.checkpoint(name).unwrap_or_default(), target, |e| fresh.apply(e))?;
+            let target = self
+                .with_views(|views| views.checkpoint(name))
+                .unwrap_or_default()
+                .max(*self.0.viewed.borrow());
+            fold_until(self.0.log.as_ref(), fresh.checkpoint(name).unwrap_or_default(), target, |e| {
+                fresh.apply(e)
+            })?;
             let mut live = self.0.views.lock().expect("no thread panics while it holds this");
-            let (at, quarantined) = (live.checkpoint(name).unwrap_or_default(), live.quarantined(name).is_some());
+            let (at, quarantined) =
+                (live.checkpoint(name).unwrap_or_default(), live.quarantined(name).is_some());
             if fresh.checkpoint(name).unwrap_or_default() != at && !quarantined {
                 continue;
             }
@@ -320,7 +335,10 @@ fn fold(log: &dyn Log, after: EventId, each: impl FnMut(&Envelope)) -> Result<()
 }
 
 fn fold_until(
-    log: &dyn Log, mut after: EventId, until: EventId, mut each: impl FnMut(&Envelope),
+    log: &dyn Log,
+    mut after: EventId,
+    until: EventId,
+    mut each: impl FnMut(&Envelope),
 ) -> Result<(), StartError> {
     while after < until {
         let wanted = (until.get() - after.get()).min(CATCH_UP as u64) as usize;
@@ -371,10 +389,16 @@ impl Driver {
             }
         }
         drop(self.queue);
+        // Waited for, so that nothing holds the log once this returns.
         views.abort();
+        let _aborted = views.await;
     }
 
-    fn decide(&self, sequencer: &mut Sequencer, waiting: &mut Vec<Waiting>) -> (Decided, Vec<oneshot::Sender<Answer>>) {
+    fn decide(
+        &self,
+        sequencer: &mut Sequencer,
+        waiting: &mut Vec<Waiting>,
+    ) -> (Decided, Vec<oneshot::Sender<Answer>>) {
         let proposals: Vec<Proposal> = waiting.iter().map(|(proposal, _)| proposal.clone()).collect();
         let core = &self.core.0;
         let decided = sequencer.decide(&proposals, core.clock.now(), || core.random.u128());
@@ -385,10 +409,11 @@ impl Driver {
     /// The append of one batch. A batch without events only waits for its turn: its answers rest on
     /// what is under way before it.
     fn append(
-        &self, (decided, answers): (Decided, Vec<oneshot::Sender<Answer>>),
+        &self,
+        (decided, answers): (Decided, Vec<oneshot::Sender<Answer>>),
     ) -> impl Future<Output = (Result<(), AppendError>, UnderWay)> + use<> {
-        let appended =
-            (!decided.batch.events.is_empty()).then(|| self.core.0.log.append(decided.expected, decided.batch));
+        let appended = (!decided.batch.events.is_empty())
+            .then(|| self.core.0.log.append(decided.expected, decided.batch));
         let waiting = decided.outcomes.into_iter().zip(answers).collect();
         let batch = UnderWay { state: decided.state, waiting };
         async move {
@@ -439,7 +464,8 @@ impl Driver {
         let core = self.core.clone();
         let head = state.head;
         tokio::task::spawn_blocking(move || {
-            let saved = core.0.log.save_snapshot(head, Box::new(move |to| crate::snapshot::encode(&state, to)));
+            let saved =
+                core.0.log.save_snapshot(head, Box::new(move |to| crate::snapshot::encode(&state, to)));
             let trouble = saved.err().map(|error| error.to_string());
             if let Some(why) = &trouble {
                 tracing::error!(%why, at = %head, "a snapshot could not be made; the log goes on without it");

@@ -1,8 +1,10 @@
 //! The core against a log that fails when told to: what is answered is what the log holds.
 
-use holdfast_control::{Answer, Core};
 use domain::{Actor, Command, NewToken, Role};
-use log::{AppendError, AppendFuture, Batch, Head, Log, MemoryLog, ReadError, Record, SnapshotError, SnapshotWriter};
+use holdfast_control::{Answer, Core};
+use log::{
+    AppendError, AppendFuture, Batch, Head, Log, MemoryLog, ReadError, Record, SnapshotError, SnapshotWriter,
+};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -101,7 +103,10 @@ async fn a_request_sent_again_gets_its_first_answer_also_after_a_restart() {
     assert_eq!(event_of(&first), event_of(&again));
     assert!(matches!(again, Answer::Executed { replayed: true, .. }));
     let other = world.token(9, "writer").await;
-    assert!(matches!(&other, Answer::Refused { code, event: None, .. } if code == "request_id_reused"), "{other:?}");
+    assert!(
+        matches!(&other, Answer::Refused { code, event: None, .. } if code == "request_id_reused"),
+        "{other:?}"
+    );
     let head = world.core.head().event;
     let world = world.reopen().await;
     let after = world.token(9, "reader").await;
@@ -118,7 +123,10 @@ async fn a_full_disk_is_certainly_not_executed_and_the_request_may_come_again() 
     assert!(matches!(refused, Answer::Unavailable { storage_full: true, .. }), "{refused:?}");
     assert_eq!(world.core.state().head, head);
     let later = world.token(5, "reader").await;
-    assert!(matches!(later, Answer::Executed { replayed: false, .. }), "the overlay was thrown away: {later:?}");
+    assert!(
+        matches!(later, Answer::Executed { replayed: false, .. }),
+        "the overlay was thrown away: {later:?}"
+    );
     assert_eq!(world.core.state().tokens.len(), 2);
 }
 
@@ -153,7 +161,10 @@ async fn ids_beyond_the_horizon_or_from_the_future_leave_no_trace() {
         let command = Command::CreateToken { org, role: Role::Viewer, token };
         let request = RequestId::from_parts(Timestamp::from_ms(ms), 1);
         let answer = world.core.submit(command, Actor::System, Some((request, [0; 32]))).await;
-        assert!(matches!(&answer, Answer::Refused { code: got, event: None, .. } if got == code), "{answer:?}");
+        assert!(
+            matches!(&answer, Answer::Refused { code: got, event: None, .. } if got == code),
+            "{answer:?}"
+        );
     }
     assert_eq!(world.core.head().event, head);
 }

@@ -2,7 +2,12 @@
 //! over TLS with the demo's authority as the only trusted one.
 
 use crate::{Failure, Outcome};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -63,7 +68,7 @@ impl Target {
             None => Box::new(stream),
             Some((name, connector)) => Box::new(connector.connect(name.clone(), stream).await?),
         };
-        Ok(Wire { stream, buffer: Vec::new() })
+        Ok(Wire { stream, buffer: Vec::new(), opened: Instant::now() })
     }
 }
 
@@ -74,6 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub struct Wire {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+    opened: Instant,
 }
 
 /// An answer.
@@ -88,6 +94,11 @@ pub struct Answer {
 }
 
 impl Wire {
+    /// How long it has been open.
+    pub fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
     /// Asks for a page and reads the whole answer.
     ///
     /// # Errors

@@ -26,6 +26,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// How long one request may take before it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a lasting connection lives before its client opens the next one, as pools of HTTP clients
+/// do. An instance that drains keeps its open connections for a while, and this is what ends them.
+pub const LIFE: Duration = Duration::from_secs(6);
+
 /// The two ways in.
 #[derive(Clone)]
 pub struct Routes {
@@ -179,10 +183,13 @@ async fn run_one(
     let mut ticks = interval(every);
     // After a stall the pace is as before: a burst would say more about the client than the edge.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut wire = None;
+    let mut wire: Option<Wire> = None;
     while !shared.stop.load(SeqCst) {
         ticks.tick().await;
         let start = Instant::now();
+        if let Some(old) = wire.take_if(|wire| wire.age() > LIFE) {
+            old.close().await;
+        }
         let result = match timeout(PATIENCE, request(&target, style, &mut wire)).await {
             Ok(result) => result,
             Err(_) => {

@@ -9,8 +9,8 @@ use holdfast_domain::{
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, time::Instant};
 use types::{
-    AppId, ByteSize, DeployId, Digest, DurationMs, EnvId, Epoch, EventId, InstanceId, MilliCpu, Name, NodeId, OrgId,
-    ReleaseId, RequestId, Timestamp, TokenId,
+    AppId, ByteSize, DeployId, Digest, DurationMs, EnvId, Epoch, EventId, InstanceId, MilliCpu, Name, NodeId,
+    OrgId, ReleaseId, RequestId, Timestamp, TokenId,
     manifest::{Image, Manifest, Port, Process, SCHEMA},
     plan::{Capacity, Change, NodeRole, PinnedImage},
 };
@@ -98,13 +98,29 @@ fn deploy(writer: &mut Writer, app: &mut App, nodes: &[NodeId]) {
     let manifest = Box::new(manifest(&app.name, app.number));
     let mut content = [0; 32];
     content[..16].copy_from_slice(&writer.roll().to_be_bytes());
-    let image = PinnedImage { reference: manifest.image.reference.clone(), digest: Digest::from_sha256(content) };
-    writer.write(Event::ReleaseCreated { release, env: app.env, number: app.number, manifest, image, content });
+    let image =
+        PinnedImage { reference: manifest.image.reference.clone(), digest: Digest::from_sha256(content) };
+    writer.write(Event::ReleaseCreated {
+        release,
+        env: app.env,
+        number: app.number,
+        manifest,
+        image,
+        content,
+    });
     writer.write(Event::ReleaseAvailable { release });
     let deadline = writer.now.plus(DurationMs::from_secs(300));
-    writer.write(Event::DeployStarted { deploy, env: app.env, release, kind: DeployKind::Apply, deadline, attempts: 3 });
+    writer.write(Event::DeployStarted {
+        deploy,
+        env: app.env,
+        release,
+        kind: DeployKind::Apply,
+        deadline,
+        attempts: 3,
+    });
     let request = RequestId::from_parts(writer.now, writer.roll());
-    let verdict = Verdict::Executed(Done { summary: "deploying".into(), deploy: Some(deploy), ..Done::default() });
+    let verdict =
+        Verdict::Executed(Done { summary: "deploying".into(), deploy: Some(deploy), ..Done::default() });
     let principal = Actor::Token(TokenId::from_u128(1));
     writer.write(Event::RequestDecided { request, principal, body: content, verdict });
     writer.write(Event::DeployRolling { deploy });
@@ -115,7 +131,15 @@ fn deploy(writer: &mut Writer, app: &mut App, nodes: &[NodeId]) {
         let node = nodes[(writer.roll() % u128::from(NODES)) as usize];
         let address = Ipv6Addr::from(instance.as_u128());
         let process = name("web");
-        writer.write(Event::InstanceAllocated { instance, env: app.env, process, release, deploy, node, address });
+        writer.write(Event::InstanceAllocated {
+            instance,
+            env: app.env,
+            process,
+            release,
+            deploy,
+            node,
+            address,
+        });
         writer.changed(instance, 1, Change::Preparing);
         writer.changed(instance, 2, Change::Booting);
         writer.changed(instance, 3, Change::Ready);
@@ -148,7 +172,14 @@ fn generate() -> Vec<Vec<u8>> {
         let capacity = Capacity { memory: ByteSize::from_mib(64 << 10), cpu: MilliCpu::new(16_000) };
         let prefix = Ipv6Addr::from((0xfd00u128 << 112) + ((nth as u128) << 64));
         let join = TokenId::from_u128(nth as u128 + 9);
-        writer.write(Event::NodeEnrolled { node: *node, name: name(format!("node-{nth}")), roles, capacity, prefix, join });
+        writer.write(Event::NodeEnrolled {
+            node: *node,
+            name: name(format!("node-{nth}")),
+            roles,
+            capacity,
+            prefix,
+            join,
+        });
         writer.write(Event::NodeActivated { node: *node });
     }
     let mut apps = Vec::new();

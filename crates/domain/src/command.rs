@@ -3,7 +3,8 @@
 use crate::event::{Actor, DeployFailure, NodeHealth, Role};
 use std::collections::BTreeSet;
 use types::{
-    DeployId, EnvId, EventId, InstanceId, Name, NodeId, OrgId, ReleaseId, RequestId, RouteId, Timestamp, TokenId,
+    DeployId, EnvId, EventId, InstanceId, Name, NodeId, OrgId, ReleaseId, RequestId, RouteId, Timestamp,
+    TokenId,
     manifest::Manifest,
     plan::{Capacity, NodeRole, PinnedImage, Transition},
 };
@@ -24,41 +25,110 @@ pub struct NewToken {
 #[allow(missing_docs, reason = "fields repeat the vocabulary of their types")]
 pub enum Command {
     /// The first command of a log: names it, makes the first org and its owner token.
-    Bootstrap { cluster: String, org: Name, owner: NewToken },
+    Bootstrap {
+        cluster: String,
+        org: Name,
+        owner: NewToken,
+    },
     /// Bring an environment to a manifest; makes app and environment when they are new.
-    Apply { org: OrgId, env: Name, manifest: Box<Manifest>, image: PinnedImage },
+    Apply {
+        org: OrgId,
+        env: Name,
+        manifest: Box<Manifest>,
+        image: PinnedImage,
+    },
     /// Another number of instances of one process.
-    Scale { env: EnvId, process: Name, replicas: u32 },
+    Scale {
+        env: EnvId,
+        process: Name,
+        replicas: u32,
+    },
     /// Fresh instances of the release that serves.
-    Restart { env: EnvId },
+    Restart {
+        env: EnvId,
+    },
     /// Back to a release: the named one, or the one promoted before the present one.
-    Rollback { env: EnvId, release: Option<ReleaseId> },
-    CreateToken { org: OrgId, role: Role, token: NewToken },
-    RevokeToken { token: TokenId },
+    Rollback {
+        env: EnvId,
+        release: Option<ReleaseId>,
+    },
+    CreateToken {
+        org: OrgId,
+        role: Role,
+        token: NewToken,
+    },
+    RevokeToken {
+        token: TokenId,
+    },
     /// A token that enrols one node.
-    CreateJoin { token: NewToken },
+    CreateJoin {
+        token: NewToken,
+    },
     /// A node presents a join token (already authenticated as `join`) and gets its credential.
-    EnrolNode { join: TokenId, name: Name, roles: BTreeSet<NodeRole>, capacity: Capacity, credential: [u8; 32] },
-    DrainNode { node: NodeId },
-    ActivateNode { node: NodeId },
+    EnrolNode {
+        join: TokenId,
+        name: Name,
+        roles: BTreeSet<NodeRole>,
+        capacity: Capacity,
+        credential: [u8; 32],
+    },
+    DrainNode {
+        node: NodeId,
+    },
+    ActivateNode {
+        node: NodeId,
+    },
     /// `request` may never run.
-    VoidRequest { request: RequestId },
+    VoidRequest {
+        request: RequestId,
+    },
 
     // From agents.
-    Report { node: NodeId, transitions: Vec<Transition> },
+    Report {
+        node: NodeId,
+        transitions: Vec<Transition>,
+    },
 
     // From reconcilers. Each is checked again against the state it meets.
-    AllocateInstance { env: EnvId, process: Name, deploy: DeployId, node: NodeId },
-    DrainInstance { instance: InstanceId },
-    ReleaseInstance { instance: InstanceId, forced: bool },
-    LoseInstance { instance: InstanceId },
-    StartRolling { deploy: DeployId },
-    CutOver { deploy: DeployId },
-    SucceedDeploy { deploy: DeployId },
-    FailDeploy { deploy: DeployId, failure: DeployFailure },
-    ActivateRoute { route: RouteId },
-    SetNodeHealth { node: NodeId, health: NodeHealth },
-    MoveHorizon { to: Timestamp },
+    AllocateInstance {
+        env: EnvId,
+        process: Name,
+        deploy: DeployId,
+        node: NodeId,
+    },
+    DrainInstance {
+        instance: InstanceId,
+    },
+    ReleaseInstance {
+        instance: InstanceId,
+        forced: bool,
+    },
+    LoseInstance {
+        instance: InstanceId,
+    },
+    StartRolling {
+        deploy: DeployId,
+    },
+    CutOver {
+        deploy: DeployId,
+    },
+    SucceedDeploy {
+        deploy: DeployId,
+    },
+    FailDeploy {
+        deploy: DeployId,
+        failure: DeployFailure,
+    },
+    ActivateRoute {
+        route: RouteId,
+    },
+    SetNodeHealth {
+        node: NodeId,
+        health: NodeHealth,
+    },
+    MoveHorizon {
+        to: Timestamp,
+    },
 }
 
 /// What a decision may know besides the state: who, when, and dice already thrown.

@@ -17,7 +17,8 @@ pub fn node_plan(state: &State, id: NodeId) -> Option<NodePlan> {
         let Some(env) = state.envs.get(&instance.env) else { continue };
         let Some(app) = state.apps.get(&env.app) else { continue };
         let Some(org) = state.orgs.get(&app.org) else { continue };
-        let gone = instance.released || matches!(instance.state, InstanceState::Failed | InstanceState::Stopped);
+        let gone =
+            instance.released || matches!(instance.state, InstanceState::Failed | InstanceState::Stopped);
         let spec = InstanceSpec {
             org: org.name.clone(),
             app: app.name.clone(),
@@ -46,7 +47,9 @@ pub fn edge_plan(state: &State) -> EdgePlan {
     for (id, route) in &state.routes {
         let backends = state
             .instances_of(route.env)
-            .filter(|(_, instance)| instance.state == InstanceState::Ready && instance.process == route.process)
+            .filter(|(_, instance)| {
+                instance.state == InstanceState::Ready && instance.process == route.process
+            })
             .filter_map(|(instance_id, instance)| {
                 let release = state.releases.get(&instance.release)?;
                 let process = release.manifest.processes.get(&instance.process)?;
@@ -56,7 +59,10 @@ pub fn edge_plan(state: &State) -> EdgePlan {
             })
             .collect();
         let matches = route.matches.clone();
-        routes.insert(*id, EdgeRoute { env: route.env, matches, proxy_protocol: route.proxy_protocol, backends });
+        routes.insert(
+            *id,
+            EdgeRoute { env: route.env, matches, proxy_protocol: route.proxy_protocol, backends },
+        );
     }
     EdgePlan { cluster: state.cluster.clone(), generation: state.edge_generation, routes }
 }

@@ -165,47 +165,164 @@ pub struct Done {
 #[allow(missing_docs, reason = "fields repeat the vocabulary of their types; variants say what happened")]
 pub enum Event {
     /// The log got its first event; `cluster` tells this log from all others.
-    ClusterCreated { cluster: String },
-    OrgCreated { org: OrgId, name: Name },
-    AppCreated { app: AppId, org: OrgId, name: Name },
-    EnvironmentCreated { env: EnvId, app: AppId, name: Name },
+    ClusterCreated {
+        cluster: String,
+    },
+    OrgCreated {
+        org: OrgId,
+        name: Name,
+    },
+    AppCreated {
+        app: AppId,
+        org: OrgId,
+        name: Name,
+    },
+    EnvironmentCreated {
+        env: EnvId,
+        app: AppId,
+        name: Name,
+    },
     /// A canonical manifest with its image pinned. `content` is the SHA-256 of both.
-    ReleaseCreated { release: ReleaseId, env: EnvId, number: u32, manifest: Box<Manifest>, image: PinnedImage, content: [u8; 32] },
-    ReleaseAvailable { release: ReleaseId },
-    ReleasePromoted { release: ReleaseId },
-    ReleaseSuperseded { release: ReleaseId },
-    ReleaseRolledBack { release: ReleaseId },
-    DeployStarted { deploy: DeployId, env: EnvId, release: ReleaseId, kind: DeployKind, deadline: Timestamp, attempts: u32 },
-    DeployRolling { deploy: DeployId },
-    DeployCutOver { deploy: DeployId },
-    DeploySucceeded { deploy: DeployId },
-    DeployFailed { deploy: DeployId, failure: DeployFailure },
-    ScaleSet { env: EnvId, process: Name, replicas: u32 },
-    InstanceAllocated { instance: InstanceId, env: EnvId, process: Name, release: ReleaseId, deploy: DeployId, node: NodeId, address: Ipv6Addr },
+    ReleaseCreated {
+        release: ReleaseId,
+        env: EnvId,
+        number: u32,
+        manifest: Box<Manifest>,
+        image: PinnedImage,
+        content: [u8; 32],
+    },
+    ReleaseAvailable {
+        release: ReleaseId,
+    },
+    ReleasePromoted {
+        release: ReleaseId,
+    },
+    ReleaseSuperseded {
+        release: ReleaseId,
+    },
+    ReleaseRolledBack {
+        release: ReleaseId,
+    },
+    DeployStarted {
+        deploy: DeployId,
+        env: EnvId,
+        release: ReleaseId,
+        kind: DeployKind,
+        deadline: Timestamp,
+        attempts: u32,
+    },
+    DeployRolling {
+        deploy: DeployId,
+    },
+    DeployCutOver {
+        deploy: DeployId,
+    },
+    DeploySucceeded {
+        deploy: DeployId,
+    },
+    DeployFailed {
+        deploy: DeployId,
+        failure: DeployFailure,
+    },
+    ScaleSet {
+        env: EnvId,
+        process: Name,
+        replicas: u32,
+    },
+    InstanceAllocated {
+        instance: InstanceId,
+        env: EnvId,
+        process: Name,
+        release: ReleaseId,
+        deploy: DeployId,
+        node: NodeId,
+        address: Ipv6Addr,
+    },
     /// An agent saw a change. `report` is the agent's own count for the instance.
-    InstanceChanged { instance: InstanceId, report: u64, seen: Timestamp, change: Change },
+    InstanceChanged {
+        instance: InstanceId,
+        report: u64,
+        seen: Timestamp,
+        change: Change,
+    },
     /// No new connection is to reach it.
-    InstanceDraining { instance: InstanceId },
+    InstanceDraining {
+        instance: InstanceId,
+    },
     /// No edge sends to it any more, or the wait for that is over: it may be stopped.
-    InstanceReleased { instance: InstanceId, forced: bool },
+    InstanceReleased {
+        instance: InstanceId,
+        forced: bool,
+    },
     /// Its node was lost; it is replaced and, should the node return, stopped there.
-    InstanceLost { instance: InstanceId },
-    RouteRequested { route: RouteId, env: EnvId, matches: RouteMatch, process: Name, port: Name, proxy_protocol: ProxyProtocol },
-    RouteValidated { route: RouteId },
-    RouteActivated { route: RouteId },
-    RouteUpdating { route: RouteId, process: Name, port: Name, proxy_protocol: ProxyProtocol },
-    RouteRemoved { route: RouteId },
-    NodeEnrolled { node: NodeId, name: Name, roles: BTreeSet<NodeRole>, capacity: Capacity, prefix: Ipv6Addr, join: TokenId },
-    NodeActivated { node: NodeId },
-    NodeDraining { node: NodeId },
-    NodeHealthChanged { node: NodeId, health: NodeHealth },
+    InstanceLost {
+        instance: InstanceId,
+    },
+    RouteRequested {
+        route: RouteId,
+        env: EnvId,
+        matches: RouteMatch,
+        process: Name,
+        port: Name,
+        proxy_protocol: ProxyProtocol,
+    },
+    RouteValidated {
+        route: RouteId,
+    },
+    RouteActivated {
+        route: RouteId,
+    },
+    RouteUpdating {
+        route: RouteId,
+        process: Name,
+        port: Name,
+        proxy_protocol: ProxyProtocol,
+    },
+    RouteRemoved {
+        route: RouteId,
+    },
+    NodeEnrolled {
+        node: NodeId,
+        name: Name,
+        roles: BTreeSet<NodeRole>,
+        capacity: Capacity,
+        prefix: Ipv6Addr,
+        join: TokenId,
+    },
+    NodeActivated {
+        node: NodeId,
+    },
+    NodeDraining {
+        node: NodeId,
+    },
+    NodeHealthChanged {
+        node: NodeId,
+        health: NodeHealth,
+    },
     /// `hash` is the SHA-256 of the secret; the secret itself is nowhere.
-    TokenCreated { token: TokenId, org: Option<OrgId>, name: Name, role: Role, node: Option<NodeId>, hash: [u8; 32], expires: Option<Timestamp> },
-    TokenRevoked { token: TokenId },
+    TokenCreated {
+        token: TokenId,
+        org: Option<OrgId>,
+        name: Name,
+        role: Role,
+        node: Option<NodeId>,
+        hash: [u8; 32],
+        expires: Option<Timestamp>,
+    },
+    TokenRevoked {
+        token: TokenId,
+    },
     /// `body` is the SHA-256 of what was asked, so that a reused id with another body is noticed.
-    RequestDecided { request: RequestId, principal: Actor, body: [u8; 32], verdict: Verdict },
+    RequestDecided {
+        request: RequestId,
+        principal: Actor,
+        body: [u8; 32],
+        verdict: Verdict,
+    },
     /// Requests born before `to` are refused from now on, and their verdicts may be forgotten.
-    HorizonMoved { to: Timestamp },
+    HorizonMoved {
+        to: Timestamp,
+    },
 }
 
 impl Event {

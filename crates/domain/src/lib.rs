@@ -11,18 +11,20 @@
 //!                                        └──▶ views (each on its own)
 //! ```
 
-mod event;
+pub mod codec;
 mod command;
-mod rejection;
-pub mod state;
 mod decide;
 pub mod derive;
+mod event;
 pub mod plan;
+mod rejection;
+pub mod state;
 pub mod view;
-pub mod codec;
 
 pub use command::{Command, Context, NewToken};
 pub use decide::{Decision, Settled, decide, settle};
-pub use event::{Actor, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role, Subject, Verdict};
+pub use event::{
+    Actor, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role, Subject, Verdict,
+};
 pub use rejection::Rejection;
 pub use state::State;

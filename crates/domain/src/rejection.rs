@@ -26,7 +26,9 @@ pub enum Rejection {
     Voided(RequestId),
     #[error("request {0} was used before with another body; make a new id for a new intent")]
     RequestReused(RequestId),
-    #[error("request {request} is older than the horizon {horizon}; look at what is there and make a new request")]
+    #[error(
+        "request {request} is older than the horizon {horizon}; look at what is there and make a new request"
+    )]
     RequestExpired { request: RequestId, horizon: types::Timestamp },
     #[error("request {request} is from the future: the server's clock says {now}")]
     RequestAhead { request: RequestId, now: types::Timestamp },

@@ -178,7 +178,8 @@ pub fn reads_from_every_cursor(log: &dyn Log) {
 
 /// More than is kept in memory comes back byte for byte, twice.
 pub fn reads_large_histories(log: &dyn Log) {
-    let event = |number: u64| Bytes::from(format!("{number}:").repeat(number as usize % 400 + 1).into_bytes());
+    let event =
+        |number: u64| Bytes::from(format!("{number}:").repeat(number as usize % 400 + 1).into_bytes());
     let mut head = 0;
     for count in 1..=60 {
         let events = (1..=count).map(|place| event(head + place)).collect();
@@ -233,7 +234,8 @@ pub fn keeps_order_under_many_writers(log: Arc<dyn Log>) {
     assert_eq!(records.len() as u64, WRITERS * EACH * 2);
     for writer in 0..WRITERS {
         let prefix = format!("{writer}/");
-        let own: Vec<_> = records.iter().filter(|record| record.bytes.starts_with(prefix.as_bytes())).collect();
+        let own: Vec<_> =
+            records.iter().filter(|record| record.bytes.starts_with(prefix.as_bytes())).collect();
         for (number, record) in own.iter().enumerate() {
             assert_eq!(&*record.bytes, format!("{writer}/{number}").as_bytes());
         }
@@ -270,8 +272,8 @@ pub fn refuses_a_snapshot_of_the_future(log: &dyn Log) {
 /// A snapshot that takes its time stops nobody.
 pub fn appends_while_a_snapshot_is_written(log: Arc<dyn Log>) {
     append(&*log, 0, batch(["1"]));
-    let (tell_begun, begun) = std::sync::mpsc::channel();
-    let (tell_go_on, go_on) = std::sync::mpsc::channel::<()>();
+    let (tell_begun, begun) = std::sync::mpsc::sync_channel(1);
+    let (tell_go_on, go_on) = std::sync::mpsc::sync_channel::<()>(1);
     let slow: crate::SnapshotWriter = Box::new(move |out| {
         out.write_all(b"begun, ")?;
         tell_begun.send(()).map_err(std::io::Error::other)?;

@@ -240,9 +240,7 @@ impl AppendFuture {
     pub fn wait(self) -> Result<Appended, AppendError> {
         match self.state {
             FutureState::Ready(result) => result.unwrap_or(Err(AppendError::Unknown)),
-            FutureState::Waiting(receiver) => {
-                receiver.blocking_recv().unwrap_or(Err(AppendError::Unknown))
-            }
+            FutureState::Waiting(receiver) => receiver.blocking_recv().unwrap_or(Err(AppendError::Unknown)),
         }
     }
 }
@@ -253,9 +251,9 @@ impl Future for AppendFuture {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.state {
             FutureState::Ready(result) => Poll::Ready(result.take().unwrap_or(Err(AppendError::Unknown))),
-            FutureState::Waiting(receiver) => Pin::new(receiver)
-                .poll(context)
-                .map(|answer| answer.unwrap_or(Err(AppendError::Unknown))),
+            FutureState::Waiting(receiver) => {
+                Pin::new(receiver).poll(context).map(|answer| answer.unwrap_or(Err(AppendError::Unknown)))
+            }
         }
     }
 }

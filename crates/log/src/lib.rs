@@ -14,10 +14,10 @@
 //!   written after another.
 //! - Readers see only what is durable.
 
+pub mod conformance;
 mod contract;
 mod entry;
 mod memory;
-pub mod conformance;
 pub mod wal;
 
 pub use contract::{

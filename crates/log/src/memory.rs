@@ -122,10 +122,7 @@ impl MemoryLog {
             for (place, bytes) in batch.events.into_iter().enumerate() {
                 state.records.push(Record { id: first.plus(place as u64), epoch, bytes });
             }
-            answers.push((
-                pending,
-                Appended { first, last: state.head.event, index: state.head.index },
-            ));
+            answers.push((pending, Appended { first, last: state.head.event, index: state.head.index }));
         }
         // The head is published before anyone is answered: who holds an answer can read it.
         self.durable.send_replace(state.head.event);

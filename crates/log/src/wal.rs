@@ -24,19 +24,19 @@
 //!   tell a torn tail (nothing after it knows of it as durable) from damage (something does).
 //! - A file gets its final name only when its content is durable.
 
+mod archive;
 mod format;
 mod frame;
-mod read;
-mod store;
-mod recover;
-mod core;
-mod snapshot;
-mod archive;
 mod inspect;
+mod machine;
+mod read;
+mod recover;
+mod snapshot;
+mod store;
 mod thread;
 
-pub use self::core::{Entry, GroupError, Mistake, Options, Wal};
 pub use format::{CreateError, Vote, VoteError};
 pub use inspect::{Problem, Report, ScanError, scan, verify};
+pub use machine::{Entry, GroupError, Mistake, Options, Wal};
 pub use recover::{Dropped, OpenError, Recovered};
 pub use thread::{Fatal, OpenLogError, WalLog};

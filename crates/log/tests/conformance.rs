@@ -33,7 +33,8 @@ fn wal_log_on_a_real_disk() {
     let count = AtomicU64::new(0);
     conformance::all(&|| {
         let dir = dir.path().join(count.fetch_add(1, Ordering::Relaxed).to_string());
-        Arc::new(wal(Arc::new(RealDisk), &dir, Options { reserve_bytes: 1 << 16, ..Options::default() })) as Arc<dyn Log>
+        Arc::new(wal(Arc::new(RealDisk), &dir, Options { reserve_bytes: 1 << 16, ..Options::default() }))
+            as Arc<dyn Log>
     });
 }
 

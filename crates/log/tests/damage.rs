@@ -23,7 +23,8 @@ fn open(disk: &SimDisk) -> Result<(Wal, wal::Recovered), OpenError> {
 }
 
 fn group(number: u64) -> Vec<Entry> {
-    let event = |place: u64| Bytes::from(format!("event {place} of group {number}").repeat(1 + number as usize % 4));
+    let event =
+        |place: u64| Bytes::from(format!("event {place} of group {number}").repeat(1 + number as usize % 4));
     (0..1 + number % 3).map(|entry| Entry::Batch(Batch::new((0..1 + entry).map(event).collect()))).collect()
 }
 
@@ -62,7 +63,8 @@ fn refused(disk: &SimDisk, events: &[Record], what: &str) -> Option<OpenError> {
             None
         }
         Err(error) => {
-            let after: Vec<_> = disk.files().into_iter().map(|(path, _)| disk.read(&path).expect("reads")).collect();
+            let after: Vec<_> =
+                disk.files().into_iter().map(|(path, _)| disk.read(&path).expect("reads")).collect();
             assert!(before == after, "{what}: a refused start changed something");
             Some(error)
         }
@@ -72,7 +74,9 @@ fn refused(disk: &SimDisk, events: &[Record], what: &str) -> Option<OpenError> {
 /// The file that an error names, and where.
 fn place(error: &OpenError) -> (&Path, u64) {
     match error {
-        OpenError::Damaged { segment, offset, .. } | OpenError::Shortened { segment, offset, .. } => (segment, *offset),
+        OpenError::Damaged { segment, offset, .. } | OpenError::Shortened { segment, offset, .. } => {
+            (segment, *offset)
+        }
         OpenError::FormatDamaged { path } => (path, 0),
         other => panic!("names no file: {other}"),
     }
@@ -212,7 +216,10 @@ fn a_missing_file_is_named_by_what_it_leaves_open() {
         copy.remove(&path).expect("removes");
         let error = open(&copy).expect_err("something is missing");
         assert!(
-            matches!(error, OpenError::Missing { .. } | OpenError::Shortened { .. } | OpenError::Damaged { .. }),
+            matches!(
+                error,
+                OpenError::Missing { .. } | OpenError::Shortened { .. } | OpenError::Damaged { .. }
+            ),
             "{error}"
         );
         let report = wal::verify(&copy, Path::new(DIR)).expect("verifies");
@@ -255,7 +262,8 @@ fn a_newer_format_is_refused_and_says_what_to_do() {
     let (disk, wal, _) = example();
     wal.close().expect("closes");
     disk.damage(&Path::new(DIR).join("format"), |bytes| {
-        *bytes = String::from_utf8(bytes.clone()).expect("text").replace("version 1", "version 3").into_bytes();
+        *bytes =
+            String::from_utf8(bytes.clone()).expect("text").replace("version 1", "version 3").into_bytes();
     });
     let error = open(&disk).expect_err("is newer");
     assert!(matches!(error, OpenError::NewerFormat { found: 3, .. }));
@@ -269,7 +277,9 @@ fn a_second_opener_is_told_who_has_the_log() {
     Wal::create(&disk, dir.path(), "locks", NodeId::from_u128(1)).expect("creates");
     let (wal, _) = Wal::open(disk.clone(), dir.path(), small()).expect("opens");
     let error = Wal::open(disk.clone(), dir.path(), small()).expect_err("is in use");
-    assert!(matches!(&error, OpenError::Locked { holder, .. } if *holder == format!("process {}", std::process::id())));
+    assert!(
+        matches!(&error, OpenError::Locked { holder, .. } if *holder == format!("process {}", std::process::id()))
+    );
     wal.close().expect("closes");
     Wal::open(disk, dir.path(), small()).expect("is free again");
 }

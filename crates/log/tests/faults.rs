@@ -27,8 +27,7 @@ fn open(disk: &SimDisk) -> (WalLog, Deaths) {
     let fatal = Box::new(move |error: &DiskError| told.lock().expect("no panic").push(error.to_string()));
     let node = NodeId::from_u128(1);
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let opened =
-        WalLog::open_or_create(disk, Path::new(DIR), "faults", node, small(), &ThreadSpawner, fatal);
+    let opened = WalLog::open_or_create(disk, Path::new(DIR), "faults", node, small(), &ThreadSpawner, fatal);
     (opened.expect("opens").0, deaths)
 }
 
@@ -49,7 +48,8 @@ fn fm_j1_a_full_disk_refuses_appends_and_the_log_goes_on_by_itself() {
         append(&log, 100).expect("there is space");
     }
     disk.set_capacity(Some(disk.used() + 1000));
-    let refused = (0..50).map(|_| append(&log, 100)).filter(|result| *result == Err(AppendError::NoSpace)).count();
+    let refused =
+        (0..50).map(|_| append(&log, 100)).filter(|result| *result == Err(AppendError::NoSpace)).count();
     assert!((30..50).contains(&refused), "{refused}");
     let head = log.head();
     let records = log.read(EventId::ZERO, 1000).expect("reads go on");
@@ -111,11 +111,14 @@ fn fm_p2_a_failed_sync_stops_the_log_for_good() {
             append(&log, 100).expect("appends");
             let before = log.head();
             disk.fail_next(Operation::Sync, fault);
-            let waiting: Vec<_> = (0..10).map(|place| log.append(before.event.plus(place), batch(1))).collect();
+            let waiting: Vec<_> =
+                (0..10).map(|place| log.append(before.event.plus(place), batch(1))).collect();
             let answers: Vec<_> = waiting.into_iter().map(|future| future.wait()).collect();
             assert_eq!(answers[0], Err(AppendError::Unknown), "seed {seed}: it may or may not be there");
             assert!(
-                answers.iter().all(|answer| matches!(answer, Err(AppendError::Unknown | AppendError::Stopped))),
+                answers
+                    .iter()
+                    .all(|answer| matches!(answer, Err(AppendError::Unknown | AppendError::Stopped))),
                 "seed {seed}: {answers:?}"
             );
             let operations = disk.operations();

@@ -8,13 +8,13 @@
 //! twice: [`replace_file`], which survives a crash at any instruction, and [`Slot`], a checksummed
 //! file that keeps its previous content.
 
-mod disk;
-mod real_disk;
-mod sim_disk;
-mod replace;
-mod slot;
 mod clock;
+mod disk;
 mod random;
+mod real_disk;
+mod replace;
+mod sim_disk;
+mod slot;
 mod spawn;
 
 pub use clock::{Clock, SimClock, SystemClock};

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// How much is written at once when space is reserved.
-const ZEROES: [u8; 256 << 10] = [0; 256 << 10];
+static ZEROES: [u8; 256 << 10] = [0; 256 << 10];
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,7 +93,8 @@ impl Disk for RealDisk {
     }
 
     fn free_space(&self, dir: &Path) -> Result<u64, DiskError> {
-        let stat = rustix::fs::statvfs(dir).map_err(|errno| DiskError::new(Operation::Space, dir, errno.into()))?;
+        let stat =
+            rustix::fs::statvfs(dir).map_err(|errno| DiskError::new(Operation::Space, dir, errno.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
@@ -140,9 +141,7 @@ impl DiskFile for RealFile {
         let mut offset = old;
         while offset < length {
             let piece = ZEROES.len().min(usize::try_from(length - offset).unwrap_or(usize::MAX));
-            self.file
-                .write_all_at(&ZEROES[..piece], offset)
-                .map_err(at(Operation::Allocate, &self.path))?;
+            self.file.write_all_at(&ZEROES[..piece], offset).map_err(at(Operation::Allocate, &self.path))?;
             offset += piece as u64;
         }
         Ok(())

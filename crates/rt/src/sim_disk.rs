@@ -186,7 +186,12 @@ enum Outcome {
 
 impl Inner {
     /// Counts an operation and says what is to happen to it.
-    fn begin(&mut self, operation: Operation, path: &Path, life: Option<u64>) -> Result<Option<Fault>, DiskError> {
+    fn begin(
+        &mut self,
+        operation: Operation,
+        path: &Path,
+        life: Option<u64>,
+    ) -> Result<Option<Fault>, DiskError> {
         let error = |kind: &'static str| Err(DiskError::new(operation, path, io::Error::other(kind)));
         if !self.powered {
             return error("the power is off");
@@ -386,7 +391,9 @@ impl SimDisk {
         inner.next_file = source.next_file;
         for file in source.names.values() {
             let content = source.files[file].current.clone();
-            inner.files.insert(*file, File { durable: content.clone(), current: content, changes: Vec::new() });
+            inner
+                .files
+                .insert(*file, File { durable: content.clone(), current: content, changes: Vec::new() });
         }
         drop(inner);
         copy
@@ -395,7 +402,11 @@ impl SimDisk {
     /// The names of all files, with their sizes.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let inner = self.inner();
-        inner.names.iter().map(|(path, file)| (path.clone(), inner.files[file].current.len() as u64)).collect()
+        inner
+            .names
+            .iter()
+            .map(|(path, file)| (path.clone(), inner.files[file].current.len() as u64))
+            .collect()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

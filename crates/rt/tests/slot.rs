@@ -91,7 +91,10 @@ fn a_store_survives_a_crash_at_every_operation() {
                     u64::from(loaded.bytes[0])
                 }
             };
-            assert!((acked..=tried).contains(&found), "seed {seed}: acked {acked}, found {found}, tried {tried}");
+            assert!(
+                (acked..=tried).contains(&found),
+                "seed {seed}: acked {acked}, found {found}, tried {tried}"
+            );
             acked = found;
         }
     }

@@ -81,6 +81,9 @@ pub const DEPLOY_ATTEMPTS: u32 = 3;
 pub const STOP_GRACE: DurationMs = DurationMs::from_secs(10);
 /// How long a draining instance waits for edges that do not answer before it stops all the same.
 pub const DRAIN_WAIT: DurationMs = DurationMs::from_secs(60);
+/// How long connections that are open to a draining instance may stay before it is asked to stop;
+/// then it has its stop grace to end them well.
+pub const DRAIN_OPEN: DurationMs = DurationMs::from_secs(15);
 /// The first wait before a crashed instance is started again; doubles each time.
 pub const RESTART_BACKOFF_MIN: DurationMs = DurationMs::from_ms(250);
 /// The longest wait before a crashed instance is started again.

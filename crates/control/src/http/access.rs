@@ -129,27 +129,42 @@ fn admit(http: &Http, request: &Request) -> Result<Option<Caller>> {
             Err(refused(Code::Forbidden, "this token may read only; the call needs an owner's"))
         }
         (Rule::Node, Who::Person { .. }) => Err(refused(Code::Forbidden, "only nodes may call this")),
-        (_, Who::Node(_)) => Err(refused(Code::Forbidden, "a node's credential opens nothing but the node's own paths")),
+        (_, Who::Node(_)) => {
+            Err(refused(Code::Forbidden, "a node's credential opens nothing but the node's own paths"))
+        }
         (Rule::Open, Who::Person { .. }) => Ok(Some(caller)),
     }
 }
 
 /// Finds out whose secret the request carries.
 fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp) -> Result<Caller> {
-    let stranger = |why: &str, hint: &str| Refused::from(Problem::new(Code::Unauthenticated, why).with_hint(hint));
+    let stranger =
+        |why: &str, hint: &str| Refused::from(Problem::new(Code::Unauthenticated, why).with_hint(hint));
     let Some(given) = headers.get(header::AUTHORIZATION) else {
-        return Err(stranger("the request carries no token", "give one: --token, HOLDFAST_TOKEN or `holdfast login`"));
+        return Err(stranger(
+            "the request carries no token",
+            "give one with --token or HOLDFAST_TOKEN; `holdfast up` and `holdfast server` save the first for the user who starts them",
+        ));
     };
     let secret = given.to_str().ok().and_then(bearer);
     let Some(secret) = secret else {
-        return Err(stranger("the Authorization header is not `Bearer <token>`", "send `Authorization: Bearer hf_…`"));
+        return Err(stranger(
+            "the Authorization header is not `Bearer <token>`",
+            "send `Authorization: Bearer hf_…`",
+        ));
     };
     let token = state.token_hashes.get(&Secret::from_text(secret).hash()).copied();
     let Some((id, token)) = token.and_then(|id| Some((id, state.tokens.get(&id)?))) else {
-        return Err(stranger("the token is not known here", "is it a token of this server?"));
+        return Err(stranger(
+            "the token is not known here, or was revoked",
+            "ask an owner for a new one: holdfast tokens create",
+        ));
     };
     if token.dead {
-        return Err(stranger("the token was revoked or used up", "ask an owner for a new one: holdfast tokens create"));
+        return Err(stranger(
+            "the token was revoked or used up",
+            "ask an owner for a new one: holdfast tokens create",
+        ));
     }
     if let Some(end) = token.expires.filter(|end| now >= *end) {
         let why = format!("the token expired at {end}");
@@ -159,7 +174,12 @@ fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp) -> Result<
         (Role::Owner, Some(org), _) => Who::Person { owner: true, org },
         (Role::Viewer, Some(org), _) => Who::Person { owner: false, org },
         (Role::Node, _, Some(node)) => Who::Node(node),
-        _ => return Err(refused(Code::Forbidden, "a join token is for enrolling one node and for nothing else")),
+        _ => {
+            return Err(refused(
+                Code::Forbidden,
+                "a join token is for enrolling one node and for nothing else",
+            ));
+        }
     };
     Ok(Caller { token: id, who })
 }

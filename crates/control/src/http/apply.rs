@@ -81,9 +81,10 @@ fn existing<'a>(state: &'a Decided, org: OrgId, request: &ApplyRequest) -> Optio
 fn plan(state: &Decided, org: OrgId, request: &ApplyRequest, image: PinnedImage) -> PlanAnswer {
     let env = existing(state, org, request);
     let release_exists = env.is_some_and(|env| {
-        env.releases.iter().filter_map(|id| state.releases.get(id)).any(|known| {
-            *known.manifest == request.manifest && known.image.digest == image.digest
-        })
+        env.releases
+            .iter()
+            .filter_map(|id| state.releases.get(id))
+            .any(|known| *known.manifest == request.manifest && known.image.digest == image.digest)
     });
     let changes = difference::changes(state, env.map(Arc::as_ref), &request.manifest, &image);
     let warnings = difference::warnings(state, env.map(Arc::as_ref), &request.manifest, &image);

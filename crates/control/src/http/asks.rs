@@ -149,18 +149,22 @@ pub(super) async fn logs(
 }
 
 fn no_answer(node: &str, why: &str) -> Refused {
-    let problem = Problem::new(Code::Unavailable, format!("the agent on node {node} {why}, so its logs cannot be read"));
+    let problem = Problem::new(
+        Code::Unavailable,
+        format!("the agent on node {node} {why}, so its logs cannot be read"),
+    );
     problem.with_hint("holdfast nodes").into()
 }
 
 fn respond(read: mpsc::Receiver<Bytes>, stopping: Stopping, ticket: Ticket) -> Response {
-    let pieces = futures_util::stream::unfold((read, stopping, ticket), |(mut read, stopping, ticket)| async move {
-        let piece = tokio::select! {
-            piece = read.recv() => piece?,
-            () = stopping.stopped() => return None,
-        };
-        Some((Ok::<_, Infallible>(piece), (read, stopping, ticket)))
-    });
+    let pieces =
+        futures_util::stream::unfold((read, stopping, ticket), |(mut read, stopping, ticket)| async move {
+            let piece = tokio::select! {
+                piece = read.recv() => piece?,
+                () = stopping.stopped() => return None,
+            };
+            Some((Ok::<_, Infallible>(piece), (read, stopping, ticket)))
+        });
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -40,7 +40,8 @@ fn compare(before: &Flat, after: &Flat) -> Vec<Difference> {
     let new: BTreeSet<&String> = after.iter().map(|(path, _)| path).collect();
     let mut changes = Vec::new();
     let mut gone = before.iter().filter(|(path, _)| !new.contains(path)).peekable();
-    let place: BTreeMap<&String, usize> = before.iter().enumerate().map(|(nth, (path, _))| (path, nth)).collect();
+    let place: BTreeMap<&String, usize> =
+        before.iter().enumerate().map(|(nth, (path, _))| (path, nth)).collect();
     for (path, value) in after {
         while let (Some((lost, was)), Some(here)) = (gone.peek(), place.get(path)) {
             if place[lost] > *here {
@@ -54,7 +55,11 @@ fn compare(before: &Flat, after: &Flat) -> Vec<Difference> {
             changes.push(Difference { path: path.clone(), before: was.cloned(), after: Some(value.clone()) });
         }
     }
-    changes.extend(gone.map(|(path, was)| Difference { path: path.clone(), before: Some(was.clone()), after: None }));
+    changes.extend(gone.map(|(path, was)| Difference {
+        path: path.clone(),
+        before: Some(was.clone()),
+        after: None,
+    }));
     changes
 }
 
@@ -148,7 +153,10 @@ pub(super) fn warnings(
         let owner = key(route).and_then(|key| state.routes.get(state.route_keys.get(&key)?));
         let ours = env.is_some_and(|env| owner.is_some_and(|owner| is(state, owner.env, env)));
         if owner.is_some() && !ours {
-            warnings.push(format!("{} is routed to another environment: the apply will be refused", way_in(route)));
+            warnings.push(format!(
+                "{} is routed to another environment: the apply will be refused",
+                way_in(route)
+            ));
         }
         if manifest.processes.get(&route.process).is_some_and(|process| process.health.is_none()) {
             warnings.push(format!(
@@ -163,7 +171,10 @@ pub(super) fn warnings(
     }
     let Some(now) = target(state, env) else { return warnings };
     if now.manifest.image.reference == manifest.image.reference && now.image.digest != image.digest {
-        warnings.push(format!("{} names another image than it did for release {}", manifest.image.reference, now.number));
+        warnings.push(format!(
+            "{} names another image than it did for release {}",
+            manifest.image.reference, now.number
+        ));
     }
     for name in now.manifest.processes.keys().filter(|name| !manifest.processes.contains_key(*name)) {
         warnings.push(format!("process {name} goes away, and its instances stop"));
@@ -172,13 +183,17 @@ pub(super) fn warnings(
         let declared = now.manifest.processes.get(name).map(|process| process.replicas);
         match (env.scale.get(name), declared) {
             (Some(scaled), Some(declared)) if *scaled != declared && *scaled != process.replicas => {
-                warnings.push(format!("{name} was scaled to {scaled} by hand; this sets it to {}", process.replicas));
+                warnings.push(format!(
+                    "{name} was scaled to {scaled} by hand; this sets it to {}",
+                    process.replicas
+                ));
             }
             _ => {}
         }
     }
     let kept: BTreeSet<RouteMatch> = manifest.routes.iter().filter_map(key).collect();
-    for route in now.manifest.routes.iter().filter(|route| key(route).is_some_and(|key| !kept.contains(&key))) {
+    for route in now.manifest.routes.iter().filter(|route| key(route).is_some_and(|key| !kept.contains(&key)))
+    {
         warnings.push(format!("the route {} goes away", way_in(route)));
     }
     warnings
@@ -193,7 +208,10 @@ mod tests {
     use super::*;
 
     fn leaves(text: &str) -> Flat {
-        text.split_whitespace().filter_map(|leaf| leaf.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect()
+        text.split_whitespace()
+            .filter_map(|leaf| leaf.split_once('='))
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect()
     }
 
     fn shown(before: &str, after: &str) -> Vec<String> {

@@ -82,8 +82,13 @@ fn only_process(state: &Decided, place: &Place<'_>, process: &Name) -> Result<()
     match known.as_slice() {
         [only] if *only == process => Ok(()),
         known if known.contains(&process) => {
-            let detail = format!("{process} cannot be restarted by itself: the processes of an environment restart together");
-            Err(api::Problem::new(Code::InvalidRequest, detail).with_path("process").with_hint("leave the process out").into())
+            let detail = format!(
+                "{process} cannot be restarted by itself: the processes of an environment restart together"
+            );
+            Err(api::Problem::new(Code::InvalidRequest, detail)
+                .with_path("process")
+                .with_hint("leave the process out")
+                .into())
         }
         _ => Err(refused(Code::NoSuchProcess, format!("no process {process} in this environment"))),
     }
@@ -115,7 +120,8 @@ fn named_release(state: &Decided, place: &Place<'_>, text: &str) -> Result<Relea
     let by_id = text.parse::<ReleaseId>().ok();
     let by_number = text.parse::<u32>().ok();
     let fits = |id: &&ReleaseId| {
-        Some(**id) == by_id || state.releases.get(*id).is_some_and(|release| Some(release.number) == by_number)
+        Some(**id) == by_id
+            || state.releases.get(*id).is_some_and(|release| Some(release.number) == by_number)
     };
     let gone = || -> Refused {
         let problem = missing(format_args!("release {text} of {}/{}", place.app_name, place.found.name));

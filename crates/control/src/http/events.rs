@@ -273,7 +273,8 @@ fn data(event: &domain::Event) -> serde_json::Value {
         fields.remove("hash");
         for key in ["content", "body"] {
             if let Some(Value::Array(bytes)) = fields.get(key) {
-                let hex: String = bytes.iter().filter_map(Value::as_u64).map(|byte| format!("{byte:02x}")).collect();
+                let hex: String =
+                    bytes.iter().filter_map(Value::as_u64).map(|byte| format!("{byte:02x}")).collect();
                 fields.insert(key.to_owned(), Value::String(hex));
             }
         }

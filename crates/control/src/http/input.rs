@@ -76,7 +76,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Places<
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let path = Path::<T>::from_request_parts(parts, state).await;
-        path.map(|Path(places)| Self(places)).map_err(|error| refused(Code::InvalidRequest, error.body_text()))
+        path.map(|Path(places)| Self(places))
+            .map_err(|error| refused(Code::InvalidRequest, error.body_text()))
     }
 }
 
@@ -88,7 +89,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(asked)| Self(asked)).map_err(|error| refused(Code::InvalidRequest, error.body_text()))
+        query
+            .map(|Query(asked)| Self(asked))
+            .map_err(|error| refused(Code::InvalidRequest, error.body_text()))
     }
 }
 

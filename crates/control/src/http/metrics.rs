@@ -93,9 +93,13 @@ fn view_figures(http: &Http, page: &mut Page) {
     page.head("view_checkpoint_event", "counter", "The last event in a view.");
     views.iter().for_each(|(name, at, _)| page.line("view_checkpoint_event", &[("view", name)], at));
     page.head("view_behind_events", "gauge", "Durable events that a view does not have yet.");
-    views.iter().for_each(|(name, at, _)| page.line("view_behind_events", &[("view", name)], head.saturating_sub(*at)));
+    views.iter().for_each(|(name, at, _)| {
+        page.line("view_behind_events", &[("view", name)], head.saturating_sub(*at))
+    });
     page.head("view_quarantined", "gauge", "1 if a view was set aside.");
-    views.iter().for_each(|(name, _, aside)| page.line("view_quarantined", &[("view", name)], u8::from(*aside)));
+    views
+        .iter()
+        .for_each(|(name, _, aside)| page.line("view_quarantined", &[("view", name)], u8::from(*aside)));
 }
 
 fn node_figures(http: &Http, page: &mut Page) {
@@ -121,6 +125,10 @@ fn http_figures(http: &Http, page: &mut Page) {
     page.head("http_requests_total", "counter", "Answers by method, path and status.");
     let requests = http.figures.requests.lock().expect("no thread panics while it holds this").clone();
     for ((method, path, status), count) in requests {
-        page.line("http_requests_total", &[("method", method), ("path", &path), ("status", &status.to_string())], count);
+        page.line(
+            "http_requests_total",
+            &[("method", method), ("path", &path), ("status", &status.to_string())],
+            count,
+        );
     }
 }

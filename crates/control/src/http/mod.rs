@@ -9,37 +9,37 @@
 //! - what goes wrong leaves as an [`api::Problem`], whoever noticed it.
 //! - a thing of another org and a thing that does not exist are answered in the same words.
 
-mod table;
 mod access;
 mod answer;
-mod rim;
-mod input;
-mod write;
-mod images;
 mod apply;
+mod asks;
 mod difference;
 mod environments;
+mod events;
+mod images;
+mod input;
+mod metrics;
+mod nodes;
+mod openapi;
+mod operate;
 mod place;
 mod reads;
-mod rows;
-mod status;
-mod tokens;
-mod nodes;
-mod requests;
-mod events;
-mod streams;
-mod asks;
 mod reports;
-mod operate;
-mod metrics;
-mod openapi;
+mod requests;
+mod rim;
+mod rows;
 mod serve;
+mod status;
+mod streams;
+mod table;
+mod tokens;
+mod write;
 
 pub use images::{Images, Resolving};
 pub use openapi::openapi;
 pub use serve::serve;
 
-use crate::core::Core;
+use crate::writer::Core;
 use api::routes as at;
 use axum::{
     Router, middleware,

@@ -10,7 +10,9 @@ use super::{
     write::{self, Executed, Write},
 };
 use crate::secret::Secret;
-use api::{Code, EnrolRequest, Enrolled, JoinTokenRequest, NodeRow, Outcome, Page, PageQuery, Problem, Receipt};
+use api::{
+    Code, EnrolRequest, Enrolled, JoinTokenRequest, NodeRow, Outcome, Page, PageQuery, Problem, Receipt,
+};
 use axum::extract::State;
 use domain::{Actor, Command, NewToken, Role};
 use types::{Name, NodeId, TokenId};
@@ -90,8 +92,7 @@ pub(super) async fn create_join(State(http): State<Http>, caller: Caller, said: 
 /// `POST /v1/enrol`: the join secret in the body is what lets the caller in.
 pub(super) async fn enrol(State(http): State<Http>, said: Said) -> Result<At<Enrolled>> {
     let request: EnrolRequest = write::parse(&said)?;
-    let join = join_token(&http, &request.join_token)?;
-    // A used join token still names who asks, so that a request sent again gets its own verdict.
+    let join = join_token(&http, &said, &request.join_token)?;
     let write = Write::read(&said, Actor::Token(join))?;
     if let Some(executed) = write.before(&http.core.state())? {
         return Err(enrolled_before(&write, &executed));
@@ -127,12 +128,20 @@ pub(super) async fn enrol(State(http): State<Http>, said: Said) -> Result<At<Enr
     Ok(At::new(executed.event, enrolled))
 }
 
-/// The join token that this secret belongs to, living or not.
-fn join_token(http: &Http, secret: &str) -> Result<TokenId> {
+/// The join token that this secret belongs to. A used one is found by the request that used it, so
+/// that a request sent again gets its own verdict.
+fn join_token(http: &Http, said: &Said, secret: &str) -> Result<TokenId> {
     let state = http.core.state();
-    let found = state.token_hashes.get(&Secret::from_text(secret).hash()).copied();
-    let is_join = |id: &TokenId| state.tokens.get(id).is_some_and(|token| token.role == Role::Join);
-    found.filter(is_join).ok_or_else(|| no_entry("the join token is not known here"))
+    let hash = Secret::from_text(secret).hash();
+    let used = || match state.requests.get(write::request_id(&said.parts.headers)?)?.principal {
+        Actor::Token(token) => Some(token),
+        Actor::System | Actor::Node(_) => None,
+    };
+    let found = state.token_hashes.get(&hash).copied().or_else(used);
+    let fits = |id: &TokenId| {
+        state.tokens.get(id).is_some_and(|token| token.role == Role::Join && token.hash == hash)
+    };
+    found.filter(fits).ok_or_else(|| no_entry("the join token is not known here, or was used"))
 }
 
 fn alive(http: &Http, join: TokenId) -> Result<()> {
@@ -145,7 +154,9 @@ fn alive(http: &Http, join: TokenId) -> Result<()> {
 }
 
 fn no_entry(why: &str) -> Refused {
-    Problem::new(Code::Unauthenticated, why).with_hint("ask an owner for a new one: holdfast nodes join-token").into()
+    Problem::new(Code::Unauthenticated, why)
+        .with_hint("ask an owner for a new one: holdfast nodes join-token")
+        .into()
 }
 
 /// The credential went out once and is kept nowhere.

@@ -8,28 +8,65 @@ use axum::{Json, response::IntoResponse};
 use utoipa::{
     OpenApi,
     openapi::{
-        Components, Content, ContentBuilder, HttpMethod, ObjectBuilder, PathItem, Paths, Ref, RefOr, Response,
-        ResponseBuilder, Schema,
+        Components, Content, ContentBuilder, HttpMethod, ObjectBuilder, PathItem, Paths, Ref, RefOr,
+        Required, Response, ResponseBuilder, Schema,
         path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
         schema::{ArrayBuilder, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
-        Required,
     },
 };
 
 /// Every shape that the wire contract has.
 #[derive(OpenApi)]
 #[openapi(components(schemas(
-    api::AppRow, api::ApplyRequest, api::BackendRow, api::Code, api::DeployRequest, api::DeployRow,
-    api::DeployState, api::Difference, api::EnrolRequest, api::Enrolled, api::EnvRow, api::EnvStatus,
-    api::EventPage, api::EventRow, api::EventSummary, api::Explanation, api::ExplanationLine,
-    api::InstanceRow, api::JoinTokenRequest, api::LeaseAnswer, api::Live, api::LogsAsk, api::NodeRow,
-    api::Outcome, api::PlanAnswer, api::Problem, api::ProcessStatus, api::Ready, api::RebuildAnswer,
-    api::Receipt, api::ReleaseRow, api::ReportAnswer, api::ReportRequest, api::RequestState,
-    api::RequestVerdict, api::RestartRequest, api::ResultBody, api::RollbackRequest, api::RouteRow,
-    api::ScaleRequest, api::Subject, api::TokenRequest, api::TokenRole, api::TokenRow, api::Version,
-    api::ViewRow, api::Whoami,
+    api::AppRow,
+    api::ApplyRequest,
+    api::BackendRow,
+    api::Code,
+    api::DeployRequest,
+    api::DeployRow,
+    api::DeployState,
+    api::Difference,
+    api::EnrolRequest,
+    api::Enrolled,
+    api::EnvRow,
+    api::EnvStatus,
+    api::EventPage,
+    api::EventRow,
+    api::EventSummary,
+    api::Explanation,
+    api::ExplanationLine,
+    api::InstanceRow,
+    api::JoinTokenRequest,
+    api::LeaseAnswer,
+    api::Live,
+    api::LogsAsk,
+    api::NodeRow,
+    api::Outcome,
+    api::PlanAnswer,
+    api::Problem,
+    api::ProcessStatus,
+    api::Ready,
+    api::RebuildAnswer,
+    api::Receipt,
+    api::ReleaseRow,
+    api::ReportAnswer,
+    api::ReportRequest,
+    api::RequestState,
+    api::RequestVerdict,
+    api::RestartRequest,
+    api::ResultBody,
+    api::RollbackRequest,
+    api::RouteRow,
+    api::ScaleRequest,
+    api::Subject,
+    api::TokenRequest,
+    api::TokenRole,
+    api::TokenRow,
+    api::Version,
+    api::ViewRow,
+    api::Whoami,
 )))]
 struct Shapes;
 
@@ -115,7 +152,8 @@ fn operation(row: &Row) -> Operation {
     }
     if let Some(body) = row.body {
         let body = match body {
-            "bytes" => RequestBodyBuilder::new().content("application/octet-stream", Content::new::<RefOr<Schema>>(None)),
+            "bytes" => RequestBodyBuilder::new()
+                .content("application/octet-stream", Content::new::<RefOr<Schema>>(None)),
             name => RequestBodyBuilder::new().content("application/json", shape(name)),
         };
         operation = operation.request_body(Some(body.required(Some(Required::True)).build()));
@@ -128,7 +166,8 @@ fn operation(row: &Row) -> Operation {
 
 /// `get_v1_orgs_org_apps`: the method and the path.
 fn operation_id(row: &Row) -> String {
-    let words: Vec<&str> = row.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        row.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     format!("{}_{}", row.method.to_ascii_lowercase(), words.join("_"))
 }
 
@@ -147,7 +186,10 @@ fn shape(name: &str) -> Content {
 }
 
 fn problem() -> Response {
-    ResponseBuilder::new().description("What went wrong.").content(api::Problem::MEDIA_TYPE, shape("Problem")).build()
+    ResponseBuilder::new()
+        .description("What went wrong.")
+        .content(api::Problem::MEDIA_TYPE, shape("Problem"))
+        .build()
 }
 
 fn answer(says: Says) -> Response {
@@ -156,7 +198,10 @@ fn answer(says: Says) -> Response {
         Says::Json(name) => answer.content("application/json", shape(name)).build(),
         Says::Page(row) => {
             let rows = ArrayBuilder::new().items(RefOr::Ref(Ref::from_schema_name(row))).build();
-            let next = ObjectBuilder::new().schema_type(Type::String).description(Some("The cursor of the next page.")).build();
+            let next = ObjectBuilder::new()
+                .schema_type(Type::String)
+                .description(Some("The cursor of the next page."))
+                .build();
             let page = ObjectBuilder::new()
                 .schema_type(Type::Object)
                 .property("rows", rows)

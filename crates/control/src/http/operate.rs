@@ -82,7 +82,8 @@ pub(super) async fn ready(State(http): State<Http>) -> Result<At<Ready>> {
         return Err(refused(Code::Unavailable, "the queue of commands is full"));
     }
     let quarantined = http.core.with_views(|views| {
-        let reason = |name: &str| Some(format!("view {name} stands still: {}", views.quarantined(name)?.fault));
+        let reason =
+            |name: &str| Some(format!("view {name} stands still: {}", views.quarantined(name)?.fault));
         view::NAMES.iter().find_map(|name| reason(name))
     });
     let reason = quarantined.or_else(|| http.core.snapshot_trouble());

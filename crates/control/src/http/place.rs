@@ -11,7 +11,6 @@ use types::{AppId, EnvId, Name, OrgId};
 /// An environment that was found, with its names.
 pub(super) struct Place<'a> {
     pub(super) org: OrgId,
-    pub(super) app: AppId,
     pub(super) env: EnvId,
     pub(super) app_name: Name,
     pub(super) found: &'a Arc<Environment>,
@@ -36,5 +35,5 @@ pub(super) fn env<'a>(
     let id = env_name.parse::<Name>().ok().and_then(|env| state.env_names.get(&(app, env)).copied());
     let found = id.and_then(|id| Some((id, state.envs.get(&id)?)));
     let (env, found) = found.ok_or_else(|| missing(format_args!("environment {app_name}/{env_name}")))?;
-    Ok(Place { org, app, env, app_name: name, found })
+    Ok(Place { org, env, app_name: name, found })
 }

@@ -8,12 +8,12 @@ use super::{
     place, rows, status,
 };
 use api::{
-    AppRow, Code, DeployRow, EnvRow, EnvStatus, Explanation, InstanceRow, Page, PageQuery, Problem, ReleaseRow,
-    RouteRow,
+    AppRow, Code, DeployRow, EnvRow, EnvStatus, Explanation, InstanceRow, Page, PageQuery, Problem,
+    ReleaseRow, RouteRow,
 };
 use axum::extract::State;
-use domain::State as Decided;
-use std::sync::Arc;
+use domain::{State as Decided, view::Apps};
+use std::{collections::BTreeSet, sync::Arc};
 use types::{DeployId, EventId, limits};
 
 type Names = (String, String, String);
@@ -27,7 +27,9 @@ pub(super) async fn fresh(http: &Http, at_least: Option<EventId>) -> Result<Arc<
         if event > head {
             // Nothing of that number was written here, so nothing is said about it.
             let detail = format!("event {event} is not in this log, which ends at event {head}");
-            return Err(Problem::new(Code::NotVisibleYet, detail).with_outcome(api::Outcome::NotExecuted).into());
+            return Err(Problem::new(Code::NotVisibleYet, detail)
+                .with_outcome(api::Outcome::NotExecuted)
+                .into());
         }
         return Err(Problem::new(Code::NotVisibleYet, not_yet.to_string()).into());
     }
@@ -132,7 +134,10 @@ pub(super) async fn env(
     Asked(query): Asked<PageQuery>,
 ) -> Result<At<EnvStatus>> {
     let (observed, now) = (http.core.observations().snapshot(), http.core.clock().now());
-    look(&http, &caller, &names, query.at_least, |state, place| Ok(status::of(state, place, &observed, now))).await
+    look(&http, &caller, &names, query.at_least, |state, place| {
+        Ok(status::of(state, &view(&http), place, &observed, now))
+    })
+    .await
 }
 
 /// `GET …/releases`, the newest first.
@@ -144,13 +149,15 @@ pub(super) async fn releases(
 ) -> Result<At<Page<ReleaseRow>>> {
     look(&http, &caller, &names, query.at_least, |state, place| {
         let newest_first = place.found.releases.iter().rev();
-        let rows = newest_first.filter_map(|id| Some((id.to_string(), rows::release(state, place.found, *id)?)));
+        // By number: ids made in the same millisecond do not sort by birth.
+        let rows = newest_first.filter_map(|id| rows::release(state, place.found, *id));
+        let rows = rows.map(|row| (format!("{:020}", row.number), row));
         Ok(page(rows.collect(), &query, Order::Falling))
     })
     .await
 }
 
-/// `GET …/deploys`, the newest first: those that the environment still rests on, and the last one.
+/// `GET …/deploys`, the newest first.
 pub(super) async fn deploys(
     State(http): State<Http>,
     caller: Caller,
@@ -159,11 +166,25 @@ pub(super) async fn deploys(
 ) -> Result<At<Page<DeployRow>>> {
     let (observed, now) = (http.core.observations().snapshot(), http.core.clock().now());
     look(&http, &caller, &names, query.at_least, |state, place| {
-        let of_env = state.deploys.iter().rev().filter(|(_, deploy)| deploy.env == place.env);
-        let rows = of_env.map(|(id, deploy)| (id.to_string(), status::deploy(state, *id, deploy, &observed, now)));
+        let apps = view(&http);
+        let mut ids: BTreeSet<DeployId> = place.found.latest.into_iter().collect();
+        ids.extend(apps.envs.get(&place.env).iter().flat_map(|env| &env.deploys));
+        // By the event that started each; one that the view has not seen yet is the newest.
+        let started = |id: &DeployId| Some(apps.deploys.get(id)?.steps.first()?.mark.event.get());
+        let mut order: Vec<(u64, DeployId)> =
+            ids.into_iter().map(|id| (started(&id).unwrap_or(u64::MAX), id)).collect();
+        order.sort_by(|one, other| other.cmp(one));
+        let rows = order.into_iter().filter_map(|(event, id)| {
+            Some((format!("{event:020}"), status::deploy(state, &apps, id, &observed, now)?))
+        });
         Ok(page(rows.collect(), &query, Order::Falling))
     })
     .await
+}
+
+/// The view of apps as it is now.
+fn view(http: &Http) -> Apps {
+    http.core.with_views(|views| views.apps().clone())
 }
 
 /// `GET …/deploys/{deploy}`
@@ -177,8 +198,13 @@ pub(super) async fn deploy(
     look(&http, &caller, &(org, app, env), query.at_least, |state, place| {
         let gone = || -> Refused { missing(format_args!("deploy {deploy}")) };
         let id: DeployId = deploy.parse().map_err(|_| gone())?;
-        let found = state.deploys.get(&id).filter(|found| found.env == place.env).ok_or_else(gone)?;
-        Ok(status::deploy(state, id, found, &observed, now))
+        let apps = view(&http);
+        let owner = state.deploys.get(&id).map(|found| found.env);
+        let owner = owner.or_else(|| apps.deploys.get(&id).map(|kept| kept.env));
+        if owner != Some(place.env) {
+            return Err(gone());
+        }
+        status::deploy(state, &apps, id, &observed, now).ok_or_else(gone)
     })
     .await
 }
@@ -223,7 +249,8 @@ pub(super) async fn routes(
     let state = fresh(&http, query.at_least).await?;
     let plan = domain::derive::edge_plan(&state);
     let of_org = state.routes.iter().filter(|(_, route)| state.org_of(route.env) == Some(org));
-    let rows = of_org.filter_map(|(id, route)| Some((id.to_string(), rows::route(&state, &plan, *id, route)?)));
+    let rows =
+        of_org.filter_map(|(id, route)| Some((id.to_string(), rows::route(&state, &plan, *id, route)?)));
     Ok(At::new(state.head, page(rows.collect(), &query, Order::Rising)))
 }
 

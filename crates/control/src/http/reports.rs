@@ -7,7 +7,7 @@ use super::{
     input::{self, Said},
     streams, write,
 };
-use crate::core::Answer;
+use crate::writer::Answer;
 use api::{Code, LeaseAnswer, Problem, ReportAnswer, ReportRequest};
 use axum::extract::State;
 use domain::Command;
@@ -36,7 +36,8 @@ pub(super) async fn report(State(http): State<Http>, caller: Caller, said: Said)
     let ReportRequest { mut transitions } = input::json(&said.body)?;
     streams::plays(&http.core.state(), node, NodeRole::Agent)?;
     if transitions.len() > limits::REPORT_BATCH {
-        let detail = format!("{} transitions in one report; {} is the most", transitions.len(), limits::REPORT_BATCH);
+        let detail =
+            format!("{} transitions in one report; {} is the most", transitions.len(), limits::REPORT_BATCH);
         return Err(refused(Code::TooMany, detail));
     }
     // A log that is older than what runs does not know these instances, and must not make the

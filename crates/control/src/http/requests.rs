@@ -7,7 +7,7 @@ use super::{
     input::Places,
     write,
 };
-use crate::core::Answer;
+use crate::writer::Answer;
 use api::{Code, Outcome, Problem, RequestState, RequestVerdict};
 use axum::extract::State;
 use domain::{Actor, Command, State as Decided, Verdict, state::Decided as Decision};
@@ -57,7 +57,10 @@ fn known(state: &Decided, caller: &Caller, id: RequestId, now: Timestamp) -> Req
 
 fn is_visible(state: &Decided, caller: &Caller, decided: &Decision) -> bool {
     match caller.who {
-        Who::Person { org, .. } => principal_org(state, decided.principal) == Some(org) || belongs_to_server(state, decided.principal),
+        Who::Person { org, .. } => {
+            principal_org(state, decided.principal) == Some(org)
+                || belongs_to_server(state, decided.principal)
+        }
         Who::Node(_) => false,
     }
 }

@@ -6,9 +6,9 @@
 use super::{
     Http,
     answer::{Carried, Refused, refused},
-    table,
+    table, write,
 };
-use api::{Code, Problem, routes};
+use api::{Code, Problem};
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
@@ -22,7 +22,8 @@ use types::RequestId;
 
 /// What answers a path that nobody mounted.
 pub(super) async fn no_such_path(method: Method, request: Request) -> Refused {
-    let problem = Problem::new(Code::NotFound, format!("{method} {} is not part of the API", request.uri().path()));
+    let problem =
+        Problem::new(Code::NotFound, format!("{method} {} is not part of the API", request.uri().path()));
     problem.with_hint("the paths are listed at /v1/openapi.json").into()
 }
 
@@ -30,11 +31,7 @@ pub(super) async fn no_such_path(method: Method, request: Request) -> Refused {
 pub(super) async fn around(State(http): State<Http>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().clone();
-    let request_id: Option<RequestId> = request
-        .headers()
-        .get(routes::IDEMPOTENCY_KEY)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse().ok());
+    let request_id = write::request_id(request.headers());
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         tracing::error!(%method, path = path.as_deref(), "a handler panicked");
@@ -74,9 +71,10 @@ fn foreign(status: StatusCode, method: &Method, path: Option<&str>) -> Problem {
     match status {
         StatusCode::METHOD_NOT_ALLOWED => method_not_allowed(method, path.unwrap_or_default()),
         StatusCode::NOT_FOUND => Problem::new(Code::NotFound, "there is nothing here"),
-        status if status.is_client_error() => {
-            Problem { status: status.as_u16(), ..Problem::new(Code::InvalidRequest, format!("refused with {status}")) }
-        }
+        status if status.is_client_error() => Problem {
+            status: status.as_u16(),
+            ..Problem::new(Code::InvalidRequest, format!("refused with {status}"))
+        },
         status => Problem::new(Code::Internal, format!("failed with {status}")),
     }
 }

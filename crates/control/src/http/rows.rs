@@ -8,8 +8,7 @@ use domain::{
     state::{Environment, Instance, InstanceState, Node, NodeState, ReleaseState, Route, RouteState, Token},
 };
 use types::{
-    AppId, EnvId, InstanceId, Name, NodeId, ReleaseId, RouteId, Timestamp, TokenId,
-    limits,
+    AppId, EnvId, InstanceId, Name, NodeId, ReleaseId, RouteId, Timestamp, TokenId, limits,
     manifest::RouteMode,
     plan::{Capacity, EdgePlan, RouteMatch},
 };
@@ -19,7 +18,12 @@ pub(super) fn app(state: &State, id: AppId) -> Option<AppRow> {
     let app = state.apps.get(&id)?;
     let org = state.orgs.get(&app.org)?.name.clone();
     let first = (id, Name::clone(&app.name));
-    let mut envs: Vec<Name> = state.env_names.iter().filter(|((of, _), _)| *of == first.0).map(|((_, name), _)| name.clone()).collect();
+    let mut envs: Vec<Name> = state
+        .env_names
+        .iter()
+        .filter(|((of, _), _)| *of == first.0)
+        .map(|((_, name), _)| name.clone())
+        .collect();
     envs.sort();
     Some(AppRow { id, org, name: first.1, created: id.time(), envs })
 }
@@ -78,7 +82,9 @@ pub(super) fn instance(state: &State, id: InstanceId, instance: &Instance) -> Op
     let env = state.envs.get(&instance.env)?;
     let app = state.apps.get(&env.app)?;
     let (reason, detail) = match &instance.reason {
-        Some((reason, detail)) if instance.state != InstanceState::Ready => (Some(*reason), Some(detail.clone())),
+        Some((reason, detail)) if instance.state != InstanceState::Ready => {
+            (Some(*reason), Some(detail.clone()))
+        }
         _ => (None, None),
     };
     Some(InstanceRow {
@@ -122,7 +128,10 @@ pub(super) fn route(state: &State, plan: &EdgePlan, id: RouteId, route: &Route) 
         host,
         listen,
         state: word.to_owned(),
-        backends: backends.iter().map(|found| BackendRow { instance: found.instance, address: found.address }).collect(),
+        backends: backends
+            .iter()
+            .map(|found| BackendRow { instance: found.instance, address: found.address })
+            .collect(),
     })
 }
 

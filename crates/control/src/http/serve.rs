@@ -20,7 +20,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use types::limits;
 
 /// Between two tries to accept when the system has no file descriptor left.
@@ -54,8 +54,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     let router = router.layer(Extension(Stopping(shutdown.clone())));
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(limits::SERVER_CONNECTIONS));
-    let cut = CancellationToken::new();
-    let _cut_whatever_is_left = cut.clone().drop_guard();
+    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     loop {
         // Without room nothing is accepted: the kernel's queue waits, and past it the client.
         let permit = tokio::select! {
@@ -67,7 +66,9 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             () = shutdown.cancelled() => break,
         };
         match stream {
-            Ok((stream, _)) => attend(stream, router.clone(), &graceful, permit, cut.clone()),
+            Ok((stream, _)) => {
+                drop(connections.spawn(attend(stream, router.clone(), &graceful, permit, cut.clone())))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -79,9 +80,19 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     if drained.is_err() {
         tracing::warn!("connections were still open after {}; they are cut", limits::SERVER_DRAIN);
     }
+    // Nothing of this server may outlive it: whoever starts the next one wants its log.
+    cut.cancel();
+    connections.close();
+    connections.wait().await;
 }
 
-fn attend(stream: TcpStream, router: Router, graceful: &GracefulShutdown, permit: OwnedSemaphorePermit, cut: CancellationToken) {
+fn attend(
+    stream: TcpStream,
+    router: Router,
+    graceful: &GracefulShutdown,
+    permit: OwnedSemaphorePermit,
+    cut: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
     // Small answers must not wait for a full segment.
     let _best_effort = stream.set_nodelay(true);
     let connection = http1::Builder::new()
@@ -89,11 +100,11 @@ fn attend(stream: TcpStream, router: Router, graceful: &GracefulShutdown, permit
         .header_read_timeout(Duration::from(limits::REQUEST_HEAD_WAIT))
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let watched = graceful.watch(connection);
-    tokio::spawn(async move {
+    async move {
         let ended = cut.run_until_cancelled_owned(watched).await;
         if let Some(Err(error)) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
         drop(permit);
-    });
+    }
 }

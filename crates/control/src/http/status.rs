@@ -6,6 +6,7 @@ use domain::{
     DeployFailure, DeployKind, State,
     plan::{self, Observed},
     state::{Deploy, DeployState, Instance, InstanceState},
+    view::Apps,
 };
 use std::{collections::BTreeSet, sync::Arc};
 use types::{DeployId, Generation, InstanceId, Name, Timestamp};
@@ -22,7 +23,13 @@ pub(super) const fn deploy_state(state: DeployState) -> Word {
 }
 
 /// Everything about one environment.
-pub(super) fn of(state: &State, place: &Place<'_>, observed: &Observed, now: Timestamp) -> EnvStatus {
+pub(super) fn of(
+    state: &State,
+    apps: &Apps,
+    place: &Place<'_>,
+    observed: &Observed,
+    now: Timestamp,
+) -> EnvStatus {
     let env = place.found;
     let lines = plan::explain(state, place.env, observed, now);
     let edges = domain::derive::edge_plan(state);
@@ -34,7 +41,7 @@ pub(super) fn of(state: &State, place: &Place<'_>, observed: &Observed, now: Tim
         app: place.app_name.clone(),
         env: env.name.clone(),
         release: target.and_then(|id| rows::release(state, env, id)),
-        deploy: env.latest.and_then(|id| Some(deploy(state, id, state.deploys.get(&id)?, observed, now))),
+        deploy: env.latest.and_then(|id| deploy(state, apps, id, observed, now)),
         processes: processes(state, place, observed, &lines),
         routes: routes.filter_map(|(id, route)| rows::route(state, &edges, id, route)).collect(),
         converged: lines.is_empty(),
@@ -50,18 +57,27 @@ fn sentence(line: &plan::Line) -> String {
     }
 }
 
-fn processes(state: &State, place: &Place<'_>, observed: &Observed, lines: &[plan::Line]) -> Vec<ProcessStatus> {
+fn processes(
+    state: &State,
+    place: &Place<'_>,
+    observed: &Observed,
+    lines: &[plan::Line],
+) -> Vec<ProcessStatus> {
     let env = place.found;
     let release = difference::target(state, env);
     let target = env.target().and_then(|id| state.deploys.get(&id)).map(|deploy| deploy.release);
     let acknowledged = acknowledged(observed);
     let instances: Vec<(InstanceId, &Arc<Instance>)> = state.instances_of(place.env).collect();
-    let mut names: BTreeSet<&Name> = release.iter().flat_map(|release| release.manifest.processes.keys()).collect();
+    let mut names: BTreeSet<&Name> =
+        release.iter().flat_map(|release| release.manifest.processes.keys()).collect();
     names.extend(instances.iter().map(|(_, instance)| &instance.process));
     let one = |name: &Name| {
         let declared = release.is_some_and(|release| release.manifest.processes.contains_key(name));
-        let of: Vec<&Instance> =
-            instances.iter().map(|(_, instance)| instance.as_ref()).filter(|found| found.process == *name).collect();
+        let of: Vec<&Instance> = instances
+            .iter()
+            .map(|(_, instance)| instance.as_ref())
+            .filter(|found| found.process == *name)
+            .collect();
         let count = |fits: &dyn Fn(&Instance) -> bool| of.iter().filter(|found| fits(found)).count() as u32;
         let routed = state.is_routed(place.env, name);
         ProcessStatus {
@@ -70,11 +86,15 @@ fn processes(state: &State, place: &Place<'_>, observed: &Observed, lines: &[pla
             placed: count(&|found| found.state != InstanceState::Stopped),
             ready: count(&|found| found.state == InstanceState::Ready),
             current: count(&|found| found.state == InstanceState::Ready && Some(found.release) == target),
-            starting: count(&|found| found.is_live() && found.state != InstanceState::Ready && !failing(found)),
+            starting: count(&|found| {
+                found.is_live() && found.state != InstanceState::Ready && !failing(found)
+            }),
             draining: count(&|found| found.state == InstanceState::Draining),
             failing: count(&failing),
             routed: count(&|found| {
-                routed && found.state == InstanceState::Ready && acknowledged.is_some_and(|held| held >= found.routed)
+                routed
+                    && found.state == InstanceState::Ready
+                    && acknowledged.is_some_and(|held| held >= found.routed)
             }),
             why: lines.iter().find(|line| line.subject == name.as_str()).map(|line| line.why.clone()),
         }
@@ -93,8 +113,42 @@ fn acknowledged(observed: &Observed) -> Option<Generation> {
     observed.nodes.values().filter_map(|node| node.edge.as_ref()).map(|edge| edge.generation).max()
 }
 
-/// One deploy.
-pub(super) fn deploy(state: &State, id: DeployId, deploy: &Deploy, observed: &Observed, now: Timestamp) -> DeployRow {
+/// One deploy: from the state while decisions rest on it, from the view for ever.
+pub(super) fn deploy(
+    state: &State,
+    apps: &Apps,
+    id: DeployId,
+    observed: &Observed,
+    now: Timestamp,
+) -> Option<DeployRow> {
+    let kept = apps.deploys.get(&id);
+    let deploy = match (state.deploys.get(&id), kept) {
+        (Some(found), _) => found.as_ref().clone(),
+        (None, Some(kept)) => from_view(kept),
+        (None, None) => return None,
+    };
+    let last = kept.and_then(|kept| kept.steps.last());
+    let ended = last.filter(|step| !step.state.is_active()).map(|step| step.mark.at);
+    Some(DeployRow { ended, ..row(state, id, &deploy, observed, now) })
+}
+
+fn from_view(kept: &domain::view::DeployRow) -> Deploy {
+    Deploy {
+        env: kept.env,
+        release: kept.release,
+        kind: kept.kind,
+        state: kept.state,
+        started: kept.steps.first().map(|step| step.mark.at).unwrap_or_default(),
+        deadline: kept.deadline,
+        attempts: kept.attempts,
+        failures: 0,
+        last_failure: None,
+        failure: kept.failure.clone(),
+        sequence: 0,
+    }
+}
+
+fn row(state: &State, id: DeployId, deploy: &Deploy, observed: &Observed, now: Timestamp) -> DeployRow {
     let number = state.releases.get(&deploy.release).map_or(0, |release| u64::from(release.number));
     let kind = match deploy.kind {
         DeployKind::Apply => "deploy",
@@ -130,7 +184,9 @@ pub(super) fn deploy(state: &State, id: DeployId, deploy: &Deploy, observed: &Ob
 
 fn failure_text(failure: &DeployFailure) -> String {
     match failure {
-        DeployFailure::Attempts { reason, detail } if detail.is_empty() => format!("its instances failed: {reason}"),
+        DeployFailure::Attempts { reason, detail } if detail.is_empty() => {
+            format!("its instances failed: {reason}")
+        }
         DeployFailure::Attempts { reason, detail } => format!("its instances failed: {reason}: {detail}"),
         DeployFailure::Deadline { waiting } => format!("it was not done in time: {waiting}"),
         DeployFailure::Superseded { by } => format!("deploy {by} took its place"),
@@ -166,11 +222,18 @@ fn steps(state: &State, deploy: &Deploy) -> Vec<String> {
 }
 
 /// Why an environment is as it is.
-pub(super) fn explanation(state: &State, place: &Place<'_>, observed: &Observed, now: Timestamp) -> Explanation {
+pub(super) fn explanation(
+    state: &State,
+    place: &Place<'_>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Explanation {
     let lines = plan::explain(state, place.env, observed, now);
     let label = format!("{}/{}", place.app_name, place.found.name);
     let summary = match (lines.len(), difference::target(state, place.found)) {
-        (0, Some(release)) => format!("{label} is as declared: release {} runs and is routed", release.number),
+        (0, Some(release)) => {
+            format!("{label} is as declared: release {} runs and is routed", release.number)
+        }
         (0, None) => format!("{label} declares nothing yet"),
         (1, _) => format!("{label} is not as declared: {}", sentence(&lines[0])),
         (count, _) => format!("{label} is not as declared, in {count} ways"),

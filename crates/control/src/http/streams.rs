@@ -30,13 +30,16 @@ use tokio::{
 use types::{EventId, Generation, NodeId, limits, plan::NodeRole};
 
 /// The right to hold one stream or long poll open.
-pub(super) struct Ticket(#[allow(dead_code, reason = "held for what its end gives back")] OwnedSemaphorePermit);
+pub(super) struct Ticket(
+    #[allow(dead_code, reason = "held for what its end gives back")] OwnedSemaphorePermit,
+);
 
 impl Ticket {
     /// One of the server's, if one is left.
     pub(super) fn take(http: &Http) -> Result<Self> {
         http.streams.clone().try_acquire_owned().map(Self).map_err(|_| {
-            let detail = format!("the server carries {} streams already, which is the most", http.stream_limit);
+            let detail =
+                format!("the server carries {} streams already, which is the most", http.stream_limit);
             Problem::new(Code::StreamLimit, detail).with_hint("close one, or ask for pages instead").into()
         })
     }
@@ -99,13 +102,15 @@ async fn answer(
     }
     let ticket = Ticket::take(&http)?;
     let applied = http.core.applied();
-    let feed = Feed { http, caller, node, role, held: query.after, applied, stopping, wishes, _ticket: ticket };
+    let feed =
+        Feed { http, caller, node, role, held: query.after, applied, stopping, wishes, _ticket: ticket };
     if query.poll { feed.poll().await } else { Ok(respond(feed.stream())) }
 }
 
 /// A node acts only in the roles it was enrolled with.
 pub(super) fn plays(state: &Decided, node: NodeId, role: NodeRole) -> Result<()> {
-    let found = state.nodes.get(&node).ok_or_else(|| refused(Code::Forbidden, "this node is not known any more"))?;
+    let found =
+        state.nodes.get(&node).ok_or_else(|| refused(Code::Forbidden, "this node is not known any more"))?;
     if found.roles.contains(&role) {
         return Ok(());
     }

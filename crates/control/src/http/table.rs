@@ -95,10 +95,7 @@ pub(super) const TABLE: &[Row] = &[
     list(at::INSTANCES, Viewer, "InstanceRow", "Instances"),
     one(at::EXPLAIN, "Explanation", "Why an environment is as it is"),
     list(at::ROUTES, Viewer, "RouteRow", "The routes of an org"),
-    Row {
-        query: &["tail", "follow"],
-        ..get(at::LOGS, Viewer, Text("text/plain"), "The log of an instance")
-    },
+    Row { query: &["tail", "follow"], ..get(at::LOGS, Viewer, Text("text/plain"), "The log of an instance") },
     list(at::NODES, Owner, "NodeRow", "Nodes"),
     Row { body: None, ..write(at::NODE_DRAIN, "", "Move instances away from a node") },
     Row { body: None, ..write(at::NODE_ACTIVATE, "", "Let a node take instances again") },

@@ -56,7 +56,10 @@ pub(super) async fn create(State(http): State<Http>, caller: Caller, said: Said)
 /// A life that begins and ends.
 pub(super) fn lifetime(asked: DurationMs) -> Result<DurationMs> {
     if asked.as_ms() == 0 || asked > LONGEST {
-        return Err(refused(Code::InvalidRequest, format!("expires_in is {asked}; wants more than nothing and at most {LONGEST}")));
+        return Err(refused(
+            Code::InvalidRequest,
+            format!("expires_in is {asked}; wants more than nothing and at most {LONGEST}"),
+        ));
     }
     Ok(asked)
 }

@@ -10,7 +10,7 @@ use super::{
     answer::{At, Refused, Result, refused},
     input::{self, Said},
 };
-use crate::core::Answer;
+use crate::writer::Answer;
 use api::{Code, EventSummary, Outcome, Problem, Receipt, ResultBody, routes};
 use axum::http::{HeaderMap, header};
 use domain::{Actor, Command, Done, Envelope, Event, State, Verdict};
@@ -46,8 +46,13 @@ impl Write {
     pub(super) fn read(said: &Said, actor: Actor) -> Result<Self> {
         let headers = &said.parts.headers;
         let Some(value) = headers.get(routes::IDEMPOTENCY_KEY) else {
-            let problem = Problem::new(Code::InvalidRequest, "a write must name its request in the Idempotency-Key header");
-            return Err(problem.with_hint("send a fresh ULID or UUIDv7, and the same one when you send it again").into());
+            let problem = Problem::new(
+                Code::InvalidRequest,
+                "a write must name its request in the Idempotency-Key header",
+            );
+            return Err(problem
+                .with_hint("send a fresh ULID or UUIDv7, and the same one when you send it again")
+                .into());
         };
         let text = value.to_str().unwrap_or("not text");
         let id = text.parse().map_err(|error: types::ParseError| {
@@ -137,7 +142,8 @@ impl Write {
         if events.iter().all(|summary| summary.kind == DECIDED) {
             result.unchanged = Some(done.summary);
         }
-        if replayed && result.token.is_some() && events.iter().any(|summary| summary.kind == "token.created") {
+        if replayed && result.token.is_some() && events.iter().any(|summary| summary.kind == "token.created")
+        {
             result.unchanged = Some("executed before; the secret was in the first answer only".to_owned());
         }
         result.secret = secret;
@@ -149,6 +155,11 @@ impl Write {
             None => answer,
         })
     }
+}
+
+/// The request that a head names, if it names one.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<RequestId> {
+    headers.get(routes::IDEMPOTENCY_KEY)?.to_str().ok()?.parse().ok()
 }
 
 /// Reads the body of a write.
@@ -261,7 +272,7 @@ async fn caused(http: &Http, request: RequestId, last: EventId) -> Vec<EventSumm
                 break;
             }
         }
-        Ok::<_, crate::core::StartError>(found)
+        Ok::<_, crate::writer::StartError>(found)
     });
     match read.await {
         Ok(Ok(found)) => {

@@ -46,20 +46,31 @@ fn place(state: &State, org: OrgId, app: &Name, env: &Name, context: &Context) -
 
 /// The address of a release: SHA-256 over its canonical manifest and its image's digest.
 pub(crate) fn content(manifest: &Manifest, image: &PinnedImage) -> [u8; 32] {
-    let bytes = postcard::to_allocvec(&(manifest, &image.digest)).expect("a manifest has no type that postcard refuses");
+    let bytes = postcard::to_allocvec(&(manifest, &image.digest))
+        .expect("a manifest has no type that postcard refuses");
     Sha256::digest(bytes).into()
 }
 
 /// Brings an environment to a manifest.
 pub(super) fn apply(
-    state: &State, org: OrgId, env_name: &Name, manifest: &Manifest, image: &PinnedImage, context: &Context,
+    state: &State,
+    org: OrgId,
+    env_name: &Name,
+    manifest: &Manifest,
+    image: &PinnedImage,
+    context: &Context,
 ) -> Result<Decision, Rejection> {
     manifest.check()?;
     let Place { app, env, mut events } = place(state, org, &manifest.app, env_name, context)?;
     let existing = state.envs.get(&env);
     let content = content(manifest, image);
     let same = existing.and_then(|found| {
-        found.releases.iter().rev().copied().find(|id| state.releases.get(id).is_some_and(|known| known.content == content))
+        found
+            .releases
+            .iter()
+            .rev()
+            .copied()
+            .find(|id| state.releases.get(id).is_some_and(|known| known.content == content))
     });
     let release = same.unwrap_or_else(|| ReleaseId::from_parts(context.now, context.dice(2)));
     let number = match same.and_then(|id| state.releases.get(&id)) {
@@ -77,14 +88,18 @@ pub(super) fn apply(
             events.push(Event::ScaleSet { env, process: name.clone(), replicas: process.replicas });
         }
     }
-    let made = |deploy| Done { app: Some(app), env: Some(env), release: Some(release), deploy, ..Done::default() };
+    let made =
+        |deploy| Done { app: Some(app), env: Some(env), release: Some(release), deploy, ..Done::default() };
     let target = existing.and_then(|found| state.deploys.get(&found.target()?));
     if target.is_some_and(|target| target.release == release) {
         let summary = match events.is_empty() {
             true => format!("release {number} is what is wanted already"),
             false => format!("release {number} stays; what differs beside it was changed"),
         };
-        return Ok(Decision { events, done: Done { summary, ..made(existing.and_then(|found| found.target())) } });
+        return Ok(Decision {
+            events,
+            done: Done { summary, ..made(existing.and_then(|found| found.target())) },
+        });
     }
     let deploy = start(state, env, release, manifest, DeployKind::Apply, &mut events, context);
     let summary = format!("deploying release {number} of {}", manifest.app);
@@ -93,7 +108,12 @@ pub(super) fn apply(
 
 /// Starts a deploy, ending the one under way.
 fn start(
-    state: &State, env: EnvId, release: ReleaseId, manifest: &Manifest, kind: DeployKind, events: &mut Vec<Event>,
+    state: &State,
+    env: EnvId,
+    release: ReleaseId,
+    manifest: &Manifest,
+    kind: DeployKind,
+    events: &mut Vec<Event>,
     context: &Context,
 ) -> DeployId {
     let deploy = DeployId::from_parts(context.now, context.dice(3));
@@ -102,7 +122,14 @@ fn start(
         events.push(Event::DeployFailed { deploy: under_way, failure });
     }
     let deadline = context.now.plus(manifest.deploy.deadline);
-    events.push(Event::DeployStarted { deploy, env, release, kind, deadline, attempts: manifest.deploy.attempts });
+    events.push(Event::DeployStarted {
+        deploy,
+        env,
+        release,
+        kind,
+        deadline,
+        attempts: manifest.deploy.attempts,
+    });
     deploy
 }
 
@@ -121,7 +148,12 @@ fn label(key: &RouteMatch) -> String {
 }
 
 /// Takes the names a manifest asks for that its environment does not hold yet.
-fn new_routes(state: &State, env: EnvId, manifest: &Manifest, context: &Context) -> Result<Vec<Event>, Rejection> {
+fn new_routes(
+    state: &State,
+    env: EnvId,
+    manifest: &Manifest,
+    context: &Context,
+) -> Result<Vec<Event>, Rejection> {
     let mut events = Vec::new();
     for (place, (declared, key)) in manifest.routes.iter().filter_map(|r| Some((r, key_of(r)?))).enumerate() {
         match state.route_keys.get(&key).and_then(|id| state.routes.get(id)) {
@@ -179,9 +211,11 @@ fn find_env(state: &State, id: EnvId) -> Result<&Arc<Environment>, Rejection> {
 pub(super) fn scale(state: &State, id: EnvId, process: &Name, replicas: u32) -> Result<Decision, Rejection> {
     let env = find_env(state, id)?;
     let target = env.target().and_then(|deploy| state.deploys.get(&deploy));
-    let manifest = target.and_then(|deploy| state.releases.get(&deploy.release)).map(|release| &release.manifest);
+    let manifest =
+        target.and_then(|deploy| state.releases.get(&deploy.release)).map(|release| &release.manifest);
     if !manifest.is_some_and(|manifest| manifest.processes.contains_key(process)) {
-        let known: Vec<&str> = manifest.iter().flat_map(|manifest| manifest.processes.keys()).map(Name::as_str).collect();
+        let known: Vec<&str> =
+            manifest.iter().flat_map(|manifest| manifest.processes.keys()).map(Name::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         return Err(Rejection::NoSuchProcess { process: process.clone(), known });
     }
@@ -214,7 +248,10 @@ pub(super) fn restart(state: &State, id: EnvId, context: &Context) -> Result<Dec
 
 /// Back to a release that was promoted before.
 pub(super) fn rollback(
-    state: &State, id: EnvId, to: Option<ReleaseId>, context: &Context,
+    state: &State,
+    id: EnvId,
+    to: Option<ReleaseId>,
+    context: &Context,
 ) -> Result<Decision, Rejection> {
     let env = find_env(state, id)?;
     let serving = env.serving.and_then(|deploy| state.deploys.get(&deploy)).map(|deploy| deploy.release);
@@ -235,11 +272,17 @@ pub(super) fn rollback(
 }
 
 fn redeploy(
-    state: &State, id: EnvId, env: &Environment, release: ReleaseId, kind: DeployKind, context: &Context,
+    state: &State,
+    id: EnvId,
+    env: &Environment,
+    release: ReleaseId,
+    kind: DeployKind,
+    context: &Context,
 ) -> Result<Decision, Rejection> {
     let known = state.releases.get(&release).ok_or_else(|| missing(format!("release {release}")))?;
     let mut events = new_routes(state, id, &known.manifest, context)?;
-    for (name, process) in known.manifest.processes.iter().filter(|(name, _)| !env.scale.contains_key(*name)) {
+    for (name, process) in known.manifest.processes.iter().filter(|(name, _)| !env.scale.contains_key(*name))
+    {
         events.push(Event::ScaleSet { env: id, process: name.clone(), replicas: process.replicas });
     }
     let deploy = start(state, id, release, &known.manifest, kind, &mut events, context);
@@ -260,7 +303,10 @@ fn redeploy(
 }
 
 fn step<'a>(
-    state: &'a State, id: DeployId, to: DeployState, cannot: &'static str,
+    state: &'a State,
+    id: DeployId,
+    to: DeployState,
+    cannot: &'static str,
 ) -> Result<Option<&'a Arc<Deploy>>, Rejection> {
     let deploy = state.deploys.get(&id).ok_or_else(|| missing(format!("deploy {id}")))?;
     if deploy.state == to {
@@ -296,7 +342,8 @@ pub(super) fn succeed(state: &State, id: DeployId) -> Result<Decision, Rejection
     let Some(deploy) = step(state, id, DeployState::Succeeded, "succeed")? else {
         return Ok(Decision::default());
     };
-    let before = state.envs.get(&deploy.env).and_then(|env| env.serving).and_then(|old| state.deploys.get(&old));
+    let before =
+        state.envs.get(&deploy.env).and_then(|env| env.serving).and_then(|old| state.deploys.get(&old));
     let mut events = vec![Event::DeploySucceeded { deploy: id }];
     if let Some(old) = before.filter(|old| old.release != deploy.release) {
         events.push(match deploy.kind {

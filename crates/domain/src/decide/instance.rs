@@ -12,16 +12,27 @@ use types::{DeployId, EnvId, InstanceId, Name, NodeId, plan::Transition};
 
 /// Places one instance. `memory_is_never_oversubscribed` is decided here and nowhere else.
 pub(super) fn allocate(
-    state: &State, env: EnvId, process: &Name, deploy: DeployId, node_id: NodeId, context: &Context,
+    state: &State,
+    env: EnvId,
+    process: &Name,
+    deploy: DeployId,
+    node_id: NodeId,
+    context: &Context,
 ) -> Result<Decision, Rejection> {
     let environment = state.envs.get(&env).ok_or_else(|| missing(format!("environment {env}")))?;
     if environment.target() != Some(deploy) {
         let what = format!("deploy {deploy}");
-        return Err(Rejection::LifeCycle { what, is: "not the target any more".into(), cannot: "get instances" });
+        return Err(Rejection::LifeCycle {
+            what,
+            is: "not the target any more".into(),
+            cannot: "get instances",
+        });
     }
     let target = state.deploys.get(&deploy).ok_or_else(|| missing(format!("deploy {deploy}")))?;
-    let release = state.releases.get(&target.release).ok_or_else(|| missing(format!("release {}", target.release)))?;
-    let wanted = release.manifest.processes.get(process).ok_or_else(|| missing(format!("process {process}")))?;
+    let release =
+        state.releases.get(&target.release).ok_or_else(|| missing(format!("release {}", target.release)))?;
+    let wanted =
+        release.manifest.processes.get(process).ok_or_else(|| missing(format!("process {process}")))?;
     let node = state.nodes.get(&node_id).ok_or_else(|| missing(format!("node {node_id}")))?;
     if !node.takes_instances() {
         let what = format!("node {}", node.name);
@@ -54,7 +65,12 @@ fn find(state: &State, id: InstanceId) -> Result<&Arc<Instance>, Rejection> {
     state.instances.get(&id).ok_or_else(|| missing(format!("instance {id}")))
 }
 
-fn check(id: InstanceId, instance: &Instance, to: InstanceState, cannot: &'static str) -> Result<(), Rejection> {
+fn check(
+    id: InstanceId,
+    instance: &Instance,
+    to: InstanceState,
+    cannot: &'static str,
+) -> Result<(), Rejection> {
     if instance.may_go(to) {
         return Ok(());
     }
@@ -97,7 +113,8 @@ pub(super) fn report(state: &State, node: NodeId, transitions: &[Transition]) ->
     let mut newest = std::collections::BTreeMap::new();
     let mut events = Vec::new();
     for transition in transitions {
-        let Some(instance) = state.instances.get(&transition.instance).filter(|found| found.node == node) else {
+        let Some(instance) = state.instances.get(&transition.instance).filter(|found| found.node == node)
+        else {
             continue;
         };
         let last = newest.entry(transition.instance).or_insert(instance.report);

@@ -100,7 +100,9 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::CreateJoin { token } => token::create_join(token, context),
         Command::VoidRequest { request } => void(state, *request, context),
         Command::MoveHorizon { to } => move_horizon(state, *to, context),
-        Command::Apply { org, env, manifest, image } => deploy::apply(state, *org, env, manifest, image, context),
+        Command::Apply { org, env, manifest, image } => {
+            deploy::apply(state, *org, env, manifest, image, context)
+        }
         Command::Scale { env, process, replicas } => deploy::scale(state, *env, process, *replicas),
         Command::Restart { env } => deploy::restart(state, *env, context),
         Command::Rollback { env, release } => deploy::rollback(state, *env, *release, context),

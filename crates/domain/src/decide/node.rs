@@ -15,7 +15,12 @@ use types::{
 
 /// Makes a node, its credential, and uses the join token up.
 pub(super) fn enrol(
-    state: &State, join: TokenId, name: &Name, roles: &BTreeSet<NodeRole>, capacity: Capacity, credential: [u8; 32],
+    state: &State,
+    join: TokenId,
+    name: &Name,
+    roles: &BTreeSet<NodeRole>,
+    capacity: Capacity,
+    credential: [u8; 32],
     context: &Context,
 ) -> Result<Decision, Rejection> {
     let alive = |token: &crate::state::Token| token.role == Role::Join && token.lives(context.now);
@@ -69,10 +74,16 @@ pub(super) fn drain(state: &State, id: NodeId) -> Result<Decision, Rejection> {
     let node = find(state, id)?;
     let mut decision = match node.state {
         NodeState::Draining => done(Vec::new(), "was draining before"),
-        NodeState::Active => done(vec![Event::NodeDraining { node: id }], format!("draining node {}", node.name)),
+        NodeState::Active => {
+            done(vec![Event::NodeDraining { node: id }], format!("draining node {}", node.name))
+        }
         NodeState::Enrolled => {
             let what = format!("node {}", node.name);
-            return Err(Rejection::LifeCycle { what, is: "enrolled".into(), cannot: "drain before it is active" });
+            return Err(Rejection::LifeCycle {
+                what,
+                is: "enrolled".into(),
+                cannot: "drain before it is active",
+            });
         }
     };
     decision.done.node = Some(id);

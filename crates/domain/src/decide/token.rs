@@ -11,7 +11,11 @@ use types::{Name, OrgId, TokenId};
 
 /// Names the log, and makes the first org with its owner token.
 pub(super) fn bootstrap(
-    state: &State, cluster: &str, org_name: &Name, owner: &NewToken, context: &Context,
+    state: &State,
+    cluster: &str,
+    org_name: &Name,
+    owner: &NewToken,
+    context: &Context,
 ) -> Result<Decision, Rejection> {
     if !state.cluster.is_empty() {
         return Err(Rejection::Begun);
@@ -30,13 +34,18 @@ pub(super) fn bootstrap(
 
 /// Makes a token for people or programs.
 pub(super) fn create(
-    state: &State, org: OrgId, role: Role, new: &NewToken, context: &Context,
+    state: &State,
+    org: OrgId,
+    role: Role,
+    new: &NewToken,
+    context: &Context,
 ) -> Result<Decision, Rejection> {
     if !state.orgs.contains_key(&org) {
         return Err(missing(format!("org {org}")));
     }
     let token = TokenId::from_parts(context.now, context.dice(0));
-    let mut decision = done(vec![created(token, Some(org), role, new)], format!("made token {token} ({})", new.name));
+    let mut decision =
+        done(vec![created(token, Some(org), role, new)], format!("made token {token} ({})", new.name));
     decision.done.token = Some(token);
     Ok(decision)
 }
@@ -73,7 +82,8 @@ pub(super) fn revoke(state: &State, id: TokenId) -> Result<Decision, Rejection> 
     if is_owner(&token) && state.tokens.values().filter(is_owner).count() < 2 {
         return Err(Rejection::LastOwner);
     }
-    let mut decision = done(vec![Event::TokenRevoked { token: id }], format!("revoked token {id} ({})", token.name));
+    let mut decision =
+        done(vec![Event::TokenRevoked { token: id }], format!("revoked token {id} ({})", token.name));
     decision.done.token = Some(id);
     Ok(decision)
 }

@@ -75,7 +75,9 @@ fn deploy_line(survey: &Survey<'_>, lines: &mut Vec<Line>) {
 /// What a failure was, in words.
 fn failure_text(failure: &DeployFailure) -> String {
     match failure {
-        DeployFailure::Attempts { reason, detail } if detail.is_empty() => format!("instances failed: {reason}"),
+        DeployFailure::Attempts { reason, detail } if detail.is_empty() => {
+            format!("instances failed: {reason}")
+        }
         DeployFailure::Attempts { reason, detail } => format!("instances failed: {reason}: {detail}"),
         DeployFailure::Deadline { waiting } => format!("not done in time: {waiting}"),
         DeployFailure::Superseded { by } => format!("deploy {by} took its place"),
@@ -125,7 +127,8 @@ fn process_line(survey: &Survey<'_>, name: &Name, group: &Group<'_>) -> Option<L
     if troubles.is_empty() && (group.is_rolled() || matches!(survey.mode, Mode::Idle)) {
         return None;
     }
-    let seats = [&group.keep, &group.old, &group.useless, &group.failed, &group.draining].into_iter().flatten();
+    let seats =
+        [&group.keep, &group.old, &group.useless, &group.failed, &group.draining].into_iter().flatten();
     let since = seats.map(|seat| seat.instance.changed).max().unwrap_or(survey.env.changed);
     Some(Line {
         subject: name.to_string(),
@@ -176,8 +179,12 @@ fn seat_text(survey: &Survey<'_>, seat: &Seat<'_>) -> String {
         text.push_str(&format!(" on {}", node.name));
     }
     match instance.state {
-        InstanceState::Ready => text.push_str(&format!(": {}", survey.edges.behind(instance.routed).join(", "))),
-        InstanceState::Draining if survey.edges.holds(seat.id) => text.push_str(": connections are still open"),
+        InstanceState::Ready => {
+            text.push_str(&format!(": {}", survey.edges.behind(instance.routed).join(", ")))
+        }
+        InstanceState::Draining if survey.edges.holds(seat.id) => {
+            text.push_str(": connections are still open")
+        }
         InstanceState::Draining => {
             let behind = survey.edges.behind(instance.routed);
             if !behind.is_empty() {
@@ -239,7 +246,9 @@ fn node_lines(survey: &Survey<'_>, lines: &mut Vec<Line>) {
             (_, NodeState::Draining, _) => {
                 ("draining".to_owned(), "its instances move to other nodes".to_owned())
             }
-            (_, _, Some(reason)) => ("under pressure".to_owned(), format!("{reason}: nothing new is placed there")),
+            (_, _, Some(reason)) => {
+                ("under pressure".to_owned(), format!("{reason}: nothing new is placed there"))
+            }
             _ if !super::fresh(survey.observed.agent(id), survey.now) => {
                 ("silent".to_owned(), "its agent has not been heard of".to_owned())
             }

@@ -28,7 +28,9 @@ pub fn suspicion(state: &State, observed: &Observed, now: Timestamp) -> Option<S
         lost += u64::from(node.health == NodeHealth::Offline || silent(observed, *id, now));
     }
     (all >= 2 && lost * 2 > all).then(|| {
-        format!("{lost} of {all} nodes are silent at once: this server may be cut off, so nothing is replaced")
+        format!(
+            "{lost} of {all} nodes are silent at once: this server may be cut off, so nothing is replaced"
+        )
     })
 }
 
@@ -60,7 +62,8 @@ fn heard(observed: &Observed, id: NodeId, now: Timestamp) -> bool {
 }
 
 fn lose(state: &State, observed: &Observed, now: Timestamp, steps: &mut Vec<Step>) {
-    let elsewhere = state.nodes.iter().any(|(id, node)| node.takes_instances() && fresh(observed.agent(*id), now));
+    let elsewhere =
+        state.nodes.iter().any(|(id, node)| node.takes_instances() && fresh(observed.agent(*id), now));
     if !elsewhere {
         return;
     }

@@ -17,7 +17,7 @@ use crate::{
     event::DeployFailure,
     state::{Deploy, DeployState, RouteState, State},
 };
-use types::{DeployId, EnvId, EventId, InstanceId, Name, Timestamp, limits, plan::Reason};
+use types::{DeployId, DurationMs, EnvId, EventId, InstanceId, Name, Timestamp, limits, plan::Reason};
 
 /// What is missing in one environment. Bounded by [`limits::PLAN_STEPS`].
 pub fn rollout(state: &State, env: EnvId, observed: &Observed, now: Timestamp) -> Vec<Step> {
@@ -62,12 +62,16 @@ impl Pass<'_, '_> {
         let survey = self.survey;
         for seat in survey.groups.values().flat_map(|group| &group.draining) {
             let (id, instance) = (seat.id, seat.instance);
-            let gone = survey.edges.acknowledged(instance.routed) && !survey.edges.holds(id);
-            let forced = !gone && survey.now >= drain_end(survey.observed, instance.since);
+            let unused = survey.edges.acknowledged(instance.routed);
+            let gone = unused && !survey.edges.holds(id);
+            // Connections that stay open are told to end by the instance itself, in its stop grace.
+            let wait = if unused { limits::DRAIN_OPEN } else { limits::DRAIN_WAIT };
+            let forced = !gone && survey.now >= drain_end(survey.observed, instance.since, wait);
             if gone || forced {
-                let why = match forced {
-                    false => "no edge sends to it any more".to_owned(),
-                    true => format!("edges did not let go of it within {}", limits::DRAIN_WAIT),
+                let why = match (forced, unused) {
+                    (false, _) => "no edge sends to it any more".to_owned(),
+                    (true, true) => format!("connections to it were still open after {wait}"),
+                    (true, false) => format!("edges did not let go of it within {wait}"),
                 };
                 self.push(Command::ReleaseInstance { instance: id, forced }, instance.changed, why);
             }
@@ -117,7 +121,11 @@ impl Pass<'_, '_> {
         if let Mode::Rolling(deploy, found) = self.survey.mode
             && found.state == DeployState::Started
         {
-            self.push(Command::StartRolling { deploy }, self.survey.env.changed, "its first instances are placed");
+            self.push(
+                Command::StartRolling { deploy },
+                self.survey.env.changed,
+                "its first instances are placed",
+            );
         }
     }
 
@@ -196,15 +204,13 @@ impl Pass<'_, '_> {
         let Mode::Rolling(deploy, found) = self.survey.mode else { return };
         let survey = self.survey;
         match found.state {
-            DeployState::Rolling => {
-                if survey.groups.values().filter(|group| group.declared).all(Group::is_rolled) {
-                    self.push(Command::CutOver { deploy }, survey.env.changed, "all that is wanted is available");
-                }
+            DeployState::Rolling
+                if survey.groups.values().filter(|group| group.declared).all(Group::is_rolled) =>
+            {
+                self.push(Command::CutOver { deploy }, survey.env.changed, "all that is wanted is available");
             }
-            DeployState::Cutover => {
-                if unfinished(survey).is_empty() {
-                    self.push(Command::SucceedDeploy { deploy }, survey.env.changed, "edges let go of the rest");
-                }
+            DeployState::Cutover if unfinished(survey).is_empty() => {
+                self.push(Command::SucceedDeploy { deploy }, survey.env.changed, "edges let go of the rest");
             }
             _ => {}
         }
@@ -243,12 +249,13 @@ fn failure_of(survey: &Survey<'_>, deploy: &Deploy) -> Option<DeployFailure> {
         let (reason, detail) = deploy.last_failure.clone().unwrap_or_else(unknown);
         return Some(DeployFailure::Attempts { reason, detail });
     }
-    (survey.now >= deploy.deadline).then(|| DeployFailure::Deadline { waiting: super::explain::waiting(survey) })
+    (survey.now >= deploy.deadline)
+        .then(|| DeployFailure::Deadline { waiting: super::explain::waiting(survey) })
 }
 
-/// When a draining instance is stopped whatever edges say.
-fn drain_end(observed: &Observed, since: Timestamp) -> Timestamp {
-    since.max(observed.since).plus(limits::DRAIN_WAIT)
+/// When a draining instance is stopped, though edges have not let go of it.
+fn drain_end(observed: &Observed, since: Timestamp, wait: DurationMs) -> Timestamp {
+    since.max(observed.since).plus(wait)
 }
 
 /// When time alone will change what [`rollout`] returns, if it will.
@@ -264,7 +271,9 @@ pub fn next_wake(state: &State, env: EnvId, observed: &Observed, now: Timestamp)
         times.extend(survey.held_until());
     }
     let draining = survey.groups.values().flat_map(|group| &group.draining);
-    times.extend(draining.map(|seat| drain_end(observed, seat.instance.since)));
+    times.extend(draining.flat_map(|seat| {
+        [limits::DRAIN_OPEN, limits::DRAIN_WAIT].map(|wait| drain_end(observed, seat.instance.since, wait))
+    }));
     if !times.is_empty() {
         let silent = edge_nodes(state, observed).map(|(_, _, last)| last.plus(limits::LEASE_OFFLINE));
         times.extend(silent);

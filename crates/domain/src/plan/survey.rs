@@ -114,8 +114,7 @@ impl<'a> Survey<'a> {
     }
 
     fn seat(&mut self, id: InstanceId, instance: &'a Arc<Instance>) {
-        let available =
-            instance.state == InstanceState::Ready && self.edges.acknowledged(instance.routed);
+        let available = instance.state == InstanceState::Ready && self.edges.acknowledged(instance.routed);
         let (leaving, useless) = (self.is_leaving(instance), self.is_useless(instance));
         let target = match self.mode {
             Mode::Idle => None,

@@ -1,8 +1,8 @@
 //! How each event changes the state. Total: an event about something unknown changes nothing.
 
 use super::{
-    App, Decided, Deploy, DeployState, Environment, Instance, InstanceState, Node, NodeState, Org, Release, ReleaseState,
-    Route, RouteState, State, Token,
+    App, Decided, Deploy, DeployState, Environment, Instance, InstanceState, Node, NodeState, Org, Release,
+    ReleaseState, Route, RouteState, State, Token,
 };
 use crate::event::{DeployFailure, Envelope, Event, NodeHealth};
 use std::sync::Arc;
@@ -174,7 +174,9 @@ impl State {
                 self.deploys.insert(*deploy, Arc::new(made));
                 let mut forgotten = None;
                 self.with_env(*env, envelope, |env| {
-                    forgotten = env.latest.filter(|latest| env.serving != Some(*latest) && env.rolling != Some(*latest));
+                    forgotten = env
+                        .latest
+                        .filter(|latest| env.serving != Some(*latest) && env.rolling != Some(*latest));
                     env.rolling = Some(*deploy);
                     env.latest = Some(*deploy);
                     // What failed before says nothing about what somebody has just declared.
@@ -182,8 +184,12 @@ impl State {
                 });
                 forgotten.map(|old| self.deploys.remove(&old));
             }
-            Event::DeployRolling { deploy } => drop(self.step_deploy(envelope, *deploy, DeployState::Rolling)),
-            Event::DeployCutOver { deploy } => drop(self.step_deploy(envelope, *deploy, DeployState::Cutover)),
+            Event::DeployRolling { deploy } => {
+                self.step_deploy(envelope, *deploy, DeployState::Rolling);
+            }
+            Event::DeployCutOver { deploy } => {
+                self.step_deploy(envelope, *deploy, DeployState::Cutover);
+            }
             Event::DeploySucceeded { deploy } => {
                 let env = self.step_deploy(envelope, *deploy, DeployState::Succeeded);
                 let mut replaced = None;
@@ -226,7 +232,9 @@ impl State {
     }
 
     fn apply_allocated(&mut self, envelope: &Envelope) {
-        let Event::InstanceAllocated { instance, env, process, release, deploy, node, address } = &envelope.event else {
+        let Event::InstanceAllocated { instance, env, process, release, deploy, node, address } =
+            &envelope.event
+        else {
             return;
         };
         let wanted = self.releases.get(release).and_then(|release| release.manifest.processes.get(process));
@@ -301,7 +309,9 @@ impl State {
 
     fn apply_withdrawn(&mut self, envelope: &Envelope) {
         match &envelope.event {
-            Event::InstanceDraining { instance } => self.step_instance(envelope, *instance, InstanceState::Draining),
+            Event::InstanceDraining { instance } => {
+                self.step_instance(envelope, *instance, InstanceState::Draining)
+            }
             Event::InstanceReleased { instance, .. } => {
                 if let Some(found) = self.instances.get_mut(instance) {
                     let found = Arc::make_mut(found);
@@ -357,7 +367,9 @@ impl State {
 
     /// Failures were in a row until one became ready.
     fn note_ready(&mut self, envelope: &Envelope, id: InstanceId) {
-        if let Some(instance) = self.instances.get_mut(&id).filter(|found| found.state == InstanceState::Ready) {
+        if let Some(instance) =
+            self.instances.get_mut(&id).filter(|found| found.state == InstanceState::Ready)
+        {
             let instance = Arc::make_mut(instance);
             instance.was_ready = true;
             instance.reason = None;
@@ -373,7 +385,13 @@ impl State {
     }
 
     /// A fresh instance that fails counts against its deploy, and against how soon the next is tried.
-    fn count_failure(&mut self, envelope: &Envelope, id: InstanceId, reason: types::plan::Reason, detail: &str) {
+    fn count_failure(
+        &mut self,
+        envelope: &Envelope,
+        id: InstanceId,
+        reason: types::plan::Reason,
+        detail: &str,
+    ) {
         let Some(instance) = self.instances.get(&id).filter(|found| !found.was_ready) else { return };
         let (env, deploy) = (instance.env, instance.deploy);
         if let Some(deploy) = self.deploys.get_mut(&deploy) {
@@ -485,7 +503,9 @@ impl State {
             return;
         }
         let id = match envelope.event {
-            Event::NodeActivated { node } | Event::NodeDraining { node } | Event::NodeHealthChanged { node, .. } => node,
+            Event::NodeActivated { node }
+            | Event::NodeDraining { node }
+            | Event::NodeHealthChanged { node, .. } => node,
             _ => return,
         };
         let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -556,4 +576,3 @@ enum Charge {
     Take,
     Give,
 }
-

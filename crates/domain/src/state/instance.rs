@@ -9,7 +9,10 @@
 
 use serde::{Deserialize, Serialize};
 use std::net::Ipv6Addr;
-use types::{ByteSize, DeployId, EnvId, EventId, Generation, MilliCpu, Name, NodeId, ReleaseId, Timestamp, plan::Reason};
+use types::{
+    ByteSize, DeployId, EnvId, EventId, Generation, MilliCpu, Name, NodeId, ReleaseId, Timestamp,
+    plan::Reason,
+};
 
 /// Where an instance is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -30,8 +30,8 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use types::{
-    AppId, DeployId, EnvId, EventId, Generation, InstanceId, Name, NodeId, OrgId, ReleaseId, RouteId, Timestamp,
-    TokenId, plan::RouteMatch,
+    AppId, DeployId, EnvId, EventId, Generation, InstanceId, Name, NodeId, OrgId, ReleaseId, RouteId,
+    Timestamp, TokenId, plan::RouteMatch,
 };
 
 /// An organisation.

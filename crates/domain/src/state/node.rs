@@ -3,7 +3,10 @@
 use crate::event::NodeHealth;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::Ipv6Addr};
-use types::{ByteSize, EventId, Generation, MilliCpu, Name, plan::{Capacity, NodeRole}};
+use types::{
+    ByteSize, EventId, Generation, MilliCpu, Name,
+    plan::{Capacity, NodeRole},
+};
 
 /// Where a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,6 +68,8 @@ impl Node {
 
     /// Whether new instances may go there, as far as the log knows.
     pub fn takes_instances(&self) -> bool {
-        self.state == NodeState::Active && self.health == NodeHealth::Reachable && self.roles.contains(&NodeRole::Agent)
+        self.state == NodeState::Active
+            && self.health == NodeHealth::Reachable
+            && self.roles.contains(&NodeRole::Agent)
     }
 }

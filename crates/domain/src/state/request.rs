@@ -65,7 +65,9 @@ impl Requests {
 
     pub(super) fn move_horizon(&mut self, to: Timestamp) {
         self.horizon = self.horizon.max(to);
-        while let Some((request, decided)) = self.decided.get_min().map(|(id, decided)| (*id, decided.clone())) {
+        while let Some((request, decided)) =
+            self.decided.get_min().map(|(id, decided)| (*id, decided.clone()))
+        {
             if request.time() >= self.horizon {
                 break;
             }

@@ -20,8 +20,13 @@ pub enum RouteState {
 use RouteState::{Active, Requested, Updating, Validated};
 
 /// The legal changes; nothing else ever happens to a route but its removal.
-pub(super) const TRANSITIONS: &[(RouteState, RouteState)] =
-    &[(Requested, Validated), (Validated, Active), (Active, Updating), (Updating, Active), (Validated, Updating)];
+pub(super) const TRANSITIONS: &[(RouteState, RouteState)] = &[
+    (Requested, Validated),
+    (Validated, Active),
+    (Active, Updating),
+    (Updating, Active),
+    (Validated, Updating),
+];
 
 /// A way in to a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

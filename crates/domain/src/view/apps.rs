@@ -123,7 +123,12 @@ impl Apps {
         Ok(())
     }
 
-    fn deploy(&mut self, id: DeployId, to: DeployState, envelope: &Envelope) -> Result<&mut DeployRow, Fault> {
+    fn deploy(
+        &mut self,
+        id: DeployId,
+        to: DeployState,
+        envelope: &Envelope,
+    ) -> Result<&mut DeployRow, Fault> {
         let deploy = Arc::make_mut(self.deploys.get_mut(&id).ok_or_else(|| missing(envelope, id))?);
         deploy.state = to;
         deploy.steps.push(DeployStep { state: to, mark: Mark::of(envelope) });
@@ -225,10 +230,16 @@ impl View for Apps {
             Event::AppCreated { .. } | Event::EnvironmentCreated { .. } | Event::ReleaseCreated { .. } => {
                 self.created(envelope)?;
             }
-            Event::ReleaseAvailable { release } => self.release(*release, ReleaseState::Available, envelope)?,
+            Event::ReleaseAvailable { release } => {
+                self.release(*release, ReleaseState::Available, envelope)?
+            }
             Event::ReleasePromoted { release } => self.release(*release, ReleaseState::Promoted, envelope)?,
-            Event::ReleaseSuperseded { release } => self.release(*release, ReleaseState::Superseded, envelope)?,
-            Event::ReleaseRolledBack { release } => self.release(*release, ReleaseState::RolledBack, envelope)?,
+            Event::ReleaseSuperseded { release } => {
+                self.release(*release, ReleaseState::Superseded, envelope)?
+            }
+            Event::ReleaseRolledBack { release } => {
+                self.release(*release, ReleaseState::RolledBack, envelope)?
+            }
             Event::DeployStarted { .. } => self.started(envelope)?,
             Event::DeployRolling { deploy } => drop(self.deploy(*deploy, DeployState::Rolling, envelope)?),
             Event::DeployCutOver { deploy } => drop(self.deploy(*deploy, DeployState::Cutover, envelope)?),

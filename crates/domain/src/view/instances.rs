@@ -54,7 +54,8 @@ impl Instances {
     pub const NAME: &'static str = "instances";
 
     fn allocated(&mut self, envelope: &Envelope) {
-        let Event::InstanceAllocated { instance, env, process, release, deploy, node, address } = &envelope.event
+        let Event::InstanceAllocated { instance, env, process, release, deploy, node, address } =
+            &envelope.event
         else {
             return;
         };

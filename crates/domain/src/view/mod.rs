@@ -139,10 +139,22 @@ pub struct Views {
 macro_rules! named {
     ($views:expr, $name:expr, $held:ident => $what:expr) => {
         match $name {
-            Apps::NAME => { let $held = &$views.apps; Some($what) }
-            Instances::NAME => { let $held = &$views.instances; Some($what) }
-            Nodes::NAME => { let $held = &$views.nodes; Some($what) }
-            Routes::NAME => { let $held = &$views.routes; Some($what) }
+            Apps::NAME => {
+                let $held = &$views.apps;
+                Some($what)
+            }
+            Instances::NAME => {
+                let $held = &$views.instances;
+                Some($what)
+            }
+            Nodes::NAME => {
+                let $held = &$views.nodes;
+                Some($what)
+            }
+            Routes::NAME => {
+                let $held = &$views.routes;
+                Some($what)
+            }
             _ => None,
         }
     };

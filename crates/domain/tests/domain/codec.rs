@@ -6,8 +6,8 @@ use holdfast_domain::{
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
 use types::{
-    AppId, ByteSize, DeployId, EnvId, Epoch, EventId, InstanceId, MilliCpu, NodeId, OrgId, ReleaseId, RequestId, RouteId,
-    Timestamp, TokenId,
+    AppId, ByteSize, DeployId, EnvId, Epoch, EventId, InstanceId, MilliCpu, NodeId, OrgId, ReleaseId,
+    RequestId, RouteId, Timestamp, TokenId,
     manifest::ProxyProtocol,
     plan::{Capacity, Change, NodeRole, Reason, RouteMatch},
 };
@@ -92,22 +92,33 @@ fn every_event() -> Vec<Event> {
         DeployFailure::Superseded { by: deploy },
     ];
     events.extend(failures.map(|failure| Event::DeployFailed { deploy, failure }));
-    events.extend([DeployKind::Apply, DeployKind::Rollback, DeployKind::Restart].map(|kind| {
-        Event::DeployStarted { deploy, env, release, kind, deadline: at, attempts: 3 }
-    }));
+    events.extend(
+        [DeployKind::Apply, DeployKind::Rollback, DeployKind::Restart].map(|kind| Event::DeployStarted {
+            deploy,
+            env,
+            release,
+            kind,
+            deadline: at,
+            attempts: 3,
+        }),
+    );
     events.extend([host, RouteMatch::Tcp { listen: 5432 }].map(|matches| {
         let (process, port, proxy_protocol) = (process.clone(), port.clone(), ProxyProtocol::Off);
         Event::RouteRequested { route, env, matches, process, port, proxy_protocol }
     }));
-    events.extend([NodeHealth::Reachable, NodeHealth::Offline].map(|health| Event::NodeHealthChanged { node, health }));
+    events.extend(
+        [NodeHealth::Reachable, NodeHealth::Offline].map(|health| Event::NodeHealthChanged { node, health }),
+    );
     events.extend([Role::Owner, Role::Viewer, Role::Join, Role::Node].map(|role| {
         let (org, expires) = ((role == Role::Owner).then_some(org), (role == Role::Join).then_some(at));
         let node = (role == Role::Node).then_some(node);
         Event::TokenCreated { token, org, name: name("t"), role, node, hash: [7; 32], expires }
     }));
-    let changed = |(nth, change)| Event::InstanceChanged { instance, report: nth as u64 + 1, seen: at, change };
+    let changed =
+        |(nth, change)| Event::InstanceChanged { instance, report: nth as u64 + 1, seen: at, change };
     events.extend(changes().into_iter().enumerate().map(changed));
-    let decided = |verdict| Event::RequestDecided { request, principal: Actor::Token(token), body: [1; 32], verdict };
+    let decided =
+        |verdict| Event::RequestDecided { request, principal: Actor::Token(token), body: [1; 32], verdict };
     events.extend(verdicts().into_iter().map(decided));
     events
 }
@@ -222,7 +233,8 @@ fn what_format_1_wrote_is_still_read() {
             bytes.extend(encoded);
         }
         std::fs::write(&stored, bytes).expect("tests/compat can be written");
-        let lines: Vec<String> = envelopes().iter().map(|e| serde_json::to_string(e).expect("json")).collect();
+        let lines: Vec<String> =
+            envelopes().iter().map(|e| serde_json::to_string(e).expect("json")).collect();
         std::fs::write(&twin, format!("[\n{}\n]\n", lines.join(",\n"))).expect("tests/compat can be written");
     }
     let twin = std::fs::read_to_string(&twin).expect("tests/compat/events-v1.json is there");

@@ -1,5 +1,6 @@
 //! Tests of the domain from outside: transcripts of every life cycle, a simulated world that the
 //! planners have to bring to rest, the stored form of events, and requests that run once.
+#![allow(clippy::disallowed_methods, reason = "tests read and rewrite their golden files")]
 
 mod codec;
 mod planning;

@@ -61,7 +61,10 @@ fn a_deploy_that_keeps_failing_ends_with_its_last_reason_and_says_how_to_go_back
     }
     let failed = world.state.envs[&env].latest.expect("there was one");
     let failure = world.state.deploys[&failed].failure.clone();
-    assert!(matches!(failure, Some(DeployFailure::Attempts { reason: Reason::OomKilled, .. })), "{failure:?}");
+    assert!(
+        matches!(failure, Some(DeployFailure::Attempts { reason: Reason::OomKilled, .. })),
+        "{failure:?}"
+    );
     assert_eq!(
         plan::way_back(&world.state, failed).as_deref(),
         Some("release 1 still serves; holdfast rollback, or fix and apply again")
@@ -69,7 +72,10 @@ fn a_deploy_that_keeps_failing_ends_with_its_last_reason_and_says_how_to_go_back
     let ready = world.state.instances.values().filter(|found| found.state == InstanceState::Ready);
     assert_eq!(ready.count(), 2, "what served goes on");
     let lines = plan::explain(&world.state, env, &world.observed, world.now);
-    assert!(lines.iter().any(|line| line.subject == "deploy" && line.why.contains("oom_killed")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.subject == "deploy" && line.why.contains("oom_killed")),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -79,12 +85,18 @@ fn a_deploy_that_finds_no_room_says_so_and_ends_at_its_deadline() {
     pass(&mut world);
     let lines = plan::explain(&world.state, env, &world.observed, world.now);
     let web = lines.iter().find(|line| line.subject == "web").expect("it is not as wanted");
-    assert!(web.why.contains("no node has room: a has 448Mi of memory left and 1Gi is wanted"), "{}", web.why);
+    assert!(
+        web.why.contains("no node has room: a has 448Mi of memory left and 1Gi is wanted"),
+        "{}",
+        web.why
+    );
     let wake = plan::next_wake(&world.state, env, &world.observed, world.now).expect("a deadline");
     assert!(wake <= world.now.plus(DurationMs::from_secs(60)));
     (0..62).for_each(|_| pass(&mut world));
     let failed = world.state.envs[&env].latest.expect("there was one");
-    let Some(DeployFailure::Deadline { waiting }) = &world.state.deploys[&failed].failure else { panic!("no deadline") };
+    let Some(DeployFailure::Deadline { waiting }) = &world.state.deploys[&failed].failure else {
+        panic!("no deadline")
+    };
     assert!(waiting.contains("no node has room"), "{waiting}");
 }
 
@@ -147,7 +159,11 @@ fn instances_of_a_lost_node_are_replaced_unless_most_nodes_seem_lost() {
         world.state.instances_on(node).filter(|(_, found)| found.is_live()).count()
     };
     (0..28).for_each(|_| pass(&mut world));
-    assert_eq!((count(&world, a), world.state.nodes[&a].health), (1, NodeHealth::Reachable), "not before its time");
+    assert_eq!(
+        (count(&world, a), world.state.nodes[&a].health),
+        (1, NodeHealth::Reachable),
+        "not before its time"
+    );
     (0..8).for_each(|_| pass(&mut world));
     assert_eq!(world.state.nodes[&a].health, NodeHealth::Offline);
     assert_eq!((count(&world, a), count(&world, b)), (0, 2));
@@ -167,7 +183,8 @@ fn a_draining_node_is_emptied_without_a_gap() {
     world.ok(Command::DrainNode { node: a });
     for _ in 0..12 {
         pass(&mut world);
-        let ready = world.state.instances_of(env).filter(|(_, found)| found.state == InstanceState::Ready).count();
+        let ready =
+            world.state.instances_of(env).filter(|(_, found)| found.state == InstanceState::Ready).count();
         assert!(ready >= 2, "what is wanted stays up");
     }
     assert_eq!(world.state.instances_on(a).count(), 0);
@@ -198,7 +215,8 @@ fn a_process_that_is_gone_from_the_manifest_serves_until_the_new_release_does() 
 fn placement_refuses_with_a_reason_per_node() {
     let mut world = World::new();
     let env = EnvId::from_u128(1);
-    let ask = Ask { env, process: name("web"), memory: ByteSize::from_mib(64), cpu: MilliCpu::new(1), count: 1 };
+    let ask =
+        Ask { env, process: name("web"), memory: ByteSize::from_mib(64), cpu: MilliCpu::new(1), count: 1 };
     let none = choose(&world.state, &world.observed, &ask, world.now).expect_err("no nodes");
     assert_eq!(none.to_string(), "no node has room: no node has joined as an agent");
     let silent = world.node("silent", &[NodeRole::Agent], ByteSize::from_mib(512));
@@ -228,7 +246,12 @@ fn many_are_placed_evenly_and_never_beyond_memory() {
         cpu: MilliCpu::new(250),
         count,
     };
-    let asks = vec![ask(1, "web", 64, 100), ask(2, "web", 32, 60), ask(1, "worker", 128, 70), ask(3, "web", 64, 900)];
+    let asks = vec![
+        ask(1, "web", 64, 100),
+        ask(2, "web", 32, 60),
+        ask(1, "worker", 128, 70),
+        ask(3, "web", 64, 900),
+    ];
     let placed = place_many(&world.state, &world.observed, &asks, world.now);
     assert_eq!(placed, place_many(&world.state, &world.observed, &asks, world.now), "the same again");
     let mut used = BTreeMap::<NodeId, u64>::new();

@@ -69,7 +69,11 @@ fn pass(world: &mut World, mut fate: impl FnMut(&State, InstanceId) -> Change) -
 fn kind_fate(state: &State, id: InstanceId) -> Change {
     let instance = &state.instances[&id];
     let serving = state.envs[&instance.env].serving.and_then(|deploy| state.deploys.get(&deploy));
-    if serving.is_some_and(|serving| serving.release == instance.release) { Change::Ready } else { fate(state, id) }
+    if serving.is_some_and(|serving| serving.release == instance.release) {
+        Change::Ready
+    } else {
+        fate(state, id)
+    }
 }
 
 fn nth_node(world: &World, nth: usize) -> NodeId {
@@ -113,20 +117,25 @@ fn run(world: &mut World, act: &Act) {
             found.map(|id| world.report(id, crashed(Reason::Exited)));
         }
         Act::Unready { nth } => {
-            let found = nth_live(world, nth).filter(|id| world.state.instances[id].state == InstanceState::Ready);
+            let found =
+                nth_live(world, nth).filter(|id| world.state.instances[id].state == InstanceState::Ready);
             found.map(|id| world.report(id, Change::Unready { detail: "no answer".into() }));
         }
         Act::Kill { node } => world.machines.get_mut(&nth_node(world, node)).expect("listed").up = false,
         Act::Revive { node } => world.machines.get_mut(&nth_node(world, node)).expect("listed").up = true,
         Act::Drain { node } => drop(world.submit(Command::DrainNode { node: nth_node(world, node) })),
         Act::Activate { node } => drop(world.submit(Command::ActivateNode { node: nth_node(world, node) })),
-        Act::Lag { node, passes } => world.machines.get_mut(&nth_node(world, node)).expect("listed").lag = passes,
+        Act::Lag { node, passes } => {
+            world.machines.get_mut(&nth_node(world, node)).expect("listed").lag = passes
+        }
         Act::Forget => {
             // A server restarts: it has seen nothing so far.
             world.observed.since = world.now;
             world.observed.nodes.clear();
         }
-        Act::Run { passes } => (0..passes).for_each(|_| { let _ = pass(world, fate); }),
+        Act::Run { passes } => (0..passes).for_each(|_| {
+            let _ = pass(world, fate);
+        }),
     }
 }
 
@@ -158,7 +167,12 @@ fn calm(world: &mut World) -> u32 {
             return passes;
         }
     }
-    let lines: Vec<_> = world.state.envs.keys().flat_map(|env| plan::explain(&world.state, *env, &world.observed, world.now)).collect();
+    let lines: Vec<_> = world
+        .state
+        .envs
+        .keys()
+        .flat_map(|env| plan::explain(&world.state, *env, &world.observed, world.now))
+        .collect();
     let tail: Vec<_> = world.log.iter().rev().take(12).map(|e| format!("{} {:?}", e.id, e.event)).collect();
     panic!("the world does not come to rest: {lines:#?}\n{tail:#?}");
 }
@@ -171,17 +185,28 @@ fn check_rest(world: &World) {
     for (id, env) in &world.state.envs {
         assert_eq!(env.rolling, None, "{}: every deploy has ended", world.state.env_label(*id));
         let lines = plan::explain(&world.state, *id, &world.observed, world.now);
-        assert!(lines.iter().all(|line| line.subject == "deploy"), "nothing to explain but a failed deploy: {lines:?}");
+        assert!(
+            lines.iter().all(|line| line.subject == "deploy"),
+            "nothing to explain but a failed deploy: {lines:?}"
+        );
         let Some(serving) = env.serving.and_then(|id| world.state.deploys.get(&id)) else { continue };
         for process in world.state.releases[&serving.release].manifest.processes.keys() {
-            let ready = world.state.instances_of(*id).filter(|(_, found)| {
-                found.process == *process && found.state == InstanceState::Ready
-            });
-            assert_eq!(ready.count() as u32, env.scale[process], "{process} of {}", world.state.env_label(*id));
+            let ready = world
+                .state
+                .instances_of(*id)
+                .filter(|(_, found)| found.process == *process && found.state == InstanceState::Ready);
+            assert_eq!(
+                ready.count() as u32,
+                env.scale[process],
+                "{process} of {}",
+                world.state.env_label(*id)
+            );
         }
     }
     assert!(world.state.instances.values().all(|found| found.is_live()), "nothing is left half gone");
-    assert!(world.state.routes.values().all(|route| route.state == holdfast_domain::state::RouteState::Active));
+    assert!(
+        world.state.routes.values().all(|route| route.state == holdfast_domain::state::RouteState::Active)
+    );
 }
 
 fn config(cases: u32) -> ProptestConfig {

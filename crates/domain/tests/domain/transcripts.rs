@@ -6,7 +6,8 @@
 
 use crate::world::{World, manifest, name};
 use holdfast_domain::{
-    Actor, Command, DeployFailure, Event, NewToken, Rejection, Role, Settled, Verdict, plan, state::InstanceState,
+    Actor, Command, DeployFailure, Event, NewToken, Rejection, Role, Settled, Verdict, plan,
+    state::InstanceState,
 };
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 use types::{
@@ -27,7 +28,8 @@ struct Story {
 }
 
 fn check(feature: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(format!("{feature}.txt"));
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(format!("{feature}.txt"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let told = tell(&text);
     if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
@@ -53,7 +55,9 @@ fn tell(text: &str) -> String {
             }
             match (section, line) {
                 ("then", "then") => {
-                    let _ = writeln!(told, "then\n{}", story.speak().trim_end());
+                    let said = story.speak();
+                    let said = if said.trim().is_empty() { "  nothing" } else { said.trim_end() };
+                    let _ = writeln!(told, "then\n{said}");
                 }
                 ("then", _) if !line.is_empty() => {}
                 ("given" | "when", _) if line.starts_with("  ") => {
@@ -129,7 +133,9 @@ impl Story {
                 self.tokens.insert(called.clone(), *token);
                 self.names.push((token.to_string(), called));
             }
-            Event::EnvironmentCreated { env, name, .. } => self.names.push((env.to_string(), name.to_string())),
+            Event::EnvironmentCreated { env, name, .. } => {
+                self.names.push((env.to_string(), name.to_string()))
+            }
             Event::AppCreated { app, name, .. } => self.names.push((app.to_string(), name.to_string())),
             _ => {}
         }
@@ -153,7 +159,8 @@ impl Story {
 
     fn tell_events(&mut self) {
         self.name_all();
-        let news: Vec<Event> = self.world.log[self.said..].iter().map(|envelope| envelope.event.clone()).collect();
+        let news: Vec<Event> =
+            self.world.log[self.said..].iter().map(|envelope| envelope.event.clone()).collect();
         self.said = self.world.log.len();
         for event in news {
             let line = self.plain(&render(&event));
@@ -354,8 +361,10 @@ impl Story {
         self.name_all();
         for (called, id) in self.instances.clone() {
             let state = self.world.state.instances.get(&id).map(|found| {
-                let released = if found.released && found.state == InstanceState::Draining { ", released" } else { "" };
-                format!("{:?}{released} on {}", found.state, self.world.state.nodes[&found.node].name).to_lowercase()
+                let released =
+                    if found.released && found.state == InstanceState::Draining { ", released" } else { "" };
+                format!("{:?}{released} on {}", found.state, self.world.state.nodes[&found.node].name)
+                    .to_lowercase()
             });
             self.note(&format!("{called} is {}", state.unwrap_or_else(|| "gone".into())));
         }
@@ -406,16 +415,22 @@ fn render(event: &Event) -> String {
         Event::DeployStarted { deploy, release, kind: why, .. } => {
             format!("{kind} {deploy} of {release} ({})", format!("{why:?}").to_lowercase())
         }
-        Event::DeployRolling { deploy } | Event::DeployCutOver { deploy } | Event::DeploySucceeded { deploy } => {
+        Event::DeployRolling { deploy }
+        | Event::DeployCutOver { deploy }
+        | Event::DeploySucceeded { deploy } => {
             format!("{kind} {deploy}")
         }
         Event::DeployFailed { deploy, failure } => match failure {
             DeployFailure::Attempts { reason, .. } => format!("{kind} {deploy}: attempts used up, {reason}"),
-            DeployFailure::Deadline { waiting } => format!("{kind} {deploy}: deadline, waiting for {waiting}"),
+            DeployFailure::Deadline { waiting } => {
+                format!("{kind} {deploy}: deadline, waiting for {waiting}")
+            }
             DeployFailure::Superseded { by } => format!("{kind} {deploy}: superseded by {by}"),
         },
         Event::ScaleSet { process, replicas, .. } => format!("{kind} {process} to {replicas}"),
-        Event::InstanceAllocated { instance, deploy, node, .. } => format!("{kind} {instance} on {node} for {deploy}"),
+        Event::InstanceAllocated { instance, deploy, node, .. } => {
+            format!("{kind} {instance} on {node} for {deploy}")
+        }
         Event::InstanceChanged { instance, .. }
         | Event::InstanceDraining { instance }
         | Event::InstanceLost { instance } => format!("{kind} {instance}"),
@@ -430,10 +445,16 @@ fn render(event: &Event) -> String {
         Event::NodeEnrolled { node, .. } | Event::NodeActivated { node } | Event::NodeDraining { node } => {
             format!("{kind} {node}")
         }
-        Event::NodeHealthChanged { node, health } => format!("{kind} {node} {}", format!("{health:?}").to_lowercase()),
-        Event::TokenCreated { token, role, .. } => format!("{kind} {token} ({})", format!("{role:?}").to_lowercase()),
+        Event::NodeHealthChanged { node, health } => {
+            format!("{kind} {node} {}", format!("{health:?}").to_lowercase())
+        }
+        Event::TokenCreated { token, role, .. } => {
+            format!("{kind} {token} ({})", format!("{role:?}").to_lowercase())
+        }
         Event::TokenRevoked { token } => format!("{kind} {token}"),
-        Event::RequestDecided { request, verdict: came, .. } => format!("{kind} {request}: {}", verdict(came)),
+        Event::RequestDecided { request, verdict: came, .. } => {
+            format!("{kind} {request}: {}", verdict(came))
+        }
         _ => kind.to_owned(),
     }
 }

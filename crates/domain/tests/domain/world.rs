@@ -2,7 +2,8 @@
 //! take plans over sooner or later. Every event is checked against the invariants as it is applied.
 
 use holdfast_domain::{
-    Actor, Command, Context, Decision, Envelope, Event, NewToken, NodeHealth, Rejection, Settled, State, derive,
+    Actor, Command, Context, Decision, Envelope, Event, NewToken, NodeHealth, Rejection, Settled, State,
+    derive,
     plan::{self, NodeSeen, Observed, RoleSeen, Step},
     settle,
     state::InstanceState,
@@ -10,8 +11,8 @@ use holdfast_domain::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use types::{
-    ByteSize, Digest, DurationMs, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, Name, NodeId, OrgId,
-    RequestId, Timestamp,
+    ByteSize, Digest, DurationMs, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, Name, NodeId,
+    OrgId, RequestId, Timestamp,
     manifest::{DeployPolicy, Image, Manifest, Port, Process, ProxyProtocol, Route, RouteMode, SCHEMA},
     plan::{Capacity, Change, Desired, NodeRole, PinnedImage, Reason, Transition},
 };
@@ -70,18 +71,26 @@ impl World {
         };
         let owner = NewToken { name: name("first"), hash: [1; 32], expires: None };
         world.ok(Command::Bootstrap { cluster: "holdfast-test".into(), org: name("acme"), owner });
-        world.org = *world.state.org_names.get("acme".parse::<Name>().as_ref().expect("a name")).expect("made");
+        world.org =
+            *world.state.org_names.get("acme".parse::<Name>().as_ref().expect("a name")).expect("made");
         world
     }
 
     fn roll(&mut self) -> u128 {
         // An odd step of full period: every id differs, every run is the same.
-        self.dice = self.dice.wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645).wrapping_add(0x5851_F42D_4C95_7F2D);
+        self.dice = self
+            .dice
+            .wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645)
+            .wrapping_add(0x5851_F42D_4C95_7F2D);
         self.dice >> 17
     }
 
     pub fn submit_as(
-        &mut self, actor: Actor, command: &Command, request: Option<(RequestId, [u8; 32])>, cause: Option<EventId>,
+        &mut self,
+        actor: Actor,
+        command: &Command,
+        request: Option<(RequestId, [u8; 32])>,
+        cause: Option<EventId>,
     ) -> Settled {
         let random = self.roll();
         let context = Context { now: self.now, actor, request, cause, random };
@@ -97,7 +106,8 @@ impl World {
     fn write(&mut self, event: Event, actor: Actor, request: Option<RequestId>, cause: Option<EventId>) {
         let sequence = self.state.next_sequence(event.subject());
         let id = self.state.head.next();
-        let envelope = Envelope { id, epoch: Epoch::new(1), at: self.now, actor, request, cause, sequence, event };
+        let envelope =
+            Envelope { id, epoch: Epoch::new(1), at: self.now, actor, request, cause, sequence, event };
         let before = self.state.clone();
         self.state.apply(&envelope);
         self.views.apply(&envelope);
@@ -123,7 +133,8 @@ impl World {
         let (mut hash, mut credential) = ([2; 32], [3; 32]);
         hash[..16].copy_from_slice(&random);
         credential[..16].copy_from_slice(&random);
-        let events = self.ok(Command::CreateJoin { token: NewToken { name: name(text), hash, expires: None } });
+        let events =
+            self.ok(Command::CreateJoin { token: NewToken { name: name(text), hash, expires: None } });
         let Event::TokenCreated { token: join, .. } = events[0] else { panic!("a token") };
         let roles: BTreeSet<NodeRole> = roles.iter().copied().collect();
         let capacity = Capacity { memory, cpu: MilliCpu::new(4000) };
@@ -177,7 +188,9 @@ impl World {
                 let restarts = self.state.instances[instance].restarts;
                 let machine = self.machines.get_mut(&id).expect("listed");
                 let (sequence, life) = machine.reports.entry(*instance).or_insert((0, Life::Fresh));
-                let Some((change, next)) = next(*life, wanted.desired, restarts, || fate(&self.state, *instance)) else {
+                let Some((change, next)) =
+                    next(*life, wanted.desired, restarts, || fate(&self.state, *instance))
+                else {
                     continue;
                 };
                 *sequence += 1;
@@ -294,12 +307,21 @@ impl World {
         let wanted = env.scale.get(&instance.process).copied().unwrap_or(0) as usize;
         let was = self.available(before, instance.env, &instance.process);
         let is = self.available(&self.state, instance.env, &instance.process);
-        assert!(is >= wanted.min(was), "{}: {is} available of {wanted} wanted, {was} before", instance.process);
+        assert!(
+            is >= wanted.min(was),
+            "{}: {is} available of {wanted} wanted, {was} before",
+            instance.process
+        );
     }
 }
 
 /// What an agent does next with an instance.
-fn next(life: Life, desired: Desired, restarts: u32, fate: impl FnOnce() -> Change) -> Option<(Change, Life)> {
+fn next(
+    life: Life,
+    desired: Desired,
+    restarts: u32,
+    fate: impl FnOnce() -> Change,
+) -> Option<(Change, Life)> {
     match (life, desired) {
         (Life::Stopped, _) => Some((Change::Collected, Life::Stopped)),
         (_, Desired::Stopped) => Some((Change::Stopped, Life::Stopped)),

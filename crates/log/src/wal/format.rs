@@ -171,13 +171,8 @@ pub(super) fn get_head(bytes: &[u8]) -> Head {
 }
 
 /// The head of a log before its first entry.
-pub(super) const NOTHING: Head = Head {
-    event: EventId::ZERO,
-    index: Index::ZERO,
-    term: Term::ZERO,
-    epoch: Epoch::ZERO,
-    chain: [0; 32],
-};
+pub(super) const NOTHING: Head =
+    Head { event: EventId::ZERO, index: Index::ZERO, term: Term::ZERO, epoch: Epoch::ZERO, chain: [0; 32] };
 
 /// A node's vote in an election. A log on one disk never votes; the place is in the format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

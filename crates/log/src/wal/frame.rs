@@ -164,16 +164,24 @@ impl Frame {
             return Err(format!("it has index {}, where {} must stand", header.index, before.index.next()));
         }
         if header.first != before.event.next() {
-            return Err(format!("it begins at event {}, where {} must stand", header.first, before.event.next()));
+            return Err(format!(
+                "it begins at event {}, where {} must stand",
+                header.first,
+                before.event.next()
+            ));
         }
         let chain = entry::chain(&before.chain, &header.fields(), &self.payload);
         if check == Check::Full && header.chain != chain {
             return Err("its hash does not chain to the entry before it".into());
         }
         if header.epoch < before.epoch || header.term < before.term {
-            return Err(format!("its epoch {} or term {} is lower than before it", header.epoch, header.term));
+            return Err(format!(
+                "its epoch {} or term {} is lower than before it",
+                header.epoch, header.term
+            ));
         }
-        if header.kind == Kind::Batch && header.count == 0 || header.kind != Kind::Batch && header.count != 0 {
+        if header.kind == Kind::Batch && header.count == 0 || header.kind != Kind::Batch && header.count != 0
+        {
             return Err("it has the wrong number of events for its kind".into());
         }
         self.events().map(|_| ())

@@ -123,7 +123,8 @@ pub fn verify(disk: &dyn Disk, dir: &Path) -> Result<Report, ScanError> {
         && mark.index > report.head.index
         && report.problems.is_empty()
     {
-        let what = format!("the log ends at event {}, but was durable up to {}", report.head.event, mark.event);
+        let what =
+            format!("the log ends at event {}, but was durable up to {}", report.head.event, mark.event);
         report.problem(dir, 0, what);
     }
     Ok(report)
@@ -245,7 +246,8 @@ fn verify_segment(
     }
     let mut segment = Segment::new(header.before, path.into(), file);
     match recover::go_through(&mut segment, Check::Full)
-        .and_then(|walked| recover::judge_tail(&segment, walked.stop)) {
+        .and_then(|walked| recover::judge_tail(&segment, walked.stop))
+    {
         Ok((None, _)) => {}
         Ok((Some(dropped), _)) => {
             let what = format!("{} bytes of an append that was never acknowledged", dropped.bytes);
@@ -267,7 +269,11 @@ fn verify_snapshot(
     match snapshot::decode(&disk.read(path)?, &format.log_id(), at) {
         Err(why) => report.problem(path, 0, why),
         Ok(_) if at > report.head.event && report.problems.is_empty() => {
-            report.problem(path, 0, format!("it is of event {at}, but the log ends at {}", report.head.event));
+            report.problem(
+                path,
+                0,
+                format!("it is of event {at}, but the log ends at {}", report.head.event),
+            );
         }
         Ok(_) => {}
     }
@@ -285,9 +291,8 @@ pub fn scan(
 ) -> Result<(), ScanError> {
     let format = recover::read_format(disk, dir)?;
     let found = Inventory::take(disk, dir)?;
-    let problem = |path: &Path, offset, what: String| {
-        ScanError::Damaged(Problem { path: path.into(), offset, what })
-    };
+    let problem =
+        |path: &Path, offset, what: String| ScanError::Damaged(Problem { path: path.into(), offset, what });
     let mut head = NOTHING;
     for first in &found.archived {
         let path = archive_path(dir, *first);
@@ -296,7 +301,8 @@ pub fn scan(
             return Err(problem(&path, 0, "it does not chain to the segment before it".into()));
         }
         if archived.end.event > after || after == EventId::ZERO {
-            let plain = archive::unpack(disk, &archived).map_err(|error| problem(&path, 0, error.to_string()))?;
+            let plain =
+                archive::unpack(disk, &archived).map_err(|error| problem(&path, 0, error.to_string()))?;
             let stop = scan_records(Source::Memory(plain), &mut head, after, &mut each);
             if let Stop::Broken(offset, why) = stop? {
                 return Err(problem(&path, offset, why));

@@ -13,17 +13,17 @@
 
 use super::{
     archive::{self, Archived},
-    core::{Mistake, Options},
     format::{
-        FORMAT, Format, FormatProblem, Inventory, LOCK, NOTHING, SEGMENT_HEADER, SegmentHeader, VERSION,
-        archive_path, load_mark, segment_path, snapshot_path,
+        ARCHIVE, FORMAT, Format, FormatProblem, Inventory, LOCK, NOTHING, SEGMENT_HEADER, SegmentHeader,
+        VERSION, archive_path, load_mark, segment_path, snapshot_path,
     },
     frame::{self, Check, Found},
+    machine::{Mistake, Options},
     read::{Reader, Source, Step},
     snapshot,
     store::{Recent, Segment, Store, View},
 };
-use crate::Head;
+use crate::{Head, ReadError};
 use bytes::Bytes;
 use rt::{Disk, DiskError, DiskFile, DiskLock};
 use std::{
@@ -154,12 +154,11 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
     let lock = lock(&*disk, dir)?;
     let format = read_format(&*disk, dir)?;
     let log_id = format.log_id();
-    let check =
-        if options.mistake == Some(Mistake::ChecksumIgnored) { Check::Ignored } else { Check::Full };
+    let check = if options.mistake == Some(Mistake::ChecksumIgnored) { Check::Ignored } else { Check::Full };
     let found = Inventory::take(&*disk, dir)?;
     let archived = open_archive(&*disk, dir, log_id, &found.archived)?;
     let history = archived.last().map_or(NOTHING, |archived| archived.end);
-    let live = drop_sealed(&*disk, dir, &archived, &found.segments, history)?;
+    let (twice, live) = sealed_twice(&*disk, dir, &archived, &found.segments, history)?;
     let Segments { all: segments, dropped, mut reserved, last_group } =
         open_segments(&disk, dir, log_id, history, &live, check)?;
     let last = segments.last().expect("a log has a segment");
@@ -167,6 +166,14 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
     check_witnesses(&*disk, dir, last, &segments, &found.snapshots, &log_id)?;
     // From here on the directory is changed: leftovers go, the tail is cut, all of it is synced.
     for path in &found.unfinished {
+        disk.remove(path)?;
+    }
+    if !twice.is_empty() {
+        // The archived files may have their names only in the kernel's memory: a process that was
+        // killed, or whose disk failed, did not get to make them durable.
+        disk.sync_dir(&dir.join(ARCHIVE))?;
+    }
+    for path in &twice {
         disk.remove(path)?;
     }
     if let Some(dropped) = &dropped
@@ -251,14 +258,15 @@ fn open_archive(
     Ok(archived)
 }
 
-/// Removes plain segments that are archived too, after a crash between the two; gives the others.
-fn drop_sealed(
+/// Plain segments that are archived too, after a crash between the two, and those that are not.
+fn sealed_twice(
     disk: &dyn Disk,
     dir: &Path,
     archived: &[Archived],
     segments: &[Index],
     history: Head,
-) -> Result<Vec<Index>, OpenError> {
+) -> Result<(Vec<PathBuf>, Vec<Index>), OpenError> {
+    let mut twice = Vec::new();
     for first in segments.iter().filter(|first| **first <= history.index) {
         let path = segment_path(dir, *first);
         let place = archived.iter().find(|archived| archived.before.index.next() == *first);
@@ -267,14 +275,20 @@ fn drop_sealed(
             offset: 0,
             why: "it overlaps the archive".into(),
         })?;
-        archive::unpack(disk, archived).map_err(|error| OpenError::Damaged {
-            segment: archived.path.clone(),
-            offset: 0,
-            why: format!("{error}; the same entries are in {}, so the archived file can be moved away", path.display()),
+        archive::unpack(disk, archived).map_err(|error| match error {
+            ReadError::Disk(error) => OpenError::Disk(error),
+            error => OpenError::Damaged {
+                segment: archived.path.clone(),
+                offset: 0,
+                why: format!(
+                    "{error}; the same entries are in {}, so the archived file can be moved away",
+                    path.display()
+                ),
+            },
         })?;
-        disk.remove(&path)?;
+        twice.push(path);
     }
-    Ok(segments.iter().copied().filter(|first| *first > history.index).collect())
+    Ok((twice, segments.iter().copied().filter(|first| *first > history.index).collect()))
 }
 
 /// The segments that are not archived, and what is special about the last one.
@@ -353,8 +367,7 @@ pub(super) fn open_segment(
     let file: Arc<dyn DiskFile> = disk.open(&path)?.into();
     let mut bytes = [0; SEGMENT_HEADER];
     let read = file.read_at(0, &mut bytes)?;
-    let damaged =
-        |why: &str| OpenError::Damaged { segment: path.clone(), offset: 0, why: why.into() };
+    let damaged = |why: &str| OpenError::Damaged { segment: path.clone(), offset: 0, why: why.into() };
     let header = SegmentHeader::decode(&bytes[..read]).map_err(damaged)?;
     if header.log_id != log_id {
         return Err(damaged("it belongs to another log"));
@@ -426,8 +439,7 @@ pub(super) fn judge_tail(segment: &Segment, stop: Stop) -> Result<(Option<Droppe
         let why = format!("{what}; the entry at offset {behind} shows that entry {lost} was durable");
         return Err(damaged(segment, segment.used, why));
     }
-    let dropped =
-        Dropped { segment: segment.path.clone(), offset: segment.used, bytes: last as u64 + 1 };
+    let dropped = Dropped { segment: segment.path.clone(), offset: segment.used, bytes: last as u64 + 1 };
     Ok((Some(dropped), length))
 }
 

@@ -154,9 +154,7 @@ pub(super) fn load(store: &Store) -> Result<Option<(EventId, Vec<u8>)>, Snapshot
     }
     match damaged {
         None => Ok(None),
-        Some((_, why)) => {
-            Err(SnapshotError::Damaged { path: store.dir.join(SNAPSHOTS), why: why.into() })
-        }
+        Some((_, why)) => Err(SnapshotError::Damaged { path: store.dir.join(SNAPSHOTS), why: why.into() }),
     }
 }
 

@@ -199,8 +199,7 @@ impl Store {
             Place::Archived(archived) => {
                 let content = self.unpack(&archived)?;
                 let limit = content.len() as u64;
-                let reader =
-                    Reader::new(Source::Memory(content), SEGMENT_HEADER as u64, limit, self.check);
+                let reader = Reader::new(Source::Memory(content), SEGMENT_HEADER as u64, limit, self.check);
                 collect(reader, &archived.path, after, max)
             }
         }
@@ -240,14 +239,16 @@ impl Store {
             return Ok(content);
         }
         let content = archive::unpack(&*self.disk, archived)?;
-        *self.unpacked.lock().expect("no code panics while it holds this lock") = Some((first, content.clone()));
+        *self.unpacked.lock().expect("no code panics while it holds this lock") =
+            Some((first, content.clone()));
         Ok(content)
     }
 }
 
 /// Events after the cursor from one segment that has the next one.
 fn collect(mut reader: Reader, path: &Path, after: EventId, max: usize) -> Result<Vec<Record>, ReadError> {
-    let damaged = |offset, why: &str| ReadError::Damaged { path: path.to_path_buf(), offset, why: why.into() };
+    let damaged =
+        |offset, why: &str| ReadError::Damaged { path: path.to_path_buf(), offset, why: why.into() };
     let mut records: Vec<Record> = Vec::new();
     let mut bytes = 0;
     while records.len() < max && bytes < READ_BYTES {

@@ -12,8 +12,8 @@
 //! - After a failed write or sync nothing is written any more, by this thread or another.
 
 use super::{
-    core::{Entry, GroupError, Options, Wal},
     format::CreateError,
+    machine::{Entry, GroupError, Options, Wal},
     recover::{OpenError, Recovered},
     snapshot,
     store::Store,
@@ -123,9 +123,8 @@ impl WalLog {
             wake: Condvar::new(),
         });
         let writer = Writer { wal, shared: Arc::clone(&shared), store: Arc::clone(&store), on_fatal };
-        let handle = spawner
-            .spawn("log-writer", Box::new(move || writer.run()))
-            .map_err(OpenLogError::Thread)?;
+        let handle =
+            spawner.spawn("log-writer", Box::new(move || writer.run())).map_err(OpenLogError::Thread)?;
         Ok((Self { store, shared, writer: Mutex::new(Some(handle)), node }, recovered))
     }
 
@@ -295,6 +294,8 @@ impl Writer {
         match result {
             Ok(()) => {
                 self.store.announce();
+                // Whoever is answered may append at once, so the places are free before that.
+                self.shared.lock().in_flight = 0;
                 for (pending, appended) in owed.drain(..).zip(placed) {
                     pending.answer(Ok(*appended));
                 }
@@ -343,6 +344,7 @@ impl Writer {
             queue.state = state;
         }
         queue.end = head;
+        queue.in_flight = 0;
         std::mem::take(&mut queue.jobs)
     }
 }

@@ -327,9 +327,7 @@ impl Wal {
             }
             Err(error) => return Err(GroupError::Failed(error)),
         };
-        disk.rename(&new, &path)
-            .and_then(|()| disk.sync_dir(&self.store.dir))
-            .map_err(GroupError::Failed)?;
+        disk.rename(&new, &path).and_then(|()| disk.sync_dir(&self.store.dir)).map_err(GroupError::Failed)?;
         // What was reserved in the old one is given back. If not, it is only zeroes.
         let _best_effort = self.last_file().set_len(self.used());
         self.reserved = reserved;
@@ -496,9 +494,13 @@ impl Wal {
 }
 
 /// The head after the entry `last`, and where its record ends, in a segment that has it.
-fn find_end(before: Head, used: u64, file: &Arc<dyn DiskFile>, last: Index) -> Result<(Head, u64), DiskError> {
-    let mut reader =
-        Reader::new(Source::File(Arc::clone(file)), SEGMENT_HEADER as u64, used, Check::Full);
+fn find_end(
+    before: Head,
+    used: u64,
+    file: &Arc<dyn DiskFile>,
+    last: Index,
+) -> Result<(Head, u64), DiskError> {
+    let mut reader = Reader::new(Source::File(Arc::clone(file)), SEGMENT_HEADER as u64, used, Check::Full);
     let mut head = before;
     let mut found = None;
     loop {

@@ -1,0 +1,22 @@
+//! The HTTP API from outside: a real listener on loopback, the real client or bare requests, a core
+//! over a log in memory whose disk the test holds in its hand.
+
+#[path = "http_api/world.rs"]
+mod world;
+
+#[path = "http_api/access.rs"]
+mod access;
+#[path = "http_api/events.rs"]
+mod events;
+#[path = "http_api/logs.rs"]
+mod logs;
+#[path = "http_api/nodes.rs"]
+mod nodes;
+#[path = "http_api/operate.rs"]
+mod operate;
+#[path = "http_api/reads.rs"]
+mod reads;
+#[path = "http_api/server.rs"]
+mod server;
+#[path = "http_api/writes.rs"]
+mod writes;
