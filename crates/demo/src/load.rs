@@ -1,7 +1,8 @@
 //! Clients that never pause, and a count of what became of each request.
 //!
-//! Four kinds run side by side: a new TLS connection for each request, TLS connections that live
-//! on, and both again over the TCP route. Each request is counted once, in the phase in which it
+//! Three kinds run side by side on each route, by server name and by port: a new connection for each
+//! request, connections that a pool renews now and then, and connections that last until the other
+//! side says goodbye. Each request is counted once, in the phase in which it
 //! ends, with the reason if it failed. A request fails if its connection cannot be made or
 //! verified, ends early, takes longer than [`PATIENCE`], or is not answered with 200 by the demo's
 //! server. Nothing is tried again to make a figure look better: the next request is the next one.
@@ -26,8 +27,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// How long one request may take before it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a lasting connection lives before its client opens the next one, as pools of HTTP clients
-/// do. An instance that drains keeps its open connections for a while, and this is what ends them.
+/// How long a pooled connection lives before its client opens the next one, as pools of HTTP clients
+/// do. An instance that drains keeps its open connections for a while, and this is what ends them;
+/// those that last longer are told to close by the instance itself.
 pub const LIFE: Duration = Duration::from_secs(6);
 
 /// The two ways in.
@@ -54,10 +56,14 @@ pub struct Tally {
     pub slowest: Duration,
 }
 
-/// Whether a client opens a connection for each request.
-#[derive(Clone, Copy)]
+/// How long a client uses a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
+    /// For one request.
     New,
+    /// For [`LIFE`].
+    Pooled,
+    /// Until the other side says goodbye.
     Lasting,
 }
 
@@ -99,9 +105,11 @@ impl Load {
         };
         let crowds = [
             crowd("new tls", &routes.tls, Style::New, 4, 40),
-            crowd("lasting tls", &routes.tls, Style::Lasting, 12, 20),
+            crowd("pooled tls", &routes.tls, Style::Pooled, 8, 20),
+            crowd("lasting tls", &routes.tls, Style::Lasting, 4, 20),
             crowd("new tcp", &routes.tcp, Style::New, 2, 20),
-            crowd("lasting tcp", &routes.tcp, Style::Lasting, 4, 20),
+            crowd("pooled tcp", &routes.tcp, Style::Pooled, 2, 20),
+            crowd("lasting tcp", &routes.tcp, Style::Lasting, 2, 20),
         ];
         let clients = crowds.iter().map(|crowd| crowd.clients).sum();
         let shared = Arc::new(Shared {
@@ -187,7 +195,7 @@ async fn run_one(
     while !shared.stop.load(SeqCst) {
         ticks.tick().await;
         let start = Instant::now();
-        if let Some(old) = wire.take_if(|wire| wire.age() > LIFE) {
+        if let Some(old) = wire.take_if(|wire| style == Style::Pooled && wire.age() > LIFE) {
             old.close().await;
         }
         let result = match timeout(PATIENCE, request(&target, style, &mut wire)).await {
@@ -210,8 +218,8 @@ async fn request(target: &Target, style: Style, wire: &mut Option<Wire>) -> io::
     };
     let answer = open.get("/").await?;
     match style {
-        Style::Lasting if !answer.closes => *wire = Some(open),
-        Style::New | Style::Lasting => open.close().await,
+        Style::Pooled | Style::Lasting if !answer.closes => *wire = Some(open),
+        Style::New | Style::Pooled | Style::Lasting => open.close().await,
     }
     Ok(answer)
 }

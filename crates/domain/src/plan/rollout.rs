@@ -155,11 +155,14 @@ impl Pass<'_, '_> {
             (seat.ready(), seat.available, seat.instance.deploy == target, std::cmp::Reverse(seat.id))
         });
         for seat in order.into_iter().take(surplus as usize) {
-            if seat.available {
-                if *available <= group.desired {
+            // One that is ready may serve through an edge that has not been heard of yet, so it goes
+            // only when enough others are known to be available.
+            if seat.ready() {
+                let left = available.saturating_sub(u32::from(seat.available));
+                if left < group.desired {
                     break;
                 }
-                *available -= 1;
+                *available = left;
             }
             self.drain(seat, format!("{} wanted and {} live", group.desired, group.keep.len()));
         }

@@ -226,6 +226,23 @@ proptest! {
     }
 }
 
+/// A server that has just restarted scaled down and let go of the only instance that edges knew.
+#[test]
+fn a_silent_edge_makes_no_ready_instance_a_surplus() {
+    let acts = [
+        Act::Apply { app: 0, tag: 0, web: 2, worker: None, mib: 32 },
+        Act::Run { passes: 4 },
+        Act::Kill { node: 2 },
+        Act::Forget,
+        Act::Scale { app: 0, worker: false, to: 1 },
+        Act::Crash { nth: 0 },
+        Act::Run { passes: 1 },
+    ];
+    let mut world = world(&acts);
+    calm(&mut world);
+    check_rest(&world);
+}
+
 proptest! {
     #![proptest_config(config(200))]
 
