@@ -168,7 +168,7 @@ impl Drop for Load {
     }
 }
 
-async fn run_all(shared: Arc<Shared>, crowds: [Crowd; 4]) {
+async fn run_all(shared: Arc<Shared>, crowds: [Crowd; 6]) {
     let mut clients = tokio::task::JoinSet::new();
     for crowd in &crowds {
         for _ in 0..crowd.clients {
