@@ -46,7 +46,7 @@ verify: setup build ## read-only: format, lints, dependencies, documentation, te
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/deny.sh
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	$(TESTS) --workspace
 
 fix: ## format, and apply what the lints can repair

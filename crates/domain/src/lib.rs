@@ -1,6 +1,6 @@
 //! What the platform means, as plain functions over plain data.
 //!
-//! A [`Command`] is what somebody wants; [`decide`] answers with [`Event`]s or a [`Rejection`],
+//! A [`Command`] is what somebody wants; [`decide()`] answers with [`Event`]s or a [`Rejection`],
 //! looking at a [`State`]; [`State::apply`] folds events and never fails; [`plan`] says what is
 //! still missing; [`view`] holds what people read. There is no I/O, no clock, no randomness and no
 //! hash order here: time and fresh ids come in through [`Context`], so the same log gives the same

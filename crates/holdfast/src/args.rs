@@ -277,7 +277,7 @@ pub struct ApplyArgs {
 
 #[derive(Debug, Args)]
 pub struct DeployArgs {
-    /// The image: registry/name:tag, registry/name@sha256:… or oci:PATH[:tag]
+    /// The image: registry/name:tag, registry/name@sha256:… or oci:PATH:tag
     #[arg(long, value_name = "REF")]
     pub image: String,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! Images where they come from: references, registries and OCI layouts, every byte checked.
 //!
-//! The server uses [`resolve`] to pin what a person wrote to one digest; an agent uses [`Source`]
+//! The server uses [`resolve()`] to pin what a person wrote to one digest; an agent uses [`Source`]
 //! to fetch exactly what was pinned. Neither trusts where the bytes come from:
 //!
 //! - *nothing unchecked leaves here*: a document or blob is handed out only when its size and its
