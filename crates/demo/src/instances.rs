@@ -73,7 +73,15 @@ fn parents() -> BTreeMap<u32, u32> {
     pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect()
 }
 
+/// The processes of the instance below `root`.
 fn descendants(parents: &BTreeMap<u32, u32>, root: u32) -> Vec<Stamp> {
+    let mut own = family(parents, root);
+    own.retain(|process| !of_the_runtime(process.pid));
+    own
+}
+
+/// Every process below `root`.
+fn family(parents: &BTreeMap<u32, u32>, root: u32) -> Vec<Stamp> {
     let mut family = vec![root];
     let mut at = 0;
     while at < family.len() {
@@ -82,6 +90,12 @@ fn descendants(parents: &BTreeMap<u32, u32>, root: u32) -> Vec<Stamp> {
         at += 1;
     }
     family.into_iter().skip(1).filter_map(Stamp::of).collect()
+}
+
+/// Whether this is still the container runtime at work: it forks several short-lived processes under
+/// the watching one before the last of them becomes the instance's own program.
+fn of_the_runtime(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("runc"))
 }
 
 /// Removes what an agent below `dir` left on the host: watching processes and instances first, then
@@ -94,7 +108,7 @@ pub fn clear_host(dir: &Path) -> Outcome {
     let mut victims: Vec<Stamp> = Vec::new();
     for (_, shim) in shims_below(dir) {
         victims.push(shim);
-        victims.extend(descendants(&parents, shim.pid));
+        victims.extend(family(&parents, shim.pid));
     }
     let realms = realms(&victims);
     for victim in &victims {

@@ -80,6 +80,9 @@ pub enum Role {
 
 #[derive(Clone, Debug, Args)]
 pub struct UpArgs {
+    /// A TOML file with one key for each of these flags; flags and environment are stronger
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Where everything is kept
     #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = ".holdfast", value_name = "DIR")]
     pub data_dir: PathBuf,
@@ -101,6 +104,9 @@ pub struct UpArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct ServerArgs {
+    /// A TOML file with one key for each of these flags; flags and environment are stronger
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Where the log is kept
     #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = ".holdfast", value_name = "DIR")]
     pub data_dir: PathBuf,
@@ -115,6 +121,9 @@ pub struct ServerArgs {
 /// How a node becomes one, and where it keeps that.
 #[derive(Clone, Debug, Args)]
 pub struct NodeArgs {
+    /// A TOML file with one key for each of these flags; flags and environment are stronger
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Where everything is kept
     #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = ".holdfast", value_name = "DIR")]
     pub data_dir: PathBuf,

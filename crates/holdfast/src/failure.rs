@@ -3,7 +3,10 @@
 //! An error is what happened, why, and one command to go on. With `--json` it is one problem object
 //! on standard error, so that standard output holds data or nothing.
 
-use crate::{manifest::ManifestError, output::Form};
+use crate::{
+    manifest::ManifestError,
+    output::{self, Form},
+};
 use api::{ClientError, Code, Outcome, Problem};
 use std::process::ExitCode;
 use types::RequestId;
@@ -131,9 +134,9 @@ impl Failure {
     /// Prints it and says what to exit with.
     pub fn report(&self, form: Form) -> ExitCode {
         match form {
-            Form::Text => eprintln!("{}", self.text()),
+            Form::Text => output::note(&self.text()),
             Form::Json => {
-                eprintln!("{}", serde_json::to_string(&self.problem).expect("a problem is plain data"));
+                output::note(&serde_json::to_string(&self.problem).expect("a problem is plain data"));
             }
         }
         ExitCode::from(self.exit)

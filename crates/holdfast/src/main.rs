@@ -10,6 +10,7 @@ mod failure;
 mod manifest;
 mod output;
 mod private_file;
+mod role_file;
 mod roles;
 
 use clap::Parser as _;
@@ -17,7 +18,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let json = std::env::args_os().any(|arg| arg == "--json");
-    let cli = match args::Cli::try_parse() {
+    let form = if json { output::Form::Json } else { output::Form::Text };
+    let line = match role_file::widen(std::env::args_os().collect()) {
+        Ok(line) => line,
+        Err(failure) => return failure.report(form),
+    };
+    let cli = match args::Cli::try_parse_from(line) {
         Ok(cli) => cli,
         Err(error) if !json || !error.use_stderr() => error.exit(),
         Err(error) => return failure::Failure::usage_of(&error).report(output::Form::Json),

@@ -22,14 +22,23 @@ pub fn line(text: &str) {
 
 /// Writes data as it is.
 pub fn raw(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+    if let Err(error) = try_raw(bytes) {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             std::process::exit(0);
         }
-        eprintln!("error: standard output cannot be written: {error}");
+        note(&format!("error: standard output cannot be written: {error}"));
         std::process::exit(1);
     }
+}
+
+/// Writes a line of data for a process that must outlive its reader: a role goes on without one.
+pub fn try_line(text: &str) -> std::io::Result<()> {
+    try_raw(format!("{text}\n").as_bytes())
+}
+
+fn try_raw(bytes: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush())
 }
 
 /// Writes one value as one line of JSON.
@@ -37,9 +46,10 @@ pub fn json(value: &impl Serialize) {
     line(&serde_json::to_string(value).expect("answers are plain data"));
 }
 
-/// Says something that is not data.
+/// Says something that is not data. Nobody needs to listen: a closed standard error is no failure,
+/// and must not end a program in the middle of what it does (`eprintln!` would).
 pub fn note(text: &str) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints rows under headings, in columns as wide as they need to be. Nothing but a note if empty.
@@ -112,8 +122,8 @@ impl Progress {
     /// Shows this instead of what was shown before.
     pub fn show(&mut self, text: &str) {
         if self.on_terminal {
-            eprint!("\r\x1b[K{text}");
-            let _ = std::io::stderr().flush();
+            let mut err = std::io::stderr();
+            let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
             self.shown = true;
         }
     }
@@ -127,7 +137,7 @@ impl Progress {
     /// Takes away what is shown.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            eprint!("\r\x1b[K");
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
 }

@@ -93,6 +93,27 @@ fn a_server_hands_over_its_token_and_keeps_its_directory_to_itself() {
 }
 
 #[test]
+fn a_server_outlives_whoever_read_its_lines() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let listen = free_address();
+    let mut command = holdfast(dir.path(), &["server", "--data-dir", "data", "--listen", &listen]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    // As `holdfast server 2>&1 | head` does: nobody reads what it prints.
+    drop((child.stdout.take(), child.stderr.take()));
+    let mut server = Server { child, token: String::new() };
+    let url = format!("http://{listen}");
+    let (code, err) =
+        said(&mut holdfast(dir.path(), &["wait", "ready", "--timeout", "20s", "--server", &url]));
+    assert_eq!(code, 0, "{err}");
+    let (code, err) = said(&mut holdfast(dir.path(), &["whoami"]));
+    assert_eq!(code, 0, "the token was saved, though nobody saw it: {err}");
+    let pid = i32::try_from(server.child.id()).expect("a pid");
+    // SAFETY: a plain system call on a child that was not waited for yet.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    assert_eq!(server.child.wait().expect("it ends").code(), Some(0), "SIGTERM is an orderly end");
+}
+
+#[test]
 fn a_flipped_byte_in_the_log_stops_the_start_and_says_where() {
     let dir = tempfile::tempdir().expect("a directory");
     let listen = free_address();

@@ -103,8 +103,10 @@ pub fn confirm(yes: YesArgs, question: &str) -> Result<(), Failure> {
             "the same command with --yes",
         ));
     }
-    eprint!("{question} [y/N] ");
-    let _ = std::io::stderr().flush();
+    let mut err = std::io::stderr();
+    write!(err, "{question} [y/N] ")
+        .and_then(|()| err.flush())
+        .map_err(|error| Failure::local(format!("the question cannot be asked: {error}")))?;
     let mut answer = String::new();
     std::io::stdin()
         .read_line(&mut answer)

@@ -7,15 +7,23 @@ use crate::{
 };
 use std::path::Path;
 
-/// Prints the token to standard output, saves it, and forgets the server's own copy of it.
+/// Saves the token, prints it to standard output, and forgets the server's own copy of it.
+///
+/// It is saved before it is printed: whoever reads the line can use the context at once. Where
+/// nobody reads standard output and the token could not be saved either, the server keeps its copy.
 ///
 /// A context that was saved for another server is left as it is: it may hold the only copy of that
 /// server's token.
 pub fn hand_over(server: &str, token: &str, data_dir: &Path) {
-    output::line(&format!("owner token (shown this once): {token}"));
-    match save(server, token) {
-        Ok(text) => output::note(&text),
+    let saved = save(server, token);
+    let printed = output::try_line(&format!("owner token (shown this once): {token}"));
+    match &saved {
+        Ok(text) => output::note(text),
         Err(why) => output::note(&format!("it is not saved: {why}; export HOLDFAST_TOKEN=… to use it")),
+    }
+    if printed.is_err() && saved.is_err() {
+        tracing::warn!("nobody has the owner token yet: it is shown again at the next start");
+        return;
     }
     if let Err(error) = control::Server::owner_taken(data_dir) {
         // It will be shown again at the next start, which harms nobody who may read this directory.

@@ -12,8 +12,13 @@ use tracing_subscriber::EnvFilter;
 /// Sends log lines to standard error, as `HOLDFAST_LOG` filters them.
 pub fn speak(form: Form) {
     let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A line that cannot be written is lost and nothing else: the default says so on standard error,
+    // which panics where that is a closed pipe.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .log_internal_errors(false);
     // Fails only if something speaks already.
     let _ = match form {
         Form::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
