@@ -11,7 +11,8 @@ use crate::{
     images::Images,
     journal::{Journal, JournalError},
     link::ControlLink,
-    logs, metrics,
+    logs,
+    metrics::{self, Metrics},
     plan_store::{OpenError, PlanStore, Refusal},
     preflight::{self, PreflightError},
     pressure,
@@ -20,10 +21,13 @@ use crate::{
 };
 use api::{LogsAsk, NodeMessage};
 use futures_util::StreamExt;
-use rt::{Disk, DiskError, DiskLock};
+use rt::{Clock, Disk, DiskError, DiskLock, SystemClock};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fs::Permissions,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI32, Ordering},
@@ -31,7 +35,6 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpListener,
     sync::{Notify, Semaphore, watch},
     task::{Id, JoinSet},
 };
@@ -56,18 +59,21 @@ pub enum StartError {
     /// The stored plan cannot be used.
     #[error(transparent)]
     Plan(#[from] OpenError),
-    /// The stored reports cannot be used.
+    /// The stored reports cannot be read.
     #[error(transparent)]
     Reports(#[from] JournalError),
     /// The image cache cannot be used.
     #[error(transparent)]
     Images(#[from] crate::image::OpenError),
-    /// The port for metrics cannot be had.
-    #[error("metrics on {address}: {source}")]
-    Metrics {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
+    /// Metrics are asked for where the whole network could read them.
+    #[error("metrics on {0}: they are served on loopback addresses only")]
+    Metrics(SocketAddr),
+    /// A directory cannot be kept from other users of this machine.
+    #[error("cannot shut other users out of {}: {source}", path.display())]
+    Private {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What the system says.
         source: std::io::Error,
     },
 }
@@ -96,7 +102,7 @@ struct Inner {
 /// A host agent, ready to run.
 pub struct Agent {
     inner: Arc<Inner>,
-    metrics: Option<TcpListener>,
+    metrics: Option<Metrics>,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -138,16 +144,16 @@ impl Agent {
         let lock = disk.lock(&places.lock(), &holder).map_err(|error| {
             if error.is_locked() { StartError::Locked(config.data_dir.clone()) } else { error.into() }
         })?;
-        disk.create_dir(&places.instances())?;
-        disk.create_dir(&places.runtime())?;
+        for dir in [places.instances(), places.runtime()] {
+            disk.create_dir(&dir)?;
+            shut_others_out(&dir)?;
+        }
         let plans = PlanStore::open(Arc::clone(&disk), &config.data_dir, config.node, &config.cluster)?;
-        let journal = Journal::open(disk, &config.data_dir)?;
+        let journal = Journal::open(disk, &config.data_dir, SystemClock.now())?;
         let metrics = match config.metrics {
             None => None,
-            Some(address) => {
-                let listener = metrics::listen(address).await;
-                Some(listener.map_err(|source| StartError::Metrics { address, source })?)
-            }
+            Some(address) if !address.ip().is_loopback() => return Err(StartError::Metrics(address)),
+            Some(address) => Some(Metrics::at(address).await),
         };
         let pressure = watch::Sender::new(None);
         let shared = Shared {
@@ -172,9 +178,9 @@ impl Agent {
         Ok(Self { inner: Arc::new(inner), metrics, _lock: lock })
     }
 
-    /// The address that metrics are served on.
+    /// The address that metrics are served on; `None` as well while it is taken by another program.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
+        self.metrics.as_ref().and_then(Metrics::bound)
     }
 
     /// What the node can give: what the configuration says, else what the machine has.
@@ -192,9 +198,9 @@ impl Agent {
         tasks.spawn(Arc::clone(&inner).keep_lease());
         tasks.spawn(Arc::clone(&inner).follow_plans());
         tasks.spawn(Arc::clone(&inner).reconcile());
-        if let Some(listener) = self.metrics {
+        if let Some(metrics) = self.metrics {
             let shown = Arc::clone(&inner);
-            tasks.spawn(metrics::serve(listener, Arc::new(move || shown.metrics())));
+            tasks.spawn(metrics.serve(Arc::new(move || shown.metrics())));
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -209,6 +215,14 @@ impl Agent {
             tracing::warn!(%error, "the last reports could not be stored");
         }
     }
+}
+
+/// Makes a directory its owner's alone, one of an earlier version too. Instances have root's powers
+/// over their own files: what they make there, with a set-user-id bit or as a device, must not be
+/// within reach of the other users of this machine. And their variables are nobody else's business.
+fn shut_others_out(dir: &Path) -> Result<(), StartError> {
+    std::fs::set_permissions(dir, Permissions::from_mode(0o700))
+        .map_err(|source| StartError::Private { path: dir.to_path_buf(), source })
 }
 
 impl Inner {

@@ -4,7 +4,7 @@
 //! start begins by removing all traces of the run before it.
 
 use crate::{
-    cgroup::Cgroups,
+    cgroup::{Abilities, Cgroups},
     config::{InstancePlaces, Places},
     monitor::{self, CreateError, Process},
     network,
@@ -171,7 +171,7 @@ impl Containers {
         spec: &InstanceSpec,
         image: &Image,
     ) -> Result<Process, StartError> {
-        self.prepare(id, spec, image)?;
+        self.prepare(id, spec, image).await?;
         let pid = monitor::create(&self.tools, &self.places, id).await.map_err(|error| {
             let reason = match &error {
                 CreateError::Refused(said) if said.contains("exec: ") || said.contains("executable file") => {
@@ -191,38 +191,16 @@ impl Containers {
         Ok(process)
     }
 
-    fn prepare(&self, id: InstanceId, spec: &InstanceSpec, image: &Image) -> Result<(), StartError> {
-        let own = self.places(id);
-        let identity = user::resolve(&image.root, &image.user)
-            .map_err(|error| StartError::new(Reason::ImageInvalid, &error))?;
-        let bundle = own.bundle();
-        let recipe = Recipe {
-            id,
-            spec,
-            wishes: &image.wishes,
-            identity: &identity,
-            root: &own.root(),
-            files: &bundle,
+    /// Writes and mounts what a start needs, on a thread that may block.
+    async fn prepare(&self, id: InstanceId, spec: &InstanceSpec, image: &Image) -> Result<(), StartError> {
+        let ground = Ground {
+            own: self.places(id),
             cgroup: self.cgroups.path(id),
             abilities: self.cgroups.abilities(),
         };
-        let config =
-            spec::render(&recipe).map_err(|error| StartError::new(Reason::CommandInvalid, &error))?;
-        let name = spec::host_name(id, spec);
-        let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {name}\n", spec.address);
-        let written = || -> io::Result<()> {
-            std::fs::DirBuilder::new().recursive(true).mode(0o711).create(own.dir())?;
-            root::remove_tree(&bundle)?;
-            std::fs::DirBuilder::new().mode(0o711).create(&bundle)?;
-            std::fs::write(bundle.join("hosts"), hosts)?;
-            std::fs::write(bundle.join("hostname"), format!("{name}\n"))?;
-            std::fs::write(bundle.join("config.json"), config.to_string())?;
-            let started = Started { spec: spec.clone(), stop_signal: image.stop_signal.clone() };
-            std::fs::write(own.spec(), serde_json::to_vec(&started)?)?;
-            rotate_log(&own)?;
-            root::mount(&own, &image.root)
-        };
-        written().map_err(|error| StartError::io("its files", &error))
+        let (spec, image) = (spec.clone(), image.clone());
+        let work = tokio::task::spawn_blocking(move || ground.prepare(id, &spec, &image));
+        work.await.unwrap_or_else(|error| Err(StartError::new(Reason::RuntimeFailed, &error)))
     }
 
     /// Takes hold of an instance that runs already.
@@ -266,10 +244,8 @@ impl Containers {
         network::disconnect(&self.tools, id).await?;
         let own = self.places(id);
         root::unmount(&own).map_err(|error| failed("unmount", error))?;
-        for dir in [own.scratch(), own.scratch_work(), own.root(), own.bundle()] {
-            root::remove_tree(&dir).map_err(|error| failed("scratch layer", error))?;
-        }
-        Ok(())
+        let left = vec![own.scratch(), own.scratch_work(), own.root(), own.bundle()];
+        root::remove_trees(left).await.map_err(|error| failed("scratch layer", error))
     }
 
     /// Kills whatever is in the control group and waits, with a bound, until it is empty.
@@ -308,8 +284,53 @@ impl Containers {
         if let Some(started) = self.started_with(id) {
             network::forget(&self.tools, started.spec.address).await;
         }
-        root::remove_tree(self.places(id).dir())
+        root::remove_trees(vec![self.places(id).dir().to_path_buf()])
+            .await
             .map_err(|error| ToolError { tool: "instance directory".into(), said: error.to_string() })
+    }
+}
+
+/// Where an instance is to be made, and with what.
+struct Ground {
+    own: InstancePlaces,
+    cgroup: String,
+    abilities: Abilities,
+}
+
+impl Ground {
+    /// Writes the files of a run and mounts its root. Blocks on the disk.
+    fn prepare(self, id: InstanceId, spec: &InstanceSpec, image: &Image) -> Result<(), StartError> {
+        let Self { own, cgroup, abilities } = self;
+        let identity = user::resolve(&image.root, &image.user)
+            .map_err(|error| StartError::new(Reason::ImageInvalid, &error))?;
+        let bundle = own.bundle();
+        let recipe = Recipe {
+            id,
+            spec,
+            wishes: &image.wishes,
+            identity: &identity,
+            root: &own.root(),
+            files: &bundle,
+            cgroup,
+            abilities,
+        };
+        let config =
+            spec::render(&recipe).map_err(|error| StartError::new(Reason::CommandInvalid, &error))?;
+        let name = spec::host_name(id, spec);
+        let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {name}\n", spec.address);
+        let written = || -> io::Result<()> {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(own.dir())?;
+            root::remove_tree(&bundle)?;
+            std::fs::DirBuilder::new().mode(0o700).create(&bundle)?;
+            std::fs::write(bundle.join("hosts"), hosts)?;
+            std::fs::write(bundle.join("hostname"), format!("{name}\n"))?;
+            std::fs::write(bundle.join("config.json"), config.to_string())?;
+            let started = Started { spec: spec.clone(), stop_signal: image.stop_signal.clone() };
+            std::fs::write(own.spec(), serde_json::to_vec(&started)?)?;
+            rotate_log(&own)?;
+            root::mount(&own, &image.root)
+        };
+        written().map_err(|error| StartError::io("its files", &error))
     }
 }
 

@@ -8,6 +8,15 @@
 //! - A crash before a report is durable loses nothing but its time: what an instance *is* gets
 //!   compared with what was last noted when the agent starts, and reported if it differs.
 //! - Bounded: past [`limits::REPORTS_PER_INSTANCE`] the oldest go. Each tells a whole state.
+//! - Damage never keeps the agent from starting: what cannot be read is put aside for people, and
+//!   the book begins anew, or with what was stored before.
+//!
+//! After damage the last sequences are not known, and a server passes over, yet confirms, whatever
+//! is not above the highest that it has: an agent that counted from 1 again would lose its reports
+//! until it had caught up, and never learn of it. So it goes on above the clock, in milliseconds
+//! since 1970: no instance has had a report for each of those, which a clock that is not set at all
+//! (a machine without one counts from its start) keeps as well, unless it is the second damage. The
+//! number is stored, and everything is above it from then on.
 
 use rt::{Disk, Slot, SlotError};
 use serde::{Deserialize, Serialize};
@@ -25,20 +34,17 @@ use types::{
 /// The version of the stored form.
 const VERSION: u32 = 1;
 
-/// The reports could not be read at start.
+/// The disk refused to read the reports at start. What is damaged is no error.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The disk or the content is damaged.
-    #[error("the stored reports cannot be read: {0}")]
-    Slot(#[from] SlotError),
-    /// They make no sense, or are of a newer version.
-    #[error("the stored reports make no sense: {0}")]
-    Senseless(String),
-}
+#[error("the stored reports cannot be read: {0}")]
+pub struct JournalError(#[from] SlotError);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Book {
     version: u32,
+    /// Every new report has a sequence above this; 0 where no report was ever lost.
+    #[serde(default)]
+    floor: u64,
     instances: BTreeMap<InstanceId, Account>,
 }
 
@@ -75,20 +81,13 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads what is stored.
+    /// Reads what is stored. What is damaged is put aside; `now` is where sequences then go on.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, JournalError> {
+    /// The disk refused.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, now: Timestamp) -> Result<Self, JournalError> {
         let slot = Slot::open(disk, dir, "reports")?;
-        let mut book = match slot.load()? {
-            None => Book { version: VERSION, instances: BTreeMap::new() },
-            Some(loaded) => serde_json::from_slice::<Book>(&loaded.bytes)
-                .map_err(|error| JournalError::Senseless(error.to_string()))?,
-        };
-        if book.version != VERSION {
-            return Err(JournalError::Senseless(format!("version {} is not {VERSION}", book.version)));
-        }
+        let (mut book, is_damaged) = read(&slot, now)?;
         for account in book.instances.values_mut() {
             account.durable = account.sequence;
         }
@@ -100,6 +99,11 @@ impl Journal {
         };
         let journal = Self { shared: Arc::new(shared) };
         journal.shared.ready.notify_one();
+        if is_damaged && let Err(error) = journal.store() {
+            // The next start could not tell any more that something was lost; so it is tried again.
+            tracing::warn!(%error, "what is left of the reports cannot be stored yet");
+            journal.shared.dirty.notify_one();
+        }
         Ok(journal)
     }
 
@@ -116,7 +120,7 @@ impl Journal {
     /// Notes a change, unless it is what was noted last.
     pub fn note(&self, id: InstanceId, at: Timestamp, change: Change) {
         let mut book = self.book();
-        let account = book.instances.entry(id).or_default();
+        let account = book.account(id);
         if account.last.as_ref() != Some(&change) {
             account.add(id, at, change);
             drop(book);
@@ -127,7 +131,7 @@ impl Journal {
     /// Notes that an instance ended by itself, and counts it.
     pub fn note_crash(&self, id: InstanceId, at: Timestamp, reason: Reason, detail: String) {
         let mut book = self.book();
-        let account = book.instances.entry(id).or_default();
+        let account = book.account(id);
         account.restarts = account.restarts.saturating_add(1);
         let restarts = account.restarts;
         account.add(id, at, Change::Crashed { reason, detail, restarts });
@@ -207,6 +211,54 @@ impl Journal {
     }
 }
 
+/// The stored book, or an empty one, and whether something of it was lost.
+fn read(slot: &Slot, now: Timestamp) -> Result<(Book, bool), SlotError> {
+    let mut is_damaged = false;
+    // Ends: each round but the last moves one of the slot's two files away.
+    let mut book = loop {
+        let loaded = match slot.load() {
+            Ok(None) => break Book { version: VERSION, floor: 0, instances: BTreeMap::new() },
+            Ok(Some(loaded)) => loaded,
+            Err(damaged @ SlotError::Damaged { .. }) => {
+                tracing::error!(error = %damaged, "reports are lost");
+                is_damaged = true;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        is_damaged |= loaded.fallback.is_some();
+        match serde_json::from_slice::<Book>(&loaded.bytes) {
+            Ok(book) if book.version == VERSION => break book,
+            Ok(Book { version, .. }) => {
+                let aside = slot.put_newest_aside()?;
+                tracing::error!(version, ?aside, "the stored reports are of a version that is not known");
+            }
+            Err(error) => {
+                let aside = slot.put_newest_aside()?;
+                tracing::error!(%error, ?aside, "the stored reports make no sense");
+            }
+        }
+        is_damaged = true;
+    };
+    if is_damaged {
+        book.floor = book.floor.max(now.as_ms());
+        tracing::warn!(
+            floor = book.floor,
+            known = book.instances.len(),
+            "going on with what is left of them"
+        );
+    }
+    Ok((book, is_damaged))
+}
+
+impl Book {
+    fn account(&mut self, id: InstanceId) -> &mut Account {
+        let account = self.instances.entry(id).or_default();
+        account.sequence = account.sequence.max(self.floor);
+        account
+    }
+}
+
 impl Account {
     fn add(&mut self, instance: InstanceId, at: Timestamp, change: Change) {
         self.sequence += 1;
@@ -226,7 +278,8 @@ mod tests {
     const ID: InstanceId = InstanceId::from_u128(5);
 
     fn open(disk: &Arc<SimDisk>) -> Journal {
-        Journal::open(Arc::clone(disk) as Arc<dyn Disk>, Path::new("/data")).expect("it opens")
+        let now = Timestamp::from_ms(1_000_000);
+        Journal::open(Arc::clone(disk) as Arc<dyn Disk>, Path::new("/data"), now).expect("it opens")
     }
 
     #[test]
@@ -267,5 +320,66 @@ mod tests {
         journal.confirm(&[(ID, 1000)].into());
         journal.retain(|_| false);
         assert_eq!(journal.last(ID), None);
+    }
+
+    /// As the real one: takes what is above the highest it has, and confirms whatever it is sent.
+    fn send(journal: &Journal, server: &mut Vec<Transition>) {
+        journal.store().expect("stored");
+        let sent = journal.unconfirmed();
+        for report in &sent {
+            let known = server.iter().filter(|known| known.instance == report.instance);
+            if known.map(|known| known.sequence).max().is_none_or(|highest| report.sequence > highest) {
+                server.push(report.clone());
+            }
+        }
+        journal.confirm(&sent.iter().map(|report| (report.instance, report.sequence)).collect());
+    }
+
+    #[test]
+    fn after_damage_the_agent_starts_and_the_server_hears_of_everything_new() {
+        type Spoil = fn(&mut Vec<u8>);
+        let spoils: [Spoil; 3] = [
+            |bytes| bytes[40] ^= 1,
+            |bytes| bytes.truncate(3),
+            // Whole by its checksum, and no book: the length and the sum are of other content.
+            |bytes| {
+                let disk = Arc::new(SimDisk::new(9));
+                let mut slot = Slot::open(disk.clone(), Path::new("/other"), "reports").expect("opens");
+                slot.store(br#"{"version":99,"instances":{}}"#).expect("stored");
+                *bytes = disk.read(Path::new("/other/reports")).expect("read");
+            },
+        ];
+        for names in [&["reports"][..], &["reports", "reports.previous"]] {
+            for spoil in spoils {
+                let (disk, mut server) = (Arc::new(SimDisk::new(1)), Vec::new());
+                let journal = open(&disk);
+                for round in 0..20 {
+                    journal.note(ID, Timestamp::from_ms(round), Change::Booting);
+                    journal.note(ID, Timestamp::from_ms(round), Change::Ready);
+                    send(&journal, &mut server);
+                }
+                drop(journal);
+                for name in names {
+                    disk.damage(&Path::new("/data").join(name), spoil);
+                }
+                let journal = open(&disk);
+                journal.note_crash(ID, Timestamp::from_ms(50), Reason::Exited, String::new());
+                send(&journal, &mut server);
+                drop(journal);
+                let journal = open(&disk);
+                journal.note(InstanceId::from_u128(6), Timestamp::from_ms(51), Change::Booting);
+                journal.note(ID, Timestamp::from_ms(52), Change::Booting);
+                send(&journal, &mut server);
+                let of = |report: &&Transition| report.instance == ID && report.at.as_ms() >= 50;
+                let heard: Vec<&Change> = server.iter().filter(of).map(|report| &report.change).collect();
+                assert!(
+                    matches!(heard[..], [Change::Crashed { .. }, Change::Booting]),
+                    "{names:?}: the server heard {heard:?}"
+                );
+                let aside = disk.list(Path::new("/data")).expect("listed");
+                let kept = aside.iter().filter(|name| name.contains("damaged")).count();
+                assert_eq!(kept, names.len(), "what was damaged is kept: {aside:?}");
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Metrics on a loopback port, in the Prometheus text format. Read-only, bounded, optional.
 
-use crate::supervisor::Counts;
+use crate::{backoff::Backoff, supervisor::Counts};
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
@@ -57,22 +57,47 @@ pub(crate) fn render(counts: &Counts, gauges: Gauges) -> String {
     text
 }
 
-/// Opens the port.
-///
-/// # Errors
-/// The address is not a loopback one, or is taken.
-pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    if !address.ip().is_loopback() {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidInput,
-            "metrics are served on loopback addresses only",
-        ));
-    }
-    TcpListener::bind(address).await
+/// The port for metrics: bound, or waited for. Instances never wait for it.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    address: SocketAddr,
+    listener: Option<TcpListener>,
 }
 
-/// Serves the text until dropped.
-pub(crate) async fn serve(listener: TcpListener, text: Arc<dyn Fn() -> String + Send + Sync>) {
+impl Metrics {
+    /// Binds the address if it is free.
+    pub(crate) async fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await;
+        if let Err(error) = &listener {
+            tracing::error!(%address, %error, "cannot serve metrics; trying again until it works");
+        }
+        Self { address, listener: listener.ok() }
+    }
+
+    /// Where they are served, once they are.
+    pub(crate) fn bound(&self) -> Option<SocketAddr> {
+        self.listener.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves the text until dropped, from when the address is free.
+    pub(crate) async fn serve(self, text: Arc<dyn Fn() -> String + Send + Sync>) {
+        let mut backoff = Backoff::link();
+        let mut bound = self.listener;
+        let listener = loop {
+            if let Some(listener) = bound {
+                break listener;
+            }
+            tokio::time::sleep(backoff.next()).await;
+            bound = TcpListener::bind(self.address).await.ok();
+            if bound.is_some() {
+                tracing::info!(address = %self.address, "metrics are served now");
+            }
+        };
+        serve(listener, text).await;
+    }
+}
+
+async fn serve(listener: TcpListener, text: Arc<dyn Fn() -> String + Send + Sync>) {
     let turns = Arc::new(Semaphore::new(limits::METRICS_REQUESTS));
     loop {
         let turn = Arc::clone(&turns).acquire_owned().await.expect("the semaphore is never closed");

@@ -23,7 +23,8 @@ fn open_plans(disk: &SimDisk) -> PlanStore {
 }
 
 fn open_journal(disk: &SimDisk) -> Journal {
-    Journal::open(Arc::new(disk.clone()), Path::new(DIR)).expect("a crash never spoils the reports")
+    Journal::open(Arc::new(disk.clone()), Path::new(DIR), Timestamp::ZERO)
+        .expect("a crash never spoils the reports")
 }
 
 fn roll(dice: &SimRandom) -> u64 {

@@ -3,7 +3,8 @@
 //! They hold no truth. Each pass reads the durable state and what nodes said, lets a pure planner
 //! say what is still missing, proposes that through the same sequencer as everybody else, and waits
 //! for the answers before it looks again, so nothing is proposed twice. A restart loses nothing: the
-//! next pass sees what the last one did. A poke wakes them; a timer does too, should a poke be lost.
+//! next pass sees what the last one did. A poke wakes them; a timer does too, should a poke be lost,
+//! and however many pokes come.
 
 use crate::{
     sequencer::Proposal,
@@ -16,6 +17,10 @@ use domain::{
 };
 use futures_util::future::join_all;
 use std::{collections::BTreeMap, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
 use types::{EnvId, EventId, Timestamp};
 
@@ -42,9 +47,10 @@ pub async fn rollout(core: Core, shutdown: CancellationToken) {
     let mut applied = core.applied();
     let mut said = core.observations().changed();
     let mut looked: BTreeMap<EnvId, Looked> = BTreeMap::new();
+    let mut tick = timer(TICK);
     let mut news = true;
     while !shutdown.is_cancelled() {
-        let (state, observed, now) = (core.state(), core.observations().snapshot(), core.clock().now());
+        let (state, observed, now) = (core.state(), core.observations().snapshot(), core.now());
         for (id, env) in &state.envs {
             let due = looked.get(id).is_none_or(|last| {
                 last.at < env.changed || last.wake.is_some_and(|wake| wake <= now) || (news && last.restless)
@@ -58,12 +64,44 @@ pub async fn rollout(core: Core, shutdown: CancellationToken) {
             }
         }
         news = tokio::select! {
-            changed = applied.changed() => { if changed.is_err() { return } false }
-            changed = said.changed() => { if changed.is_err() { return } true }
-            () = tokio::time::sleep(TICK) => true,
+            woken = next_wake(&mut applied, &mut said, &mut tick) => match woken {
+                Some(woken) => woken == Woken::News,
+                None => return,
+            },
             () = shutdown.cancelled() => return,
         };
     }
+}
+
+/// Why a reconciler looks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// Something was written.
+    Event,
+    /// A node said something new, or it is time to look at everything.
+    News,
+}
+
+/// Waits for the next reason to look; none when there is nobody left to give one. The timer comes
+/// first, and is not begun anew by what else happens: under load something always does.
+async fn next_wake(
+    applied: &mut watch::Receiver<EventId>,
+    said: &mut watch::Receiver<u64>,
+    tick: &mut Interval,
+) -> Option<Woken> {
+    tokio::select! {
+        biased;
+        _ = tick.tick() => Some(Woken::News),
+        changed = said.changed() => changed.ok().map(|()| Woken::News),
+        changed = applied.changed() => changed.ok().map(|()| Woken::Event),
+    }
+}
+
+/// Fires at once and then every `period`, or as soon after that as somebody waits for it.
+fn timer(period: Duration) -> Interval {
+    let mut timer = tokio::time::interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
 }
 
 /// Whether an acknowledgement or a lease could make a difference to an environment.
@@ -96,13 +134,10 @@ async fn every(
     shutdown: CancellationToken,
     look: impl Fn(&State, &Observed, Timestamp) -> Vec<Step>,
 ) {
-    while !shutdown.is_cancelled() {
-        let steps = look(&core.state(), &core.observations().snapshot(), core.clock().now());
+    let mut tick = timer(tick);
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        let steps = look(&core.state(), &core.observations().snapshot(), core.now());
         propose(&core, steps).await;
-        tokio::select! {
-            () = tokio::time::sleep(tick) => {}
-            () = shutdown.cancelled() => {}
-        }
     }
 }
 
@@ -121,4 +156,28 @@ async fn propose(core: &Core, steps: Vec<Step>) {
         }
     });
     join_all(asked).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reconciler_looks_at_everything_in_time_however_much_is_written() {
+        let (write, mut applied) = watch::channel(EventId::ZERO);
+        let (_nodes, mut said) = watch::channel(0);
+        let mut tick = timer(Duration::from_millis(20));
+        tick.tick().await;
+        let begun = std::time::Instant::now();
+        // Whenever it looks for a reason to look, something has just been written.
+        let mut id = EventId::ZERO;
+        loop {
+            id = id.next();
+            write.send_replace(id);
+            if next_wake(&mut applied, &mut said, &mut tick).await == Some(Woken::News) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "it never looks at everything");
+        }
+    }
 }

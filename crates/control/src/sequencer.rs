@@ -9,8 +9,12 @@
 //!   are told apart as well as two copies a day apart.
 //! - what is answered was decided at or before `watermark`, and may be answered only once the log
 //!   is durable up to there; that holds for refusals and for repeated answers too.
+//! - a batch always fits into the log: what one command writes is bounded, and so is when a batch
+//!   is closed.
 
-use domain::{Actor, Command, Context, Done, Envelope, Rejection, Settled, State, Verdict, codec, settle};
+use domain::{
+    Actor, Command, Context, Done, Envelope, Event, Rejection, Settled, State, Verdict, codec, settle,
+};
 use log::Batch;
 use types::{Epoch, EventId, RequestId, Timestamp, limits};
 
@@ -109,29 +113,53 @@ impl Sequencer {
             let outcome = match settle(&self.overlay, command, &context) {
                 Settled::Before(decided) => repeated(decided.verdict, decided.event),
                 Settled::Unacceptable(rejection) => refused(&rejection, None),
-                Settled::Now { events, outcome } => {
-                    let before = self.overlay.head;
-                    for event in events {
-                        let envelope = self.seal(event, &context);
-                        self.overlay.apply(&envelope);
-                        let stored = codec::encode(&envelope);
-                        bytes += stored.len();
-                        encoded.push(stored.into());
-                        envelopes.push(envelope);
+                Settled::Now { events, outcome } => match self.write(events, &context) {
+                    Ok(sealed) => {
+                        let written = (!sealed.is_empty()).then_some(self.overlay.head);
+                        for (envelope, stored) in sealed {
+                            bytes += stored.len();
+                            encoded.push(stored.into());
+                            envelopes.push(envelope);
+                        }
+                        match outcome {
+                            Ok(done) => Outcome::Executed { done, event: self.overlay.head, replayed: false },
+                            Err(rejection) => refused(&rejection, written),
+                        }
                     }
-                    let written = (self.overlay.head > before).then_some(self.overlay.head);
-                    match outcome {
-                        Ok(done) => Outcome::Executed { done, event: self.overlay.head, replayed: false },
-                        Err(rejection) => refused(&rejection, written),
-                    }
-                }
+                    Err(rejection) => refused(&rejection, None),
+                },
             };
             outcomes.push(outcome);
         }
         Decided { expected, batch: Batch::new(encoded), envelopes, outcomes, state: self.overlay.clone() }
     }
 
-    fn seal(&self, event: domain::Event, context: &Context) -> Envelope {
+    /// Applies the events of one command to the overlay, and encodes them: all, or none if the log
+    /// could not take them.
+    fn write(
+        &mut self,
+        events: Vec<Event>,
+        context: &Context,
+    ) -> Result<Vec<(Envelope, Vec<u8>)>, Rejection> {
+        let before = self.overlay.clone();
+        let mut sealed = Vec::with_capacity(events.len());
+        let mut bytes = 0;
+        for event in events {
+            let envelope = self.seal(event, context);
+            self.overlay.apply(&envelope);
+            let stored = codec::encode(&envelope);
+            bytes += stored.len();
+            if stored.len() > limits::EVENT_BYTES || bytes > limits::BATCH_BYTES / 2 {
+                self.overlay = before;
+                let what = "bytes of what one command writes".to_owned();
+                return Err(Rejection::TooMany { what, limit: limits::EVENT_BYTES as u64 });
+            }
+            sealed.push((envelope, stored));
+        }
+        Ok(sealed)
+    }
+
+    fn seal(&self, event: Event, context: &Context) -> Envelope {
         Envelope {
             id: self.overlay.head.next(),
             epoch: self.epoch,
@@ -156,5 +184,30 @@ fn repeated(verdict: Verdict, event: EventId) -> Outcome {
             Outcome::Refused { code, text, event: Some(event), replayed: true }
         }
         Verdict::Voided => unreachable!("a voided request is unacceptable, never repeated"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::NewToken;
+
+    fn begin(cluster: String) -> Proposal {
+        let owner = NewToken { name: "owner".parse().expect("a name"), hash: [1; 32], expires: None };
+        let org = "main".parse().expect("a name");
+        let command = Command::Bootstrap { cluster, org, owner };
+        Proposal { command, actor: Actor::System, request: None, cause: None }
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_refused_and_leaves_nothing() {
+        let mut sequencer = Sequencer::new(State::default(), Epoch::new(1));
+        let large = begin("x".repeat(limits::EVENT_BYTES));
+        let decided = sequencer.decide(&[large, begin("small".into())], Timestamp::from_ms(1), || 7);
+        assert!(
+            matches!(&decided.outcomes[0], Outcome::Refused { code, event: None, .. } if code == "too_many")
+        );
+        assert!(matches!(decided.outcomes[1], Outcome::Executed { .. }), "{:?}", decided.outcomes);
+        assert_eq!((decided.state.cluster.as_str(), decided.envelopes[0].id), ("small", EventId::new(1)));
     }
 }

@@ -13,8 +13,8 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 use types::{Name, NodeId};
 
 /// How a server is started.
@@ -49,6 +49,15 @@ pub enum ServerError {
         #[source]
         source: StartError,
     },
+    /// The log opens and is from a later time than this machine's.
+    #[error("the log in {dir} cannot be gone on with at this machine's time")]
+    Clock {
+        /// The data directory.
+        dir: PathBuf,
+        /// Both times.
+        #[source]
+        source: StartError,
+    },
     /// The address is taken or not this machine's.
     #[error("cannot listen on {address}")]
     Listen {
@@ -64,6 +73,14 @@ pub enum ServerError {
     /// The first owner token could not be kept or the log not begun.
     #[error("the log could not be begun: {0}")]
     Begin(String),
+    /// A part that is never to end by itself has ended. What was left would have looked alive.
+    #[error("{part} has ended by itself, and a server without it could do nothing: {why}")]
+    Ended {
+        /// Which part.
+        part: &'static str,
+        /// What it left behind.
+        why: String,
+    },
 }
 
 /// A server that has started.
@@ -104,10 +121,11 @@ impl Server {
         let folded = tokio::task::spawn_blocking(move || {
             Core::open(log, Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(OsRandom) as Arc<dyn Random>)
         });
-        let (core, driver) = folded
-            .await
-            .expect("folding does not panic")
-            .map_err(|source| ServerError::Fold { dir: dir.clone(), source })?;
+        let (core, driver) =
+            folded.await.expect("folding does not panic").map_err(|source| match source {
+                StartError::ClockBehind { .. } => ServerError::Clock { dir: dir.clone(), source },
+                _ => ServerError::Fold { dir: dir.clone(), source },
+            })?;
         let stop_driver = CancellationToken::new();
         let driver = tokio::spawn(driver.run(stop_driver.clone()));
         let owner = begin(&core, disk, &config, cluster).await.map_err(ServerError::Begin)?;
@@ -135,19 +153,42 @@ impl Server {
     }
 
     /// Serves until told to stop; then answers what is under way and ends.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let tasks = TaskTracker::new();
-        tasks.spawn(reconcile::rollout(self.core.clone(), shutdown.clone()));
-        tasks.spawn(reconcile::liveness(self.core.clone(), shutdown.clone()));
-        tasks.spawn(reconcile::garbage(self.core.clone(), shutdown.clone()));
-        tasks.close();
+    ///
+    /// # Errors
+    /// A part of it ended before it was told to. Nothing of it is left running then.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), ServerError> {
+        let stop = shutdown.child_token();
+        let mut parts = JoinSet::new();
+        parts.spawn(reconcile::rollout(self.core.clone(), stop.clone()));
+        parts.spawn(reconcile::liveness(self.core.clone(), stop.clone()));
+        parts.spawn(reconcile::garbage(self.core.clone(), stop.clone()));
         let router = http::router(self.core.clone(), http::Options::default());
-        http::serve(self.listener, router, shutdown).await;
-        tasks.wait().await;
+        parts.spawn(http::serve(self.listener, router, stop.clone()));
+        let ended = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => None,
+            ended = &mut self.driver => Some(("the writer of the log", ended)),
+            Some(ended) = parts.join_next() => Some(("a reconciler or the HTTP server", ended)),
+        };
+        stop.cancel();
+        while let Some(part) = parts.join_next().await {
+            if let Err(error) = part {
+                tracing::error!(%error, "a part of the server ended badly");
+            }
+        }
         // Last, so that everything asked before the end is answered.
         self.stop_driver.cancel();
-        if let Err(error) = self.driver.await {
+        if !self.driver.is_finished()
+            && let Err(error) = (&mut self.driver).await
+        {
             tracing::error!(%error, "the writer ended badly");
+        }
+        match ended {
+            None => Ok(()),
+            Some((part, ended)) => {
+                let why = ended.err().map_or("it was not told to".to_owned(), |error| error.to_string());
+                Err(ServerError::Ended { part, why })
+            }
         }
     }
 }
@@ -192,7 +233,6 @@ async fn begin(
     }
     let secret = kept.unwrap_or_else(|| Secret::make(core.random()));
     rt::replace_file(disk.as_ref(), &path, secret.reveal().as_bytes()).map_err(|error| error.to_string())?;
-    restrict(&path).map_err(|error| error.to_string())?;
     let name = "first-owner".parse().expect("a valid name");
     let owner = NewToken { name, hash: secret.hash(), expires: None };
     let command = Command::Bootstrap { cluster, org: config.org.clone(), owner };
@@ -203,7 +243,31 @@ async fn begin(
     }
 }
 
-fn restrict(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use log::MemoryLog;
+
+    async fn server(part: tokio::task::JoinHandle<()>) -> Server {
+        let log = Arc::new(MemoryLog::new());
+        let (core, _never_run) =
+            Core::open(log, Arc::new(SystemClock), Arc::new(OsRandom)).expect("an empty log folds");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let stop_driver = CancellationToken::new();
+        Server { core, address, owner: None, listener, driver: part, stop_driver }
+    }
+
+    #[tokio::test]
+    async fn a_server_does_not_outlive_its_writer() {
+        let server = server(tokio::spawn(async { panic!("as a writer might") })).await;
+        let address = server.address();
+        let running = server.run(CancellationToken::new());
+        let error = tokio::time::timeout(std::time::Duration::from_secs(20), running)
+            .await
+            .expect("it ends by itself")
+            .expect_err("it was not told to");
+        assert!(error.to_string().contains("the writer of the log"), "{error}");
+        tokio::net::TcpStream::connect(address).await.expect_err("nobody listens any more");
+    }
 }

@@ -8,7 +8,8 @@
 //! ```
 //! Invariants: `acked_is_durable` (an answer leaves only after its watermark is durable) and
 //! readers never see what is only queued. When the log says *unknown*, so does every answer that
-//! waits for it; nothing is tried again.
+//! waits for it, and so does every failure that comes after it in this process: what rested on the
+//! doubtful batch may stand in the log as well. Nothing is tried again.
 
 use crate::{
     observe::Observations,
@@ -18,12 +19,18 @@ use domain::{Actor, Command, Done, Envelope, State, codec, view::Views};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use log::{AppendError, Log};
 use std::{
-    sync::{Arc, Mutex, RwLock},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
-use types::{EventId, NodeId, RequestId, limits};
+use types::{EventId, NodeId, RequestId, Timestamp, limits};
 
 /// Events between two snapshots of the state.
 const SNAPSHOT_EVERY: u64 = 50_000;
@@ -76,6 +83,18 @@ pub enum StartError {
     /// An event cannot be understood.
     #[error("the log holds what this Holdfast cannot read; it was written by a newer one, or is damaged")]
     Decode(#[from] codec::Error),
+    /// The clock is far behind what was written under another one. One of the two is wrong, and
+    /// with a wrong one every token, lease and request id would be judged wrongly.
+    #[error(
+        "this machine's clock says {clock}, and the newest event of the log was written at {newest}; more than {} behind is too much to go on with",
+        limits::CLOCK_BEHIND
+    )]
+    ClockBehind {
+        /// What the clock says.
+        clock: Timestamp,
+        /// When the newest event was written.
+        newest: Timestamp,
+    },
 }
 
 /// An event was written and a view has not reached it within the bound.
@@ -101,6 +120,12 @@ struct Shared {
     viewed: watch::Sender<EventId>,
     observations: Observations,
     snapshot: Mutex<Option<String>>,
+    /// The newest event's time and since when it has been ahead of the clock: see [`Core::now`].
+    behind: Mutex<Option<(Timestamp, Instant)>>,
+    /// The log has said *unknown* once.
+    doubt: AtomicBool,
+    /// Held while a view is folded anew.
+    rebuilding: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A cheap handle on the core of a server.
@@ -117,7 +142,8 @@ impl Core {
     /// Folds what the log holds, from its newest snapshot on, and makes the two halves.
     ///
     /// # Errors
-    /// A log that cannot be read or understood to its end: nothing is guessed.
+    /// A log that cannot be read or understood to its end: nothing is guessed. A clock that is far
+    /// behind the log.
     pub fn open(
         log: Arc<dyn Log>,
         clock: Arc<dyn rt::Clock>,
@@ -125,12 +151,16 @@ impl Core {
     ) -> Result<(Self, Driver), StartError> {
         let mut state = load_snapshot(log.as_ref());
         fold(log.as_ref(), state.head, |envelope| state.apply(envelope))?;
+        let (now, newest) = (clock.now(), state.at);
+        if now.plus(limits::CLOCK_BEHIND) < newest {
+            return Err(StartError::ClockBehind { clock: now, newest });
+        }
         let mut views = Views::new();
         fold(log.as_ref(), EventId::ZERO, |envelope| views.apply(envelope))?;
         let (queue, waiting) = mpsc::channel(limits::COMMAND_QUEUE);
         let head = state.head;
         let shared = Shared {
-            observations: Observations::new(clock.now()),
+            observations: Observations::new(now.max(newest)),
             log,
             clock,
             random,
@@ -140,6 +170,9 @@ impl Core {
             views: Mutex::new(views),
             viewed: watch::Sender::new(head),
             snapshot: Mutex::new(None),
+            behind: Mutex::default(),
+            doubt: AtomicBool::new(false),
+            rebuilding: Arc::default(),
         };
         let core = Self(Arc::new(shared));
         Ok((core.clone(), Driver { core, queue: waiting }))
@@ -183,16 +216,23 @@ impl Core {
         self.0.viewed.subscribe()
     }
 
-    /// Waits, bounded, until state and views reflect `event`.
+    /// Waits, bounded, until state and views reflect `event`. Either may be first: the views follow
+    /// the log by themselves.
     ///
     /// # Errors
     /// The bound passed first.
     pub async fn wait_for(&self, event: EventId) -> Result<(), NotVisible> {
-        let mut viewed = self.viewed();
-        let waited = tokio::time::timeout(limits::READ_WAIT.into(), viewed.wait_for(|at| *at >= event)).await;
-        match waited {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(NotVisible { event, at: *self.0.viewed.borrow() }),
+        let (mut applied, mut viewed) = (self.applied(), self.viewed());
+        let both = async {
+            applied.wait_for(|at| *at >= event).await.is_ok()
+                && viewed.wait_for(|at| *at >= event).await.is_ok()
+        };
+        match tokio::time::timeout(limits::READ_WAIT.into(), both).await {
+            Ok(true) => Ok(()),
+            _ => {
+                let at = (*self.0.applied.borrow()).min(*self.0.viewed.borrow());
+                Err(NotVisible { event, at })
+            }
         }
     }
 
@@ -201,13 +241,18 @@ impl Core {
         look(&self.0.views.lock().expect("no thread panics while it holds this"))
     }
 
-    /// Folds a view anew from the first event, compares it with the live one, and swaps it in.
+    /// Folds a view anew from the first event, compares it with the live one, and swaps it in. One
+    /// view at a time: each fold reads the whole log.
     ///
     /// # Errors
     /// The log cannot be read.
     pub async fn rebuild(&self, name: String) -> Result<Option<Rebuilt>, StartError> {
-        let core = self.clone();
-        tokio::task::spawn_blocking(move || core.rebuild_now(&name)).await.expect("folding does not panic")
+        let (core, turn) = (self.clone(), self.0.rebuilding.clone().lock_owned().await);
+        let folding = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            core.rebuild_now(&name)
+        });
+        folding.await.expect("folding does not panic")
     }
 
     fn rebuild_now(&self, name: &str) -> Result<Option<Rebuilt>, StartError> {
@@ -215,27 +260,33 @@ impl Core {
         if fresh.fingerprint(name).is_none() {
             return Ok(None);
         }
+        let checkpoint = |views: &Views| views.checkpoint(name).expect("the name was found above");
+        let fingerprint = |views: &Views| views.fingerprint(name).expect("the name was found above");
         loop {
-            // Catch up outside the lock; what came meanwhile is little enough to fold inside it.
-            let target = self
-                .with_views(|views| views.checkpoint(name))
-                .unwrap_or_default()
-                .max(*self.0.viewed.borrow());
-            fold_until(self.0.log.as_ref(), fresh.checkpoint(name).unwrap_or_default(), target, |e| {
-                fresh.apply(e)
-            })?;
+            // Most of it is folded while the live views go on.
+            let target = *self.0.viewed.borrow();
+            fold_until(self.0.log.as_ref(), checkpoint(&fresh), target, |event| fresh.apply(event))?;
             let mut live = self.0.views.lock().expect("no thread panics while it holds this");
-            let (at, quarantined) =
-                (live.checkpoint(name).unwrap_or_default(), live.quarantined(name).is_some());
-            if fresh.checkpoint(name).unwrap_or_default() != at && !quarantined {
+            // The follower moves the views and says so under this lock, so what it gives them next
+            // is the event after this one; a quarantined view itself stands further back.
+            let at = *self.0.viewed.borrow();
+            let broken = fresh.quarantined(name).is_some();
+            if !broken && at.get() - checkpoint(&fresh).get() > CATCH_UP as u64 {
                 continue;
             }
+            if !broken {
+                fold_until(self.0.log.as_ref(), checkpoint(&fresh), at, |event| fresh.apply(event))?;
+            }
             let rebuilt = Rebuilt {
-                before: live.fingerprint(name).expect("the name was found above"),
-                after: fresh.fingerprint(name).expect("the name was found above"),
-                events: at.get(),
+                before: fingerprint(&live),
+                after: fingerprint(&fresh),
+                events: checkpoint(&fresh).get(),
             };
-            live.replace(name, fresh);
+            // A fold that cannot go on is no better than what is there.
+            if fresh.quarantined(name).is_none() {
+                assert_eq!(checkpoint(&fresh), at, "the live view would be given events with a gap");
+                live.replace(name, fresh);
+            }
             return Ok(Some(rebuilt));
         }
     }
@@ -259,9 +310,23 @@ impl Core {
         &self.0.observations
     }
 
-    /// The server's clock.
-    pub fn clock(&self) -> &dyn rt::Clock {
-        self.0.clock.as_ref()
+    /// The one time that everything here goes by: the clock's, and never behind the newest event.
+    ///
+    /// A clock may be set back after events were written under a later time. From then on the time
+    /// is the newest event's and what has passed since, so that waits still end and leases still
+    /// run out.
+    pub fn now(&self) -> Timestamp {
+        let (clock, newest) = (self.0.clock.now(), self.state().at);
+        let mut behind = self.0.behind.lock().expect("no thread panics while it holds this");
+        if clock >= newest {
+            *behind = None;
+            return clock;
+        }
+        let (_, since) = match *behind {
+            Some(anchor) if anchor.0 == newest => anchor,
+            _ => *behind.insert((newest, Instant::now())),
+        };
+        newest.plus(types::DurationMs::from_ms(since.elapsed().as_millis() as u64))
     }
 
     /// The server's dice.
@@ -269,19 +334,23 @@ impl Core {
         self.0.random.as_ref()
     }
 
-    /// Why nothing may be pushed to a node: it acts on a plan newer than any this log made, so this
-    /// log is older than what it governs (restored from a backup, say).
+    /// Why nothing may be pushed to a node: it acts on a plan newer than any this log had made when
+    /// it said so, so this log is older than what it governs (restored from a backup, say).
     pub fn data_plane_ahead(&self, node: NodeId) -> Option<String> {
-        let state = self.state();
-        let observed = self.observations().snapshot();
-        let seen = observed.nodes.get(&node)?;
-        let newest = [&seen.agent, &seen.edge].into_iter().flatten().map(|role| role.generation).max()?;
-        (newest.get() > state.head.get()).then(|| {
-            format!(
-                "node {node} acts on plan {newest}, and this log ends at event {}: the log is older than what runs. Nothing is pushed to the node.",
-                state.head
-            )
-        })
+        let (held, head) = self.observations().ahead(node)?;
+        Some(format!(
+            "node {node} acts on plan {held}, and this log ended at event {head} when it said so: the log is older than what runs. Nothing is pushed to the node."
+        ))
+    }
+
+    /// Whether the log has said *unknown* in this process: then an absent verdict proves nothing.
+    pub fn in_doubt(&self) -> bool {
+        self.0.doubt.load(Ordering::SeqCst)
+    }
+
+    /// Whether the writer is there to decide.
+    pub fn is_open(&self) -> bool {
+        !self.0.queue.is_closed()
     }
 
     /// Commands that wait to be decided.
@@ -401,7 +470,7 @@ impl Driver {
     ) -> (Decided, Vec<oneshot::Sender<Answer>>) {
         let proposals: Vec<Proposal> = waiting.iter().map(|(proposal, _)| proposal.clone()).collect();
         let core = &self.core.0;
-        let decided = sequencer.decide(&proposals, core.clock.now(), || core.random.u128());
+        let decided = sequencer.decide(&proposals, self.core.now(), || core.random.u128());
         let answers = waiting.drain(..decided.outcomes.len()).map(|(_, answer)| answer).collect();
         (decided, answers)
     }
@@ -444,8 +513,12 @@ impl Driver {
             Err(error) => error,
         };
         tracing::error!(error = %failed, commands = batch.waiting.len(), "a batch was not confirmed by the log");
+        if failed == AppendError::Unknown {
+            self.core.0.doubt.store(true, Ordering::SeqCst);
+        }
         let answer = match failed {
-            AppendError::Unknown => Answer::Unknown { why: failed.to_string() },
+            // What follows a doubtful batch was decided on it, and shares its doubt.
+            _ if self.core.in_doubt() => Answer::Unknown { why: failed.to_string() },
             AppendError::NoSpace => Answer::Unavailable { storage_full: true, why: failed.to_string() },
             _ => Answer::Unavailable { storage_full: false, why: failed.to_string() },
         };
@@ -499,8 +572,9 @@ async fn follow(core: Core, shutdown: CancellationToken) {
                 let mut views = core.0.views.lock().expect("no thread panics while it holds this");
                 envelopes.iter().for_each(|envelope| views.apply(envelope));
                 at = envelopes.last().map_or(at, |last| last.id);
-                drop(views);
+                // Before the lock goes: whoever holds it finds the views where this says.
                 core.0.viewed.send_replace(at);
+                drop(views);
             }
             Err(error) => {
                 tracing::error!(%error, after = %at, "the views cannot follow the log");

@@ -5,15 +5,31 @@ use holdfast_control::{Answer, Core};
 use log::{
     AppendError, AppendFuture, Batch, Head, Log, MemoryLog, ReadError, Record, SnapshotError, SnapshotWriter,
 };
-use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use types::{EventId, RequestId, Timestamp};
+use types::{EventId, RequestId, Timestamp, limits};
 
-/// A memory log whose next appends answer what the test wants.
+/// A memory log whose next appends answer what the test wants, and which tells a test of its reads.
+#[derive(Default)]
 struct Failing {
     inner: MemoryLog,
     script: Mutex<Vec<AppendError>>,
+    /// The next read after event 0, as a fold from the beginning makes, waits for this.
+    pause: Mutex<Option<Pause>>,
+    /// The next read of what is new loses its first event.
+    lose: AtomicBool,
+    /// What is appended is durable, and whoever appended it hears of it when the test lets go.
+    late: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Says that it is reached, and waits to be let go.
+struct Pause {
+    reached: oneshot::Sender<()>,
+    go: std::sync::mpsc::Receiver<()>,
 }
 
 impl Log for Failing {
@@ -23,11 +39,34 @@ impl Log for Failing {
     fn append(&self, expected: EventId, batch: Batch) -> AppendFuture {
         match self.script.lock().expect("one test").pop() {
             Some(error) => AppendFuture::ready(Err(error)),
-            None => self.inner.append(expected, batch),
+            None => {
+                let appended = self.inner.append(expected, batch);
+                if self.late.try_lock().is_ok() {
+                    return appended;
+                }
+                let (pending, answer) = AppendFuture::pending();
+                let late = self.late.clone();
+                tokio::spawn(async move {
+                    let appended = appended.await;
+                    let _let_go = late.lock().await;
+                    pending.answer(appended);
+                });
+                answer
+            }
         }
     }
     fn read(&self, after: EventId, max_events: usize) -> Result<Vec<Record>, ReadError> {
-        self.inner.read(after, max_events)
+        let mut records = self.inner.read(after, max_events)?;
+        if after == EventId::ZERO
+            && let Some(pause) = self.pause.lock().expect("one test").take()
+        {
+            pause.reached.send(()).expect("the test waits");
+            pause.go.recv().expect("the test lets go");
+        }
+        if after > EventId::ZERO && records.len() > 1 && self.lose.swap(false, Ordering::SeqCst) {
+            records.remove(0);
+        }
+        Ok(records)
     }
     fn subscribe(&self) -> watch::Receiver<EventId> {
         self.inner.subscribe()
@@ -48,8 +87,10 @@ struct World {
     driver: tokio::task::JoinHandle<()>,
 }
 
+const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
 fn open(log: Arc<Failing>) -> World {
-    let clock = Arc::new(rt::SimClock::new(Timestamp::from_ms(1_800_000_000_000)));
+    let clock = Arc::new(rt::SimClock::new(START));
     let random = Arc::new(rt::SimRandom::new(7));
     let (core, driver) = Core::open(log.clone(), clock.clone(), random).expect("an empty log folds");
     let stop = CancellationToken::new();
@@ -59,7 +100,7 @@ fn open(log: Arc<Failing>) -> World {
 
 impl World {
     async fn begun() -> Self {
-        let log = Arc::new(Failing { inner: MemoryLog::new(), script: Mutex::default() });
+        let log = Arc::new(Failing::default());
         let world = open(log);
         let owner = NewToken { name: "owner".parse().expect("a name"), hash: [1; 32], expires: None };
         let command = Command::Bootstrap { cluster: "c".into(), org: "main".parse().expect("a name"), owner };
@@ -136,6 +177,130 @@ async fn what_the_log_cannot_say_nobody_says() {
     world.log.script.lock().expect("one test").push(AppendError::Unknown);
     let unknown = world.token(5, "reader").await;
     assert!(matches!(unknown, Answer::Unknown { .. }), "{unknown:?}");
+}
+
+/// What was decided on a batch in doubt is in doubt as well: here a copy of the very request, which
+/// has nothing to write of its own.
+#[tokio::test]
+async fn what_rests_on_a_batch_in_doubt_is_in_doubt() {
+    let world = Arc::new(World::begun().await);
+    world.log.inner.hold();
+    let copies: Vec<_> = (0..3)
+        .map(|_| {
+            let world = world.clone();
+            tokio::spawn(async move { world.token(5, "reader").await })
+        })
+        .collect();
+    // Decided and waiting: an append after the end that is durable is refused.
+    loop {
+        let probe = world.log.inner.append(EventId::ZERO, Batch::new(vec![vec![0].into()])).await;
+        match probe {
+            Err(AppendError::HeadMoved { head }) if head > world.log.head().event => break,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+    let late = tokio::spawn({
+        let world = world.clone();
+        async move { world.token(5, "reader").await }
+    });
+    while world.core.queued() > 0 {
+        tokio::task::yield_now().await;
+    }
+    world.log.inner.fail_held(AppendError::Unknown);
+    for copy in copies.into_iter().chain([late]) {
+        let answer = copy.await.expect("no panic");
+        assert!(matches!(answer, Answer::Unknown { .. }), "{answer:?}");
+    }
+    // The log has stopped; nothing that it refuses from now on is known for certain.
+    let after = world.token(6, "reader").await;
+    assert!(matches!(after, Answer::Unknown { .. }), "{after:?}");
+    assert!(world.core.in_doubt());
+}
+
+#[tokio::test]
+async fn a_view_that_was_set_aside_is_rebuilt_under_writes_without_a_gap() {
+    let world = World::begun().await;
+    world.log.lose.store(true, Ordering::SeqCst);
+    let event = event_of(&world.token(5, "reader").await);
+    world.core.wait_for(event).await.expect("the other views go on");
+    let apps = domain::view::NAMES[0];
+    assert!(world.core.with_views(|views| views.quarantined(apps).is_some()), "a view met a gap");
+
+    let (reached, told) = oneshot::channel();
+    let (go, gone) = std::sync::mpsc::sync_channel(1);
+    *world.log.pause.lock().expect("one test") = Some(Pause { reached, go: gone });
+    let core = world.core.clone();
+    let rebuilding = tokio::spawn(async move { core.rebuild(apps.to_owned()).await });
+    told.await.expect("it folds");
+    // While it folds, the log goes on, and the other views with it.
+    let event = event_of(&world.token(6, "reader").await);
+    world.core.wait_for(event).await.expect("visible");
+    go.send(()).expect("it waits");
+    let rebuilt = rebuilding.await.expect("no panic").expect("readable").expect("known");
+    assert_eq!((rebuilt.events, rebuilt.before == rebuilt.after), (event.get(), false));
+    let event = event_of(&world.token(7, "reader").await);
+    world.core.wait_for(event).await.expect("visible");
+    world.core.with_views(|views| {
+        assert_eq!(views.quarantined(apps), None);
+        assert_eq!(views.checkpoint(apps), Some(event));
+    });
+}
+
+#[tokio::test]
+async fn nothing_is_visible_before_the_state_reflects_it() {
+    let world = Arc::new(World::begun().await);
+    let held = world.log.late.clone().lock_owned().await;
+    let writing = tokio::spawn({
+        let world = world.clone();
+        async move { world.token(5, "reader").await }
+    });
+    // The views follow the log by themselves, and are ahead of the state here.
+    let mut viewed = world.core.viewed();
+    let head = world.core.state().head;
+    let event = *viewed.wait_for(|at| *at > head).await.expect("they go on");
+    let waiting = world.core.wait_for(event);
+    tokio::pin!(waiting);
+    assert!(futures_util::poll!(&mut waiting).is_pending(), "the state has not got there");
+    drop(held);
+    waiting.await.expect("visible");
+    assert!(world.core.state().head >= event);
+    writing.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn one_time_goes_by_for_everybody_after_a_clock_was_set_back() {
+    let world = World::begun().await;
+    let hour = types::DurationMs::from_secs(3600);
+    world.clock.advance(hour);
+    let ahead = world.core.now();
+    world.token(5, "reader").await;
+    world.clock.set(START);
+    assert_eq!(world.core.state().at, ahead);
+    let first = world.core.now();
+    assert!(first >= ahead, "never behind the newest event");
+    let begun = std::time::Instant::now();
+    while world.core.now() <= first {
+        assert!(begun.elapsed().as_secs() < 10, "waits must end, though the clock is behind");
+        tokio::task::yield_now().await;
+    }
+    world.clock.set(ahead.plus(hour));
+    assert_eq!(world.core.now(), ahead.plus(hour), "and once it has caught up, the clock leads");
+}
+
+#[tokio::test]
+async fn a_log_from_a_much_later_time_is_not_gone_on_with() {
+    let world = World::begun().await;
+    world.clock.advance(limits::CLOCK_BEHIND);
+    world.clock.advance(types::DurationMs::from_ms(1));
+    world.token(5, "reader").await;
+    let (log, newest) = (world.log.clone(), world.core.state().at);
+    let start = |at: Timestamp| {
+        let clock = Arc::new(rt::SimClock::new(at));
+        Core::open(log.clone(), clock, Arc::new(rt::SimRandom::new(7))).map(drop)
+    };
+    let error = start(START).expect_err("one of the two is wrong").to_string();
+    assert!(error.contains(&START.to_string()) && error.contains(&newest.to_string()), "{error}");
+    start(newest.minus(limits::CLOCK_BEHIND)).expect("that much is gone on with");
 }
 
 #[tokio::test]

@@ -47,7 +47,8 @@ pub enum Command {
     Restart {
         env: EnvId,
     },
-    /// Back to a release: the named one, or the one promoted before the present one.
+    /// Back to a release: the named one; else what serves, if something newer is under way or has
+    /// failed; else the one promoted before what serves.
     Rollback {
         env: EnvId,
         release: Option<ReleaseId>,

@@ -55,7 +55,7 @@ impl Rejection {
             Self::RequestReused(_) => "request_id_reused",
             Self::RequestExpired { .. } => "request_expired",
             Self::RequestAhead { .. } => "request_ahead",
-            Self::TokenDead => "forbidden",
+            Self::TokenDead => "unauthenticated",
         }
     }
 }

@@ -194,31 +194,34 @@ async fn find_backend(
         Entry::Tcp(port) => table.by_port(port),
     };
     let route = route.ok_or(Outcome::NoRoute)?;
-    if route.targets.is_empty() {
+    if route.ways.is_empty() {
         return Err(Outcome::NoBackend);
     }
-    let (stream, open) = connect_any(switch, waits, route).await.ok_or(Outcome::BackendsFailed)?;
-    Ok((stream, open, route.proxy_protocol))
+    connect_any(switch, waits, route).await.ok_or(Outcome::BackendsFailed)
 }
 
 /// Tries every target of the route once: first those that are well or on trial, in turn, then
 /// those that are ejected, for there is nobody else.
-async fn connect_any(switch: &Switch, waits: &Waits, route: &Route) -> Option<(TcpStream, Open)> {
+async fn connect_any(
+    switch: &Switch,
+    waits: &Waits,
+    route: &Route,
+) -> Option<(TcpStream, Open, ProxyProtocol)> {
     let deadline = Instant::now() + waits.connect_total;
-    let count = route.targets.len();
+    let count = route.ways.len();
     let start = route.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let mut ejected = Vec::new();
     for place in 0..count {
-        let target = &route.targets[start.wrapping_add(place) % count];
-        if target.admit(switch.now_ms()) == Admission::Ejected {
-            ejected.push(target);
-        } else if let Some(found) = connect(switch, waits, deadline, route, target).await {
-            return Some(found);
+        let way = &route.ways[start.wrapping_add(place) % count];
+        if way.target.admit(switch.now_ms()) == Admission::Ejected {
+            ejected.push(way);
+        } else if let Some((stream, open)) = connect(switch, waits, deadline, route, &way.target).await {
+            return Some((stream, open, way.proxy_protocol));
         }
     }
-    for target in ejected {
-        if let Some(found) = connect(switch, waits, deadline, route, target).await {
-            return Some(found);
+    for way in ejected {
+        if let Some((stream, open)) = connect(switch, waits, deadline, route, &way.target).await {
+            return Some((stream, open, way.proxy_protocol));
         }
     }
     None

@@ -94,6 +94,8 @@ pub(crate) struct Shared {
     pub max_connections: usize,
     pub room: Arc<Semaphore>,
     pub connections: TaskTracker,
+    /// The tasks that accept. Each may still add connections until it has ended.
+    pub acceptors: TaskTracker,
     /// Ends connections that outlived the drain.
     pub abort: CancellationToken,
     pub listen_tcp_address: IpAddr,
@@ -151,6 +153,7 @@ impl Edge {
             max_connections: config.max_connections,
             room: Arc::new(Semaphore::new(config.max_connections)),
             connections: TaskTracker::new(),
+            acceptors: TaskTracker::new(),
             abort: CancellationToken::new(),
             listen_tcp_address: config.listen_tcp_address,
             metrics_address: OnceLock::new(),
@@ -182,7 +185,8 @@ impl Edge {
         // Should this future be dropped instead of run to its end, nothing of the edge stays behind.
         let _guards = [&accepting, &stop, &shared.abort].map(|token| token.clone().drop_guard());
         if let Some(listener) = tls {
-            tasks.spawn(listen::accept(Arc::clone(&shared), listener, Entry::Tls, accepting.clone()));
+            let accept = listen::accept(Arc::clone(&shared), listener, Entry::Tls, accepting.clone());
+            shared.acceptors.spawn(accept);
         }
         follower.open_ports();
         if let Some(address) = metrics {
@@ -205,6 +209,9 @@ impl Edge {
         }
         shutdown.cancelled().await;
         accepting.cancel();
+        // They first take the clients that wait in their backlogs; only then is it known who is open.
+        shared.acceptors.close();
+        shared.acceptors.wait().await;
         drain(&shared, drain_wait).await;
         stop.cancel();
         tasks.close();

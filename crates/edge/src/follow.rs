@@ -68,7 +68,7 @@ impl Follower {
             let (shared, accepting) = (&self.shared, &self.accepting);
             self.ports.entry(port).or_insert_with(|| {
                 let stop = accepting.child_token();
-                tokio::spawn(listen_on(Arc::clone(shared), port, stop.clone()));
+                shared.acceptors.spawn(listen_on(Arc::clone(shared), port, stop.clone()));
                 stop
             });
         }

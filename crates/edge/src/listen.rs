@@ -8,7 +8,6 @@ use crate::{
     connection::{self, Entry, Outcome},
     edge::Shared,
 };
-use futures_util::FutureExt;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,7 +50,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn bind_patiently(address: SocketAddr, stop: &CancellationToken) -> Option<TcpListener> {
     let mut wait = Duration::from(limits::EDGE_RETRY_MIN);
     let mut failed = false;
-    loop {
+    // Asked first: what a plan adds while the edge stops is not opened any more.
+    while !stop.is_cancelled() {
         match bind(address) {
             Ok(listener) => {
                 tracing::info!(%address, again = failed, "listening");
@@ -68,6 +68,7 @@ pub async fn bind_patiently(address: SocketAddr, stop: &CancellationToken) -> Op
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(limits::EDGE_RETRY_MAX.into()),
         }
     }
+    None
 }
 
 /// Accepts and serves connections until `stop`; those under way go on after it.
@@ -87,9 +88,29 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener, entry: Entry, st
             }
         }
     }
-    // Clients that wait in the backlog have connected already: closing on them would be a reset.
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        take(&shared, entry, stream);
+    take_backlog(&shared, entry, listener);
+}
+
+/// Clients that wait in the backlog have connected already: closing on them would be a reset. The
+/// system is asked itself, since the runtime may not have heard yet that somebody waits, and it ends
+/// a task's turn after some accepts.
+fn take_backlog(shared: &Arc<Shared>, entry: Entry, listener: TcpListener) {
+    let listener = match listener.into_std() {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, ?entry, "clients in the backlog are lost"),
+    };
+    // A bound, so that clients who come faster than they are taken do not keep the edge from ending.
+    for _ in 0..limits::EDGE_BACKLOG {
+        let accepted = listener.accept().and_then(|(stream, _)| {
+            stream.set_nonblocking(true)?;
+            TcpStream::from_std(stream)
+        });
+        match accepted {
+            Ok(stream) => take(shared, entry, stream),
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => return tracing::error!(%error, ?entry, "clients in the backlog are lost"),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ fn plan(generation: u64) -> EdgePlan {
         instance: InstanceId::from_u128(u128::from(generation) << 8 | number),
         env,
         address: "[fd00::1]:8080".parse().expect("an address"),
+        proxy_protocol: None,
     };
     let route = EdgeRoute {
         env,

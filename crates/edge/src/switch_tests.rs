@@ -14,7 +14,7 @@ const ENV: EnvId = EnvId::from_u128(1);
 
 fn backend(number: u64) -> Backend {
     let address = SocketAddr::new([127, 0, 0, 1].into(), 1 + (number % 60_000) as u16);
-    Backend { instance: InstanceId::from_u128(number.into()), env: ENV, address }
+    Backend { instance: InstanceId::from_u128(number.into()), env: ENV, address, proxy_protocol: None }
 }
 
 fn route(listen: u16, backends: Vec<Backend>) -> EdgeRoute {
@@ -52,7 +52,7 @@ fn acked_means_unused() {
                 let mut open = Vec::new();
                 while !over.load(SeqCst) {
                     let table = switch.table();
-                    let target = &table.by_port(1).expect("every plan has it").targets[0];
+                    let target = &table.by_port(1).expect("every plan has it").ways[0].target;
                     std::thread::yield_now();
                     let new = Open::new(Arc::clone(&target.tally));
                     drop(table);
@@ -106,14 +106,14 @@ fn a_held_table_holds_its_successors_back() {
 fn what_is_known_of_a_backend_outlives_tables() {
     let switch = Switch::new();
     switch.change(&plan(1, vec![route(1, vec![backend(1), backend(2)])]));
-    let target = Arc::clone(&switch.table().by_port(1).expect("it is there").targets[0]);
+    let target = Arc::clone(&switch.table().by_port(1).expect("it is there").ways[0].target);
     target.refused(switch.now_ms());
     let open = Open::new(Arc::clone(&target.tally));
     switch.change(&plan(2, vec![route(1, vec![backend(2)])]));
     assert_eq!(switch.draining(), [backend(1).instance]);
     switch.change(&plan(3, vec![route(1, vec![backend(1)])]));
     assert_eq!(switch.draining(), [], "it is in the plan again");
-    let again = Arc::clone(&switch.table().by_port(1).expect("it is there").targets[0]);
+    let again = Arc::clone(&switch.table().by_port(1).expect("it is there").ways[0].target);
     assert!(Arc::ptr_eq(&target, &again) && again.is_ejected());
     drop(open);
     assert_eq!(again.tally.closed.load(Relaxed), 1);

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use types::{
     EnvId, Generation, HostName, InstanceId, RouteId,
     manifest::ProxyProtocol,
-    plan::{Backend, EdgePlan, RouteMatch},
+    plan::{Backend, EdgePlan, EdgeRoute, RouteMatch},
 };
 
 /// All routes of one plan.
@@ -37,12 +37,20 @@ pub struct Table {
 pub struct Route {
     /// Its id.
     pub id: RouteId,
-    /// Whether targets are told the client's address.
-    pub proxy_protocol: ProxyProtocol,
     /// Where its connections may go; all of the route's environment.
-    pub targets: Vec<Arc<Target>>,
+    pub ways: Vec<Way>,
     /// Whose turn it is; goes on from table to table.
     pub turn: Arc<AtomicUsize>,
+}
+
+/// One target of a route, and how it is spoken to there.
+#[derive(Debug)]
+pub struct Way {
+    /// Where connections go.
+    pub target: Arc<Target>,
+    /// Whether it is told the client's address: as its own release says, which during a rollout is
+    /// not what the release beside it says.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// A part of a plan that must not be used.
@@ -126,8 +134,7 @@ impl Table {
             }));
             let ready = Route {
                 id: *id,
-                proxy_protocol: route.proxy_protocol,
-                targets: own.into_iter().map(|backend| lasting.target(backend)).collect(),
+                ways: own.into_iter().map(|backend| way(route, backend, lasting)).collect(),
                 turn: lasting.turn(*id),
             };
             match &route.matches {
@@ -160,9 +167,14 @@ impl Table {
 
     /// Every instance that new connections may go to; one with several routes comes several times.
     pub fn instances(&self) -> impl Iterator<Item = InstanceId> + '_ {
-        let targets = self.tls.values().chain(self.tcp.values()).flat_map(|route| &route.targets);
-        targets.map(|target| target.tally.instance)
+        let ways = self.tls.values().chain(self.tcp.values()).flat_map(|route| &route.ways);
+        ways.map(|way| way.target.tally.instance)
     }
+}
+
+fn way(route: &EdgeRoute, backend: &Backend, lasting: &mut impl Lasting) -> Way {
+    let proxy_protocol = backend.proxy_protocol.unwrap_or(route.proxy_protocol);
+    Way { target: lasting.target(backend), proxy_protocol }
 }
 
 impl Drop for Table {

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use types::{DurationMs, Name, RequestId, limits};
+use types::{DeployId, DurationMs, Name, RequestId, limits};
 
 /// Where the API is, unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7070";
@@ -117,6 +117,23 @@ impl Place {
     /// As calls take it.
     pub fn names(&self) -> (&Name, &Name, &Name) {
         (&self.org, &self.app, &self.env)
+    }
+
+    /// The command that waits for a deploy here.
+    pub fn wait_deploy(&self, deploy: DeployId) -> String {
+        format!("holdfast wait {deploy}{}", self.flags())
+    }
+
+    /// The command that waits until all here is as declared.
+    pub fn wait_converged(&self) -> String {
+        format!("holdfast wait converged{}", self.flags())
+    }
+
+    /// The flags that mean this place wherever they are typed.
+    fn flags(&self) -> String {
+        let org =
+            if self.org.as_str() == DEFAULT_ORG { String::new() } else { format!(" --org {}", self.org) };
+        format!("{org} --app {} --env {}", self.app, self.env)
     }
 }
 

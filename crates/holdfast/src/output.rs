@@ -14,10 +14,23 @@ pub enum Form {
     Json,
 }
 
-/// Writes a line of data. A reader that has gone away (`| head`) ends the program quietly.
+/// Writes a line of data that was asked for: without it the command has failed. A reader that has gone away (`| head`) ends the program quietly.
 pub fn line(text: &str) {
     raw(text.as_bytes());
     raw(b"\n");
+}
+
+/// Writes what became of something that was done: the exit code is that outcome's, whether anybody
+/// could read of it or not. A reader that has gone away, or a full disk, is noted and no more.
+pub fn outcome(text: &str) {
+    if let Err(error) = try_raw(text.as_bytes()) {
+        note(&format!("note: standard output cannot be written: {error}; the exit code tells the outcome"));
+    }
+}
+
+/// The same as one line of JSON.
+pub fn outcome_json(value: &impl Serialize) {
+    outcome(&format!("{}\n", serde_json::to_string(value).expect("answers are plain data")));
 }
 
 /// Writes data as it is.
@@ -56,26 +69,34 @@ pub fn note(text: &str) {
 pub fn table(headings: &[&str], rows: &[Vec<String>], if_empty: &str) {
     if rows.is_empty() {
         note(if_empty);
-        return;
+    } else {
+        raw(columns(headings, rows).as_bytes());
     }
+}
+
+/// Rows under headings, in columns as wide as they need to be.
+pub fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([headings[column].len()]).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-    let print = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
+    let mut text = String::new();
+    let mut add = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut row = String::new();
         for (cell, width) in cells.zip(&widths) {
             let gap = width - cell.chars().count() + 2;
-            text.push_str(cell);
-            text.push_str(&" ".repeat(gap));
+            row.push_str(cell);
+            row.push_str(&" ".repeat(gap));
         }
-        line(text.trim_end());
+        text.push_str(row.trim_end());
+        text.push('\n');
     };
-    print(&mut headings.iter().copied());
+    add(&mut headings.iter().copied());
     for row in rows {
-        print(&mut row.iter().map(String::as_str));
+        add(&mut row.iter().map(String::as_str));
     }
+    text
 }
 
 /// A time as people read it, to the second.

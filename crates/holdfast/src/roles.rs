@@ -4,9 +4,11 @@
 //! or SIGINT, in order, and exits with 0.
 
 mod agent;
+mod child;
 mod edge;
 mod identity;
 mod owner;
+mod port;
 mod process;
 mod server;
 mod up;
@@ -19,6 +21,9 @@ use crate::{
 /// Plays one part until it is told to stop.
 pub fn run(role: Role, global: Global) -> Result<(), Failure> {
     process::speak(global.form());
+    // `up` starts its children by a path that says `exe`; tools that list processes show a name. It is
+    // for people only, so that it may fail.
+    let _ = std::fs::write("/proc/self/comm", "holdfast");
     match role {
         Role::Up(args) => up::run(args, global),
         Role::Server(args) => process::runtime()?.block_on(server::run(args)),

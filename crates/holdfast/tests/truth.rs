@@ -18,6 +18,8 @@ enum Reaction {
     Answer(u16, Value),
     /// Only so many bytes of the answer.
     Part(usize, Value),
+    /// The answer, and nobody listens any more.
+    Last(Value),
     Cut,
 }
 
@@ -34,18 +36,19 @@ struct Fake {
 }
 
 impl Fake {
-    fn start(react: impl Fn(&Heard) -> Reaction + Send + 'static) -> Self {
+    fn start(mut react: impl FnMut(&Heard) -> Reaction + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let heard = Arc::new(Mutex::new(Vec::new()));
         let list = Arc::clone(&heard);
         thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
+            while let Ok((mut stream, _)) = listener.accept() {
                 let Some(request) = read_request(&mut stream) else { continue };
                 list.lock().expect("no panic").push(request.clone());
-                let (status, part, body) = match react(&request) {
-                    Reaction::Answer(status, body) => (status, usize::MAX, body),
-                    Reaction::Part(part, body) => (200, part, body),
+                let (status, part, body, last) = match react(&request) {
+                    Reaction::Answer(status, body) => (status, usize::MAX, body, false),
+                    Reaction::Part(part, body) => (200, part, body, false),
+                    Reaction::Last(body) => (200, usize::MAX, body, true),
                     Reaction::Cut => continue,
                 };
                 let body = body.to_string();
@@ -53,6 +56,12 @@ impl Fake {
                     "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                     body.len()
                 );
+                if last {
+                    // Before the answer: whoever has it finds nobody.
+                    drop(listener);
+                    let _ = stream.write_all(answer.as_bytes());
+                    return;
+                }
                 // A client that has gone has its answer.
                 let _ = stream.write_all(&answer.as_bytes()[..part.min(answer.len())]);
                 let _ = stream.shutdown(Shutdown::Both);
@@ -105,6 +114,11 @@ struct Said {
 
 /// Runs the command line with nothing of the caller's own context, and no terminal.
 fn holdfast(url: &str, args: &[&str]) -> Said {
+    holdfast_into(url, args, Stdio::piped())
+}
+
+/// The same, with this as standard output.
+fn holdfast_into(url: &str, args: &[&str], stdout: Stdio) -> Said {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HOLDFAST_")) {
@@ -116,6 +130,7 @@ fn holdfast(url: &str, args: &[&str]) -> Said {
         .args(args)
         .args(["--server", url, "--token", "hf_test", "--app", "shop"])
         .stdin(Stdio::null())
+        .stdout(stdout)
         .output()
         .expect("the program runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -141,16 +156,22 @@ fn problem(code: &str, status: u16, outcome: &str) -> Value {
         "code": code, "outcome": outcome })
 }
 
+/// The one event of the request.
+fn page(kind: &str, subject: &str, id: &str) -> Value {
+    json!({ "head": 42, "events": [{ "id": 42, "at": 1, "kind": kind, "version": 1,
+        "subject": { "type": subject, "id": id, "sequence": 2 },
+        "actor": "system", "request_id": ID, "epoch": 1, "data": {} }] })
+}
+
+fn scaled() -> Value {
+    page("scale.set", "environment", "env_01JD0000000000000000000003")
+}
+
 /// A server that loses every answer to a write, and says this of requests.
 fn losing(verdict: Value) -> Fake {
     Fake::start(move |request| match request.line.split(' ').collect::<Vec<_>>()[..] {
         ["GET", path] if path == format!("/v1/requests/{ID}") => Reaction::Answer(200, verdict.clone()),
-        ["GET", path] if path.starts_with("/v1/events") => Reaction::Answer(
-            200,
-            json!({ "head": 42, "events": [{ "id": 42, "at": 1, "kind": "scale.set", "version": 1,
-                "subject": { "type": "environment", "id": "env_01JD0000000000000000000003", "sequence": 2 },
-                "actor": "system", "request_id": ID, "epoch": 1, "data": {} }] }),
-        ),
+        ["GET", path] if path.starts_with("/v1/events") => Reaction::Answer(200, scaled()),
         _ => Reaction::Cut,
     })
 }
@@ -228,11 +249,10 @@ fn an_answer_cut_at_any_length_is_looked_up() {
             false if request.line.contains("/requests/") => {
                 Reaction::Answer(200, state("executed", true, Some(42), None, None))
             }
-            false => Reaction::Cut,
+            false => Reaction::Answer(200, scaled()),
         });
         let said = scale(&fake.url);
         assert_eq!(said.code, 0, "{part}: {}", said.err);
-        // The events could not be read either; the verdict stands all the same.
         assert!(said.out.starts_with(&format!("executed  request {ID}")), "{part}: {}", said.out);
         assert_eq!(fake.writes().len(), 1, "{part}");
     }
@@ -276,7 +296,10 @@ fn every_refusal_has_its_exit_code() {
     }
     let fake = Fake::start(|request| match request.line.starts_with("POST") {
         true => Reaction::Answer(504, problem("unknown_outcome", 504, "unknown")),
-        false => Reaction::Answer(200, state("executed", true, Some(42), None, None)),
+        false if request.line.contains("/requests/") => {
+            Reaction::Answer(200, state("executed", true, Some(42), None, None))
+        }
+        false => Reaction::Answer(200, scaled()),
     });
     assert_eq!(scale(&fake.url).code, 0, "an unknown outcome is looked up");
 }
@@ -323,24 +346,27 @@ fn deploying(state: &'static str) -> Fake {
             return Reaction::Answer(200, plan(json!([{ "path": "app", "before": null, "after": "shop" }])));
         }
         if request.line.starts_with("POST") {
-            return Reaction::Answer(
-                200,
-                json!({ "request_id": ID, "outcome": "executed", "event": 7, "events": [
-                    { "id": 6, "kind": "release.created", "subject": "rel_01JD0000000000000000000004" },
-                    { "id": 7, "kind": "deploy.started", "subject": DEPLOY }],
-                    "result": { "deploy": DEPLOY, "release_number": 3,
-                        "image": { "reference": "r/shop:1", "digest": format!("sha256:{}", "a".repeat(64)) } } }),
-            );
+            return Reaction::Answer(200, applied());
         }
-        let failed = state == "failed";
-        Reaction::Answer(
-            200,
-            json!({ "id": DEPLOY, "kind": "apply", "release": 3, "state": state, "started": 1, "deadline": 2,
-                "ended": null, "failures": 0, "attempts": 3, "steps": ["placed web on one"],
-                "reason": failed.then_some("oom_killed: at its cap"),
-                "way_back": failed.then_some("holdfast rollback 2 --app shop") }),
-        )
+        Reaction::Answer(200, deploy_row(state))
     })
+}
+
+/// The receipt of an apply.
+fn applied() -> Value {
+    json!({ "request_id": ID, "outcome": "executed", "event": 7, "events": [
+        { "id": 6, "kind": "release.created", "subject": "rel_01JD0000000000000000000004" },
+        { "id": 7, "kind": "deploy.started", "subject": DEPLOY }],
+        "result": { "deploy": DEPLOY, "release_number": 3,
+            "image": { "reference": "r/shop:1", "digest": format!("sha256:{}", "a".repeat(64)) } } })
+}
+
+fn deploy_row(state: &str) -> Value {
+    let failed = state == "failed";
+    json!({ "id": DEPLOY, "kind": "apply", "release": 3, "state": state, "started": 1, "deadline": 2,
+        "ended": null, "failures": 0, "attempts": 3, "steps": ["placed web on one"],
+        "reason": failed.then_some("oom_killed: at its cap"),
+        "way_back": failed.then_some("holdfast rollback 2 --app shop") })
 }
 
 fn apply(fake: &Fake, more: &[&str]) -> Said {
@@ -403,6 +429,147 @@ fn a_deploy_that_goes_on_past_the_timeout_is_exit_7_and_says_how_to_wait() {
     let said = apply(&deploying("rolling"), &["--yes", "--no-wait"]);
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.out.contains(&format!("deploy {DEPLOY}  under way")), "{}", said.out);
+}
+
+/// How reading goes wrong after a write was executed.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Gone,
+    Cuts,
+    Unavailable,
+    Unauthenticated,
+}
+
+/// A server that executes a write with this receipt, and then cannot be read.
+fn silent_after(receipt: Value, loss: Loss) -> Fake {
+    Fake::start(move |request| {
+        if request.line.contains("plan=true") {
+            return Reaction::Answer(200, plan(json!([{ "path": "app", "before": null, "after": "shop" }])));
+        }
+        match (request.line.starts_with("POST"), loss) {
+            (true, Loss::Gone) => Reaction::Last(receipt.clone()),
+            (true, _) => Reaction::Answer(200, receipt.clone()),
+            (false, Loss::Unavailable) => Reaction::Answer(503, problem("unavailable", 503, "not_executed")),
+            (false, Loss::Unauthenticated) => {
+                Reaction::Answer(401, problem("unauthenticated", 401, "not_executed"))
+            }
+            (false, Loss::Gone | Loss::Cuts) => Reaction::Cut,
+        }
+    })
+}
+
+/// What was executed, and cannot be followed any further: exit 7, never a word against the write.
+fn still_going(said: &Said, next: &str, about: &str) {
+    assert_eq!(said.code, 7, "{about}: {}", said.err);
+    assert!(said.out.contains("executed"), "{about}: the receipt is printed: {}", said.out);
+    assert!(!said.out.contains("nothing changed"), "{about}: {}", said.out);
+    let last = said.err.lines().last().unwrap_or_default();
+    let problem: Value = serde_json::from_str(last).expect("one problem object");
+    assert_eq!(problem["code"], "still_going", "{about}: {problem}");
+    assert_eq!(problem["outcome"], "executed", "{about}: {problem}");
+    assert_eq!(problem["request_id"], ID, "{about}: {problem}");
+    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("executed at event")), "{problem}");
+    let hint = problem["hint"].as_str().unwrap_or_default();
+    assert!(hint.starts_with(next), "{about}: {problem}");
+}
+
+#[test]
+fn no_reading_that_fails_speaks_for_a_write_that_was_executed() {
+    for loss in [Loss::Gone, Loss::Cuts, Loss::Unavailable, Loss::Unauthenticated] {
+        let fake = silent_after(receipt(), loss);
+        let args = ["scale", "web=3", "--request-id", ID, "--timeout", "1s", "--json"];
+        still_going(
+            &holdfast(&fake.url, &args),
+            "holdfast wait converged --app shop",
+            &format!("scale, {loss:?}"),
+        );
+        assert_eq!(fake.writes().len(), 1);
+        let fake = silent_after(applied(), loss);
+        let said = apply(&fake, &["--yes", "--timeout", "1s", "--json"]);
+        still_going(&said, &format!("holdfast wait {DEPLOY} --app shop"), &format!("apply, {loss:?}"));
+        assert_eq!(fake.writes().len(), 1);
+    }
+}
+
+/// A server that loses the answer to an apply, knows that it was executed, and whose events cannot
+/// be read so many times.
+fn forgetful(failures: usize) -> Fake {
+    let mut left = failures;
+    Fake::start(move |request| {
+        if request.line.contains("plan=true") {
+            return Reaction::Answer(200, plan(json!([{ "path": "app", "before": null, "after": "shop" }])));
+        }
+        if request.line.starts_with("POST") {
+            return Reaction::Cut;
+        }
+        if request.line.contains("/requests/") {
+            return Reaction::Answer(200, state("executed", true, Some(42), None, None));
+        }
+        if request.line.starts_with("GET /v1/events") {
+            if left > 0 {
+                left -= 1;
+                return Reaction::Answer(503, problem("unavailable", 503, "not_executed"));
+            }
+            return Reaction::Answer(200, page("deploy.started", "deploy", DEPLOY));
+        }
+        Reaction::Answer(200, deploy_row("failed"))
+    })
+}
+
+#[test]
+fn events_that_were_not_read_are_not_events_that_did_not_happen() {
+    let fake = forgetful(2);
+    let said = apply(&fake, &["--yes"]);
+    assert_eq!(said.code, 1, "read again, and the deploy that failed is found: {}", said.err);
+    assert!(said.out.contains(&format!("deploy {DEPLOY}  failed")), "{}", said.out);
+
+    let fake = forgetful(usize::MAX);
+    let said = apply(&fake, &["--yes", "--json"]);
+    still_going(&said, "holdfast wait converged --app shop", "apply");
+    let fake = forgetful(usize::MAX);
+    let said = apply(&fake, &["--yes", "--no-wait"]);
+    assert_eq!(said.code, 0, "executed, and nothing else was asked for: {}", said.err);
+    assert!(said.out.contains("could not be read") && !said.out.contains("nothing changed"), "{}", said.out);
+    assert_eq!(fake.writes().len(), 1);
+}
+
+#[test]
+fn who_reads_the_receipt_does_not_change_the_outcome() {
+    let closed = || Stdio::from(std::io::pipe().expect("a pipe").1);
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").expect("/dev/full"));
+    let (_dir, path) = manifest();
+    let args = ["apply", "-f", &path, "--yes", "--request-id", ID];
+    for (state, exit) in [("failed", 1), ("succeeded", 0)] {
+        let fake = deploying(state);
+        for (stdout, about) in [(closed(), "closed"), (full(), "full")] {
+            let said = holdfast_into(&fake.url, &args, stdout);
+            assert_eq!(said.code, exit, "{state}, {about}: {}", said.err);
+            assert!(said.err.contains("standard output cannot be written"), "{about}: {}", said.err);
+        }
+        let wait = ["wait", DEPLOY];
+        assert_eq!(holdfast_into(&fake.url, &wait, closed()).code, exit, "waiting, {state}");
+    }
+    // What was only read is lost with its reader, and a full disk is a failure then.
+    let fake = Fake::start(|_| Reaction::Answer(200, state("executed", true, Some(42), None, None)));
+    let show = ["requests", "show", ID];
+    assert_eq!(holdfast_into(&fake.url, &show, closed()).code, 0);
+    let fake = Fake::start(|_| Reaction::Answer(200, scaled()));
+    assert_eq!(holdfast_into(&fake.url, &["events"], closed()).code, 0);
+    assert_eq!(holdfast_into(&fake.url, &["events"], full()).code, 1);
+}
+
+#[test]
+fn rollback_to_wherever_asks_first() {
+    let fake = deploying("succeeded");
+    let said = holdfast(&fake.url, &["rollback"]);
+    assert_eq!(said.code, 2, "{}", said.err);
+    assert!(said.err.contains("--yes"), "{}", said.err);
+    assert!(fake.writes().is_empty(), "nothing was sent");
+    for args in [&["rollback", "--yes"][..], &["rollback", "2"]] {
+        let said = holdfast(&fake.url, args);
+        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+    }
+    assert_eq!(fake.writes().len(), 2);
 }
 
 #[test]

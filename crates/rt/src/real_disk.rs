@@ -4,12 +4,15 @@ use crate::{Disk, DiskError, DiskFile, DiskLock, Operation};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 /// How much is written at once when space is reserved.
 static ZEROES: [u8; 256 << 10] = [0; 256 << 10];
+/// Who may read a new file: its owner. What is kept through this door are plans, reports, the log
+/// and secrets, and none of them is for other users of the machine, not even while it is written.
+const FILE_MODE: u32 = 0o600;
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +48,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn DiskFile>, DiskError> {
-        let opened = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path);
         opened.map(|file| boxed(file, path)).map_err(at(Operation::Create, path))
     }
 

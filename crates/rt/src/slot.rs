@@ -27,6 +27,8 @@ const HEADER: usize = 8 + 8 + 8 + 4;
 pub struct Slot {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// How many stores there were, for people who look at several files of a slot. Which content is
+    /// the newest is said by the names alone: renames are atomic and leave one file under each.
     counter: u64,
 }
 
@@ -123,6 +125,17 @@ impl Slot {
         self.disk.sync_dir(parent(&self.path))?;
         self.counter = counter;
         Ok(())
+    }
+
+    /// Moves what [`Slot::load`] gives out of the way, for a caller to whom it makes no sense. The
+    /// next load gives the content stored before it, if there is any. `None`: nothing was there.
+    pub fn put_newest_aside(&self) -> Result<Option<PathBuf>, SlotError> {
+        for path in [self.path.clone(), self.previous()] {
+            if self.disk.exists(&path)? {
+                return self.put_aside(&path).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// The file that holds the newest content.

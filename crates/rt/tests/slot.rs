@@ -204,3 +204,43 @@ fn the_real_disk_reserves_space_that_reads_as_zeroes() {
     assert!(RealDisk.free_space(dir.path()).expect("asks") > 0);
     assert_eq!(RealDisk.list(dir.path()).expect("lists"), ["file"]);
 }
+
+#[test]
+fn files_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mode = |name: &str| {
+        let meta = std::fs::metadata(dir.path().join(name)).expect("it is there");
+        meta.permissions().mode() & 0o777
+    };
+    let file = RealDisk.create(&dir.path().join("made")).expect("created");
+    assert_eq!(mode("made"), 0o600, "from its first moment");
+    drop(file);
+    replace_file(&RealDisk, &dir.path().join("secret"), b"one").expect("replaced");
+    assert_eq!(mode("secret"), 0o600);
+    // One that was readable before is not any more once it is replaced.
+    let open_to_all = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(dir.path().join("secret"), open_to_all).expect("opened up");
+    replace_file(&RealDisk, &dir.path().join("secret"), b"two").expect("replaced");
+    assert_eq!(mode("secret"), 0o600);
+    let mut slot = Slot::open(Arc::new(RealDisk), dir.path(), "plan").expect("opens");
+    slot.store(b"one").expect("stores");
+    slot.store(b"two").expect("stores");
+    assert_eq!((mode("plan"), mode("plan.previous")), (0o600, 0o600));
+}
+
+#[test]
+fn what_makes_no_sense_to_its_reader_gives_way_to_what_was_before() {
+    let disk = SimDisk::new(1);
+    slot(&disk).store(b"older").expect("stores");
+    slot(&disk).store(b"newer").expect("stores");
+    for (wanted, aside) in [(&b"newer"[..], "plan.damaged-1"), (b"older", "plan.damaged-2")] {
+        let slot = slot(&disk);
+        assert_eq!(slot.load().expect("loads").expect("is there").bytes, wanted);
+        let moved = slot.put_newest_aside().expect("moved");
+        assert_eq!(moved, Some(Path::new(DIR).join(aside)), "it is kept for people");
+        assert!(disk.exists(&Path::new(DIR).join(aside)).expect("asks"));
+    }
+    assert_eq!(slot(&disk).load().expect("loads"), None);
+    assert_eq!(slot(&disk).put_newest_aside().expect("nothing to move"), None);
+}

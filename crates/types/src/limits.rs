@@ -18,8 +18,12 @@ pub const BATCH_BYTES: usize = 16 << 20;
 pub const BATCHES_IN_FLIGHT: usize = 64;
 /// Rows in one page of a list.
 pub const PAGE_ROWS: usize = 500;
-/// Open event streams on one server.
+/// Streams and long polls of people and programs that one server holds open.
 pub const STREAMS: usize = 1024;
+/// Streams and long polls of nodes that one server holds open, whatever people do.
+pub const NODE_STREAMS: usize = 1024;
+/// How long a peer may read nothing of what is sent to it before its connection is closed.
+pub const READER_STALL: DurationMs = DurationMs::from_secs(30);
 /// One message of an event stream, as the reader takes it; a whole plan is one message.
 pub const STREAM_EVENT: usize = 16 << 20;
 /// Between two comments on a stream that has nothing to say, so that silence means loss.
@@ -42,6 +46,8 @@ pub const WAIT_DEFAULT: DurationMs = DurationMs::from_secs(600);
 pub const STREAM_REOPEN: DurationMs = DurationMs::from_secs(1);
 /// How long a node that is to be enrolled waits for a server to be there.
 pub const ENROL_WAIT: DurationMs = DurationMs::from_secs(30);
+/// How far a server's clock may be behind the newest event of its log when it starts.
+pub const CLOCK_BEHIND: DurationMs = DurationMs::from_secs(3600);
 /// How long a read waits for an event it asked for.
 pub const READ_WAIT: DurationMs = DurationMs::from_secs(10);
 /// How long a long poll is held open.
@@ -171,8 +177,6 @@ pub const DETAIL_CHARS: usize = 400;
 pub const REPORTS_PER_INSTANCE: usize = 32;
 /// Reports in one call.
 pub const REPORT_BATCH: usize = 256;
-/// Changes that wait to be written down by an agent.
-pub const REPORT_QUEUE: usize = 1024;
 /// Log requests an agent answers at once.
 pub const LOG_READERS: usize = 16;
 /// Between two looks at a followed log.

@@ -107,7 +107,7 @@ pub struct EdgeRoute {
     pub env: EnvId,
     /// What the edge listens for.
     pub matches: RouteMatch,
-    /// Whether backends are told the client's address.
+    /// Whether backends are told the client's address, unless a backend says otherwise for itself.
     pub proxy_protocol: ProxyProtocol,
     /// Instances that were ready when the plan was made. A draining one is not here.
     pub backends: Vec<Backend>,
@@ -138,6 +138,10 @@ pub struct Backend {
     pub env: EnvId,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Whether this one is told the client's address, where its release says otherwise than the
+    /// route. Absent when they agree, and in plans stored before backends spoke for themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// A change of an instance that an agent saw. Reported once each, in order, until acknowledged.
@@ -287,7 +291,9 @@ pub struct Lease {
     pub generation: Generation,
     /// Whether new instances may be placed here; `Some` names what is short.
     pub pressure: Option<Reason>,
-    /// Every instance that runs here now. Complete by definition: agents list their runtime first.
+    /// Instances whose process runs here now, in an agent's word. What an agent has taken hold of or
+    /// started; after its restart one that it has yet to adopt is missing for a moment. So it is for
+    /// people: nothing may be concluded from an instance that is not in it. Empty for edges.
     pub running: Vec<InstanceId>,
     /// Instances no longer in the plan that connections are still open to. Edges only.
     #[serde(default)]

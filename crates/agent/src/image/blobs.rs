@@ -6,7 +6,7 @@ use oci::{Descriptor, FetchError, Source};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs::{self, File},
-    io::{self, Read, Seek},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -49,8 +49,9 @@ impl Blobs {
     pub(crate) async fn keep(&self, digest: &Digest, bytes: Vec<u8>) -> Result<(), Trouble> {
         let (new, path, dir) = (self.unfinished(), self.path(digest), self.dir.clone());
         blocking(move || {
-            let written = fs::write(&new, bytes).and_then(|()| File::open(&new)?.sync_all());
-            finish(written, &new, &path, &dir)
+            let (new, mut file) = Unfinished::create(new)?;
+            file.write_all(&bytes)?;
+            new.finish(&file, &path, &dir)
         })
         .await
     }
@@ -82,16 +83,11 @@ impl Blobs {
         if let Some(file) = self.cached(&wanted.digest).await {
             return Ok(file);
         }
-        let new = self.unfinished();
-        let written = download(source, wanted, &new).await;
+        let new = download(source, wanted, self.unfinished()).await?;
         let (path, dir) = (self.path(&wanted.digest), self.dir.clone());
-        if let Err(error) = written {
-            let _best_effort = tokio::fs::remove_file(&new).await;
-            return Err(error);
-        }
         blocking(move || {
-            let file = File::open(&new)?;
-            finish(file.sync_all(), &new, &path, &dir).map(|()| file)
+            let file = File::open(&new.0)?;
+            new.finish(&file, &path, &dir).map(|()| file)
         })
         .await
     }
@@ -125,22 +121,40 @@ impl Blobs {
     }
 }
 
-async fn download(source: &Source, wanted: &Descriptor, new: &Path) -> Result<(), Trouble> {
-    let store = |error| FetchError::Store { place: source.place().to_owned(), source: error };
-    let file = tokio::fs::File::create_new(new).await.map_err(store)?;
-    let mut file = tokio::io::BufWriter::with_capacity(PIECE, file);
-    source.blob(wanted, &mut file).await?;
-    file.shutdown().await.map_err(store)?;
-    Ok(())
+/// A file that is removed unless it gets its name: whatever happens to the work on it, an error or
+/// that nobody waits for it any more, leaves nothing on the disk.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// Blocks. Made on the same thread as the file, so that there is none without its guard.
+    fn create(path: PathBuf) -> io::Result<(Self, File)> {
+        let file = File::create_new(&path)?;
+        Ok((Self(path), file))
+    }
+
+    /// Makes what was written durable and gives it its name. Blocks.
+    fn finish(self, file: &File, path: &Path, dir: &Path) -> io::Result<()> {
+        file.sync_all()?;
+        fs::rename(&self.0, path)?;
+        sync_dir(dir)
+    }
 }
 
-/// Gives a written file its name, or removes it.
-fn finish(written: io::Result<()>, new: &Path, path: &Path, dir: &Path) -> io::Result<()> {
-    let done = written.and_then(|()| fs::rename(new, path)).and_then(|()| sync_dir(dir));
-    if done.is_err() {
-        let _best_effort = fs::remove_file(new);
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // One that has its name is not here any more; what cannot be removed goes at the next start.
+        let _best_effort = fs::remove_file(&self.0);
     }
-    done
+}
+
+async fn download(source: &Source, wanted: &Descriptor, new: PathBuf) -> Result<Unfinished, Trouble> {
+    let store = |error| FetchError::Store { place: source.place().to_owned(), source: error };
+    let made = spawn_blocking(move || Unfinished::create(new)).await;
+    let (new, file) = made.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(store)?;
+    let mut file = tokio::io::BufWriter::with_capacity(PIECE, tokio::fs::File::from_std(file));
+    source.blob(wanted, &mut file).await?;
+    file.shutdown().await.map_err(store)?;
+    Ok(new)
 }
 
 fn hash(file: &mut File) -> io::Result<Digest> {
@@ -162,5 +176,68 @@ where
     match spawn_blocking(work).await {
         Ok(done) => done.map_err(Into::into),
         Err(error) => Err(Trouble::Broken(format!("the work on it ended early: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{BufRead, BufReader},
+        net::TcpListener,
+        time::{Duration, Instant},
+    };
+
+    /// A registry that promises a gibibyte and says it in drops, until its reader has had enough.
+    fn trickle() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("somebody asks");
+            let lines = BufReader::new(stream.try_clone().expect("a socket")).lines();
+            let head: Vec<_> =
+                lines.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).collect();
+            assert!(!head.is_empty());
+            let mut sent = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 30);
+            while sent.is_ok() {
+                sent = stream.write_all(&[b' '; PIECE]);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_pull_that_runs_out_of_time_leaves_nothing_on_the_disk() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (kept, tmp) = (dir.path().join("blobs"), dir.path().join("tmp"));
+        for each in [&kept, &tmp] {
+            fs::create_dir(each).expect("made");
+        }
+        let blobs = Blobs::new(kept.clone(), tmp.clone());
+        let source = Source::new(&format!("127.0.0.1:{}/shop:1", trickle())).expect("a reference");
+        let wanted: Descriptor = serde_json::from_value(serde_json::json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": format!("sha256:{}", "0".repeat(64)), "size": 1 << 30,
+        }))
+        .expect("a descriptor");
+        let written = || {
+            let files = fs::read_dir(&tmp).expect("readable").flatten();
+            files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum::<u64>()
+        };
+        let patience = Instant::now() + Duration::from_secs(20);
+        let enough = async {
+            while written() == 0 {
+                assert!(Instant::now() < patience, "nothing was ever written");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        // As the limit does it: the work is dropped in the middle.
+        tokio::select! {
+            done = blobs.fetch(&source, &wanted) => panic!("it never ends: {:?}", done.err()),
+            () = enough => {}
+        }
+        assert_eq!(fs::read_dir(&tmp).expect("readable").count(), 0, "what was fetched is given back");
+        assert_eq!(fs::read_dir(&kept).expect("readable").count(), 0);
     }
 }

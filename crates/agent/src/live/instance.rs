@@ -231,3 +231,35 @@ async fn a_second_agent_on_the_same_directory_is_refused() {
     let refused = host.make().await.err().expect("the directory is taken");
     assert!(matches!(refused, crate::StartError::Locked(_)), "{refused}");
 }
+
+#[tokio::test]
+async fn what_an_instance_makes_is_out_of_reach_of_the_hosts_other_users() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| {
+        let found = std::fs::symlink_metadata(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        found.permissions().mode() & 0o7777
+    };
+    let mut host = Host::new();
+    let number = number();
+    let id = InstanceId::from_u128(number);
+    std::os::unix::fs::symlink("busybox", host.dir.path().join("image/bin/chmod")).expect("a link");
+    let spec = script(number, "cat /bin/busybox > /tool; chmod 4755 /tool; exec sleep 1000");
+    // As an earlier version left them.
+    let (instances, runtime) = (host.places().instances(), host.places().runtime());
+    for dir in [&instances, &runtime] {
+        std::fs::create_dir_all(dir).expect("made");
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("set");
+    }
+    host.start_agent().await;
+    host.control.declare(1, &[(id, Desired::Running, spec)]);
+    host.control.wait_ready(id).await;
+    let tool = host.places().instance(id).scratch().join("tool");
+    wait_until("it has made itself a way to root", || exists(&tool) && mode(&tool) == 0o4755).await;
+    for dir in [&instances, &runtime, host.places().instance(id).dir()] {
+        assert_eq!(mode(dir), 0o700, "{}", dir.display());
+    }
+    for name in ["plan", "reports"] {
+        wait_until("it is stored", || exists(&host.data().join(name))).await;
+        assert_eq!(mode(&host.data().join(name)), 0o600, "{name}");
+    }
+}

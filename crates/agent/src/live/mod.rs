@@ -185,6 +185,8 @@ struct Host {
     /// Use the real image store instead of the image that lies ready.
     real_images: bool,
     metrics: Option<std::net::SocketAddr>,
+    /// Where an agent is told to serve metrics.
+    metrics_wanted: std::net::SocketAddr,
     small_disk: Option<Small>,
 }
 
@@ -223,6 +225,7 @@ impl Host {
             agent: None,
             real_images: false,
             metrics: None,
+            metrics_wanted: "127.0.0.1:0".parse().expect("an address"),
             small_disk: None,
         }
     }
@@ -240,7 +243,7 @@ impl Host {
             data_dir: self.data(),
             node: fixture::NODE,
             cluster: "test".into(),
-            metrics: Some("127.0.0.1:0".parse().expect("an address")),
+            metrics: Some(self.metrics_wanted),
             capacity: None,
         };
         if self.real_images {

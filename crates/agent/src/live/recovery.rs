@@ -180,3 +180,37 @@ async fn a_start_that_was_never_reported_is_reported_when_adopted() {
     assert_eq!(host.control.seen(id), [Change::Booting, Change::Ready]);
     assert_eq!(host.pid(id), pid);
 }
+
+#[tokio::test]
+async fn damaged_reports_and_a_taken_port_for_metrics_keep_no_agent_from_starting() {
+    let mut host = Host::new();
+    let number = number();
+    let (id, spec) = (InstanceId::from_u128(number), web(number));
+    host.start_agent().await;
+    host.control.declare(1, &[(id, Desired::Running, spec.clone())]);
+    host.control.wait_ready(id).await;
+    let pid = host.pid(id);
+    host.kill_agent().await;
+    for name in ["reports", "reports.previous"] {
+        std::fs::write(host.data().join(name), "nothing that was ever stored").expect("damaged");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    host.metrics_wanted = taken.local_addr().expect("bound");
+    host.start_agent().await;
+    assert_eq!(host.metrics, None, "not yet");
+    // The control plane here passes over every sequence that is not above those it has.
+    wait_until("it is said to be ready again", || {
+        host.control.count(id, |change| *change == Change::Ready) == 2
+    })
+    .await;
+    assert_eq!(host.pid(id), pid, "adopted, not started again");
+    assert!(exists(&host.data().join("reports.damaged-1")), "kept for people");
+    drop(taken);
+    host.metrics = Some(host.metrics_wanted);
+    let start = Instant::now();
+    while tokio::net::TcpStream::connect(host.metrics_wanted).await.is_err() {
+        assert!(start.elapsed() < PATIENCE, "metrics are never served");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(host.metrics().await.contains("holdfast_agent_adoptions_total 1"));
+}

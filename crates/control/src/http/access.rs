@@ -5,9 +5,10 @@
 
 use super::{
     Http,
-    answer::{Refused, Result, missing, refused},
-    rim,
-    table::{self, Rule},
+    answer::{Carried, Refused, Result, missing, refused},
+    copies, rim,
+    table::{self, Row, Rule},
+    write,
 };
 use crate::secret::Secret;
 use api::{Code, Problem};
@@ -82,9 +83,18 @@ impl Caller {
         }
     }
 
-    /// Whether its token still opens anything; streams ask again and again.
+    /// Whether its token still opens anything; whatever goes on for a while asks again and again.
     pub(super) fn lives(&self, state: &Decided, now: Timestamp) -> bool {
         state.tokens.get(&self.token).is_some_and(|token| token.lives(now))
+    }
+
+    /// The same for an answer that was waited for.
+    pub(super) fn still(&self, state: &Decided, now: Timestamp) -> Result<()> {
+        if self.lives(state, now) {
+            return Ok(());
+        }
+        let problem = Problem::new(Code::Unauthenticated, "the token expired or was revoked meanwhile");
+        Err(problem.with_hint("ask an owner for a new one: holdfast tokens create").into())
     }
 }
 
@@ -98,9 +108,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Lets a request through to its handler, or not.
+/// Lets a request through to its handler, or not; and has a problem say what is known of the
+/// request that it is about.
 pub(super) async fn gate(State(http): State<Http>, mut request: Request, next: Next) -> Response {
-    match admit(&http, &request) {
+    // Without a mounted path only the answer "no such path" is reached.
+    let Some(path) = request.extensions().get::<MatchedPath>().cloned() else {
+        return next.run(request).await;
+    };
+    let Some(row) = table::row(request.method().as_str(), path.as_str()) else {
+        let problem = rim::method_not_allowed(request.method(), path.as_str());
+        return Refused::from(problem).into_response();
+    };
+    let once = if row.once { write::request_id(request.headers()) } else { None };
+    let admitted = admit(&http, row, request.headers());
+    let caller = admitted.as_ref().ok().copied().flatten();
+    let mut response = match admitted {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
@@ -108,19 +130,18 @@ pub(super) async fn gate(State(http): State<Http>, mut request: Request, next: N
             next.run(request).await
         }
         Err(refused) => refused.into_response(),
+    };
+    if let (Some(id), Some(carried)) = (once, response.extensions_mut().get_mut::<Carried>()) {
+        copies::tell(&http, caller.as_ref(), id, carried);
     }
+    response
 }
 
-fn admit(http: &Http, request: &Request) -> Result<Option<Caller>> {
-    // Without a mounted path only the answer "no such path" is reached.
-    let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(None) };
-    let Some(row) = table::row(request.method().as_str(), path.as_str()) else {
-        return Err(rim::method_not_allowed(request.method(), path.as_str()).into());
-    };
+fn admit(http: &Http, row: &Row, headers: &HeaderMap) -> Result<Option<Caller>> {
     if row.rule == Rule::Open {
         return Ok(None);
     }
-    let caller = authenticate(&http.core.state(), request.headers(), http.core.clock().now())?;
+    let caller = authenticate(&http.core.state(), headers, http.core.now())?;
     match (row.rule, caller.who) {
         (Rule::Viewer, Who::Person { .. })
         | (Rule::Owner, Who::Person { owner: true, .. })

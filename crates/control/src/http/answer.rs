@@ -17,11 +17,14 @@ pub(super) type Result<T> = std::result::Result<T, Refused>;
 pub(super) struct Refused {
     pub(super) problem: Box<Problem>,
     pub(super) event: Option<EventId>,
+    /// Its outcome is the last word on its request; otherwise [`super::copies`] looks at what else
+    /// is known of that.
+    pub(super) settled: bool,
 }
 
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
-        Self { problem: Box::new(problem), event: None }
+        Self { problem: Box::new(problem), event: None, settled: false }
     }
 }
 
@@ -36,21 +39,24 @@ pub(super) fn missing(what: impl std::fmt::Display) -> Refused {
 }
 
 impl IntoResponse for Refused {
-    /// The problem rides along as an extension; [`super::rim`] adds the request and writes it out.
+    /// The problem rides along as an extension; the gate adds the request, and [`super::rim`] writes it out.
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();
         if let Some(event) = self.event {
             response.headers_mut().insert(HOLDFAST_EVENT, number(event.get()));
         }
-        response.extensions_mut().insert(Carried(self.problem));
+        response.extensions_mut().insert(Carried { problem: self.problem, settled: self.settled });
         response
     }
 }
 
 /// A problem inside a response that is not written out yet.
 #[derive(Clone, Debug)]
-pub(super) struct Carried(pub(super) Box<Problem>);
+pub(super) struct Carried {
+    pub(super) problem: Box<Problem>,
+    pub(super) settled: bool,
+}
 
 /// The header that names the event an answer reflects.
 pub(super) const HOLDFAST_EVENT: HeaderName = HeaderName::from_static(routes::HOLDFAST_EVENT);

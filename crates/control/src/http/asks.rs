@@ -33,8 +33,8 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::sync::{mpsc, oneshot};
-use types::{InstanceId, NodeId, limits};
+use tokio::sync::{mpsc, oneshot, watch};
+use types::{EventId, InstanceId, NodeId, limits};
 
 /// Lines sent first when the reader does not say how many.
 const TAIL: u32 = 100;
@@ -128,7 +128,7 @@ pub(super) async fn logs(
     let found = state.instances.get(&instance).filter(|found| state.org_of(found.env) == Some(org));
     let node = found.ok_or_else(gone)?.node;
     let node_name = state.nodes.get(&node).map_or_else(|| node.to_string(), |node| node.name.to_string());
-    let ticket = Ticket::take(&http)?;
+    let ticket = http.streams.take()?;
     let (begun, begins) = oneshot::channel();
     let (pieces, read) = mpsc::channel(limits::ASK_PIECES);
     let ask = http.asks.next.fetch_add(1, Ordering::Relaxed) + 1;
@@ -145,7 +145,9 @@ pub(super) async fn logs(
         () = stopping.stopped() => return Err(refused(Code::Unavailable, "the server is stopping")),
     }
     drop(withdraw);
-    Ok(respond(read, stopping, ticket))
+    let applied = http.core.applied();
+    let reading = Reading { http: http.clone(), caller, read, applied, stopping, _ticket: ticket };
+    Ok(respond(reading))
 }
 
 fn no_answer(node: &str, why: &str) -> Refused {
@@ -156,15 +158,39 @@ fn no_answer(node: &str, why: &str) -> Refused {
     problem.with_hint("holdfast nodes").into()
 }
 
-fn respond(read: mpsc::Receiver<Bytes>, stopping: Stopping, ticket: Ticket) -> Response {
-    let pieces =
-        futures_util::stream::unfold((read, stopping, ticket), |(mut read, stopping, ticket)| async move {
-            let piece = tokio::select! {
-                piece = read.recv() => piece?,
-                () = stopping.stopped() => return None,
-            };
-            Some((Ok::<_, Infallible>(piece), (read, stopping, ticket)))
-        });
+/// A log that somebody reads.
+struct Reading {
+    http: Http,
+    caller: Caller,
+    read: mpsc::Receiver<Bytes>,
+    applied: watch::Receiver<EventId>,
+    stopping: Stopping,
+    _ticket: Ticket,
+}
+
+impl Reading {
+    /// The next piece; none when the log ends, the server stops, or the reader's token died.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            // A token dies by an event or by the clock, and a quiet log outlives it by neither.
+            if !self.caller.lives(&self.http.core.state(), self.http.core.now()) {
+                return None;
+            }
+            tokio::select! {
+                piece = self.read.recv() => return piece,
+                changed = self.applied.changed() => changed.ok()?,
+                () = tokio::time::sleep(limits::STREAM_PING.into()) => {}
+                () = self.stopping.stopped() => return None,
+            }
+        }
+    }
+}
+
+fn respond(reading: Reading) -> Response {
+    let pieces = futures_util::stream::unfold(reading, |mut reading| async move {
+        let piece = reading.next().await?;
+        Some((Ok::<_, Infallible>(piece), reading))
+    });
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -190,6 +216,7 @@ pub(super) async fn answer(
             () = stopping.stopped() => return Ok(StatusCode::NO_CONTENT),
         };
         let Some(Ok(piece)) = piece else { return Ok(StatusCode::NO_CONTENT) };
+        caller.still(&http.core.state(), http.core.now())?;
         if open.pieces.send(piece).await.is_err() {
             return Ok(StatusCode::NO_CONTENT);
         }

@@ -28,7 +28,18 @@ pub(super) fn changes(
     let now = env.and_then(|env| target(state, env));
     let before = now.map(|release| flat(&release.manifest, &release.image, env.map(|env| &env.scale)));
     let after = flat(manifest, image, None);
-    compare(&before.unwrap_or_default(), &after)
+    let mut changes = compare(&before.unwrap_or_default(), &after);
+    // What served before a deploy that failed is declared again by deploying it: instances of the
+    // failed one may still be there.
+    let failed = |env: &Environment| env.rolling.is_none() && env.is_unsettled();
+    if changes.is_empty() && env.is_some_and(failed) {
+        changes.push(Difference {
+            path: "deploy".into(),
+            before: Some("the last one failed".into()),
+            after: Some("deployed again".into()),
+        });
+    }
+    changes
 }
 
 /// Leaves with their paths, in order.

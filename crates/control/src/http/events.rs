@@ -41,10 +41,10 @@ pub(super) async fn events(
     }
     let reader = Reader { http: http.clone(), caller, after, ready: VecDeque::new() };
     if streamed.is_some_and(|accept| accept.contains("text/event-stream")) {
-        let ticket = Ticket::take(&http)?;
+        let ticket = http.streams.take()?;
         return Ok(streams::respond(follow(reader, stopping, ticket)));
     }
-    let ticket = if query.wait { Some(Ticket::take(&http)?) } else { None };
+    let ticket = if query.wait { Some(http.streams.take()?) } else { None };
     let limit = query.limit.unwrap_or(limits::PAGE_ROWS).clamp(1, limits::PAGE_ROWS);
     let page = poll(reader, limit, query.wait, &stopping).await?;
     drop(ticket);
@@ -106,13 +106,19 @@ async fn poll(mut reader: Reader, limit: usize, wait: bool, stopping: &Stopping)
             }
             events.extend(reader.ready.drain(..count));
         }
+        // It was waited for: the token may have died meanwhile.
+        reader.caller.still(&reader.http.core.state(), reader.http.core.now())?;
         if !events.is_empty() || !wait {
             return Ok(EventPage { events, head });
         }
-        tokio::select! {
-            changed = applied.changed() => if changed.is_err() { return Ok(EventPage { events, head }) },
-            () = tokio::time::sleep_until(until) => return Ok(EventPage { events, head }),
-            () = stopping.stopped() => return Ok(EventPage { events, head }),
+        let over = tokio::select! {
+            changed = applied.changed() => changed.is_err(),
+            () = tokio::time::sleep_until(until) => true,
+            () = stopping.stopped() => true,
+        };
+        if over {
+            reader.caller.still(&reader.http.core.state(), reader.http.core.now())?;
+            return Ok(EventPage { events, head });
         }
     }
 }
@@ -144,7 +150,7 @@ impl Following {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let core = &self.reader.http.core;
-            if self.stopping.is_stopped() || !self.reader.caller.lives(&core.state(), core.clock().now()) {
+            if self.stopping.is_stopped() || !self.reader.caller.lives(&core.state(), core.now()) {
                 return None;
             }
             self.applied.borrow_and_update();
@@ -161,12 +167,13 @@ impl Following {
     }
 }
 
-/// Whether a caller may see an event: what belongs to its org, and for owners what belongs to the
-/// server as a whole.
+/// Whether a caller may see an event: what belongs to its org, and for owners who may open it and
+/// what belongs to the server as a whole.
 fn is_visible(state: &Decided, caller: &Caller, envelope: &Envelope) -> bool {
     let Ok(org) = caller.own_org() else { return false };
     match owner_of(state, envelope) {
         Belongs::To(of) => of == org,
+        Belongs::ToOwnersOf(of) => of == org && caller.is_owner(),
         Belongs::ToServer => caller.is_owner(),
         // A thing that is gone from the state belongs to the only org there is or, where there are
         // more, is shown to nobody rather than to the wrong one.
@@ -176,6 +183,7 @@ fn is_visible(state: &Decided, caller: &Caller, envelope: &Envelope) -> bool {
 
 enum Belongs {
     To(OrgId),
+    ToOwnersOf(OrgId),
     ToServer,
     Forgotten,
 }
@@ -185,16 +193,10 @@ fn owner_of(state: &Decided, envelope: &Envelope) -> Belongs {
     let of_env = |env: Option<types::EnvId>| env.and_then(|env| state.org_of(env));
     let org = match envelope.event.subject() {
         Subject::Cluster | Subject::Node(_) => return Belongs::ToServer,
-        Subject::Token(id) => match state.tokens.get(&id).and_then(|token| token.org) {
-            // Who may open an org is for its owners to know.
-            _ if matches!(envelope.event, Event::TokenCreated { .. } | Event::TokenRevoked { .. }) => {
-                return match state.tokens.get(&id).and_then(|token| token.org) {
-                    Some(org) => Belongs::To(org),
-                    None => Belongs::ToServer,
-                };
-            }
-            org => org,
-        },
+        Subject::Token(id) => {
+            let org = state.tokens.get(&id).and_then(|token| token.org);
+            return org.map_or(Belongs::ToServer, Belongs::ToOwnersOf);
+        }
         Subject::Request(_) => match envelope.event {
             Event::RequestDecided { principal, .. } => match requests::principal_org(state, principal) {
                 Some(org) => Some(org),

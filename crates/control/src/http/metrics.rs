@@ -103,7 +103,7 @@ fn view_figures(http: &Http, page: &mut Page) {
 }
 
 fn node_figures(http: &Http, page: &mut Page) {
-    let (observed, now) = (http.core.observations().snapshot(), http.core.clock().now());
+    let (observed, now) = (http.core.observations().snapshot(), http.core.now());
     page.head("lease_age_seconds", "gauge", "Since a role of a node was last heard of.");
     for (id, node) in &observed.nodes {
         let roles = [("agent", &node.agent), ("edge", &node.edge)];
@@ -119,9 +119,11 @@ fn node_figures(http: &Http, page: &mut Page) {
 }
 
 fn http_figures(http: &Http, page: &mut Page) {
-    let open = http.stream_limit - http.streams.available_permits();
-    page.gauge("streams", "Streams and long polls open.", open);
-    page.gauge("streams_limit", "Streams and long polls that may be open.", http.stream_limit);
+    let (people, nodes) = (&http.streams, &http.node_streams);
+    page.gauge("streams", "Streams and long polls of people open.", people.taken());
+    page.gauge("streams_limit", "Streams and long polls of people that may be open.", people.most());
+    page.gauge("node_streams", "Streams and long polls of nodes open.", nodes.taken());
+    page.gauge("node_streams_limit", "Streams and long polls of nodes that may be open.", nodes.most());
     page.head("http_requests_total", "counter", "Answers by method, path and status.");
     let requests = http.figures.requests.lock().expect("no thread panics while it holds this").clone();
     for ((method, path, status), count) in requests {

@@ -1,7 +1,7 @@
 //! HTTP: who may ask for what, and how each question is answered.
 //!
 //! ```text
-//!   connection ─▶ rim (panics, bare errors, figures) ─▶ gate (table × role) ─▶ handler ─▶ Core
+//!   connection ─▶ rim (panics, bare errors, figures) ─▶ gate (table × role, outcomes) ─▶ handler ─▶ Core
 //! ```
 //! Invariants:
 //! - everything that is not open is closed: a path that the table does not name is answered by
@@ -13,6 +13,7 @@ mod access;
 mod answer;
 mod apply;
 mod asks;
+mod copies;
 mod difference;
 mod environments;
 mod events;
@@ -22,6 +23,7 @@ mod metrics;
 mod nodes;
 mod openapi;
 mod operate;
+mod patience;
 mod place;
 mod reads;
 mod reports;
@@ -46,7 +48,6 @@ use axum::{
     routing::{delete, get, post},
 };
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use types::limits;
 
 /// What a router is told besides its core.
@@ -54,13 +55,16 @@ use types::limits;
 pub struct Options {
     /// How image references become digests.
     pub images: Images,
-    /// Streams and long polls carried at once.
+    /// Streams and long polls of people and programs carried at once.
     pub streams: usize,
+    /// Those of nodes, which have places of their own: no reader of events may keep a plan from its
+    /// node.
+    pub node_streams: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { images: images::registries(), streams: limits::STREAMS }
+        Self { images: images::registries(), streams: limits::STREAMS, node_streams: limits::NODE_STREAMS }
     }
 }
 
@@ -70,8 +74,9 @@ pub(crate) struct Shared {
     images: Images,
     asks: asks::Asks,
     figures: metrics::Figures,
-    streams: Arc<Semaphore>,
-    stream_limit: usize,
+    copies: copies::Copies,
+    streams: streams::Places,
+    node_streams: streams::Places,
 }
 
 /// A handle on [`Shared`].
@@ -84,8 +89,9 @@ pub fn router(core: Core, options: Options) -> Router {
         images: options.images,
         asks: asks::Asks::default(),
         figures: metrics::Figures::default(),
-        streams: Arc::new(Semaphore::new(options.streams)),
-        stream_limit: options.streams,
+        copies: copies::Copies::default(),
+        streams: streams::Places::new(options.streams),
+        node_streams: streams::Places::new(options.node_streams),
     });
     Router::new()
         .merge(environments())

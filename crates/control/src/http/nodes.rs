@@ -23,7 +23,7 @@ pub(super) async fn list(
     Asked(query): Asked<PageQuery>,
 ) -> Result<At<Page<NodeRow>>> {
     let state = reads::fresh(&http, query.at_least).await?;
-    let (observed, now) = (http.core.observations().snapshot(), http.core.clock().now());
+    let (observed, now) = (http.core.observations().snapshot(), http.core.now());
     let mut rows: Vec<NodeRow> =
         state.nodes.iter().map(|(id, node)| rows::node(*id, node, &observed, now)).collect();
     rows.sort_by(|one, other| one.name.cmp(&other.name));
@@ -82,7 +82,7 @@ pub(super) async fn create_join(State(http): State<Http>, caller: Caller, said: 
     }
     let JoinTokenRequest { expires_in } = write::parse(&said)?;
     let secret = Secret::make(http.core.random());
-    let expires = Some(http.core.clock().now().plus(tokens::lifetime(expires_in)?));
+    let expires = Some(http.core.now().plus(tokens::lifetime(expires_in)?));
     let name = "join".parse().expect("a valid name");
     let token = NewToken { name, hash: secret.hash(), expires };
     let executed = write.submit(&http, Command::CreateJoin { token }).await?;
@@ -93,7 +93,7 @@ pub(super) async fn create_join(State(http): State<Http>, caller: Caller, said: 
 pub(super) async fn enrol(State(http): State<Http>, said: Said) -> Result<At<Enrolled>> {
     let request: EnrolRequest = write::parse(&said)?;
     let join = join_token(&http, &said, &request.join_token)?;
-    let write = Write::read(&said, Actor::Token(join))?;
+    let write = Write::read(&http, &said, Actor::Token(join))?;
     if let Some(executed) = write.before(&http.core.state())? {
         return Err(enrolled_before(&write, &executed));
     }
@@ -145,7 +145,7 @@ fn join_token(http: &Http, said: &Said, secret: &str) -> Result<TokenId> {
 }
 
 fn alive(http: &Http, join: TokenId) -> Result<()> {
-    let (state, now) = (http.core.state(), http.core.clock().now());
+    let (state, now) = (http.core.state(), http.core.now());
     match state.tokens.get(&join) {
         Some(token) if token.lives(now) => Ok(()),
         Some(token) if token.dead => Err(no_entry("the join token was used or revoked")),
@@ -164,5 +164,5 @@ fn enrolled_before(write: &Write, executed: &Executed) -> Refused {
     let detail = "this request enrolled its node before; the credential was in the first answer only";
     let problem = Problem::new(Code::Conflict, detail).with_request(write.id).with_outcome(Outcome::Executed);
     let problem = problem.with_hint("make a new join token and enrol under another name");
-    Refused { problem: Box::new(problem), event: Some(executed.event) }
+    Refused { problem: Box::new(problem), event: Some(executed.event), settled: true }
 }

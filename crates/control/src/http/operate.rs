@@ -78,6 +78,9 @@ pub(super) async fn ready(State(http): State<Http>) -> Result<At<Ready>> {
     if http.core.state().cluster.is_empty() {
         return Err(refused(Code::Unavailable, "the log has not been begun yet"));
     }
+    if !http.core.is_open() {
+        return Err(refused(Code::Unavailable, "the writer of the log has ended"));
+    }
     if http.core.queued() >= types::limits::COMMAND_QUEUE {
         return Err(refused(Code::Unavailable, "the queue of commands is full"));
     }

@@ -133,7 +133,7 @@ pub(super) async fn env(
     Places(names): Places<Names>,
     Asked(query): Asked<PageQuery>,
 ) -> Result<At<EnvStatus>> {
-    let (observed, now) = (http.core.observations().snapshot(), http.core.clock().now());
+    let (observed, now) = (http.core.observations().snapshot(), http.core.now());
     look(&http, &caller, &names, query.at_least, |state, place| {
         Ok(status::of(state, &view(&http), place, &observed, now))
     })
@@ -164,7 +164,7 @@ pub(super) async fn deploys(
     Places(names): Places<Names>,
     Asked(query): Asked<PageQuery>,
 ) -> Result<At<Page<DeployRow>>> {
-    let (observed, now) = (http.core.observations().snapshot(), http.core.clock().now());
+    let (observed, now) = (http.core.observations().snapshot(), http.core.now());
     look(&http, &caller, &names, query.at_least, |state, place| {
         let apps = view(&http);
         let mut ids: BTreeSet<DeployId> = place.found.latest.into_iter().collect();
@@ -194,7 +194,7 @@ pub(super) async fn deploy(
     Places((org, app, env, deploy)): Places<(String, String, String, String)>,
     Asked(query): Asked<PageQuery>,
 ) -> Result<At<DeployRow>> {
-    let (observed, now) = (http.core.observations().snapshot(), http.core.clock().now());
+    let (observed, now) = (http.core.observations().snapshot(), http.core.now());
     look(&http, &caller, &(org, app, env), query.at_least, |state, place| {
         let gone = || -> Refused { missing(format_args!("deploy {deploy}")) };
         let id: DeployId = deploy.parse().map_err(|_| gone())?;
@@ -231,7 +231,7 @@ pub(super) async fn explain(
     Places(names): Places<Names>,
     Asked(query): Asked<PageQuery>,
 ) -> Result<At<Explanation>> {
-    let (observed, now) = (http.core.observations().snapshot(), http.core.clock().now());
+    let (observed, now) = (http.core.observations().snapshot(), http.core.now());
     look(&http, &caller, &names, query.at_least, |state, place| {
         Ok(status::explanation(state, place, &observed, now))
     })

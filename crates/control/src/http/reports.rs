@@ -23,8 +23,8 @@ pub(super) async fn lease(State(http): State<Http>, caller: Caller, said: Said) 
     let lease: Lease = input::json(&said.body)?;
     let state = http.core.state();
     streams::plays(&state, node, lease.role)?;
-    let now = http.core.clock().now();
-    http.core.observations().renew(node, &lease, now);
+    let now = http.core.now();
+    http.core.observations().renew(node, &lease, now, state.head);
     let generation = streams::newest(&state, node, lease.role).unwrap_or_default();
     let answer = LeaseAnswer { generation, server_time: now, cluster: state.cluster.clone() };
     Ok(At::new(state.head, answer))
@@ -41,9 +41,14 @@ pub(super) async fn report(State(http): State<Http>, caller: Caller, said: Said)
         return Err(refused(Code::TooMany, detail));
     }
     // A log that is older than what runs does not know these instances, and must not make the
-    // agent forget what it saw of them.
+    // agent forget what it saw of them. Whether it is older, the node's plan tells.
     if let Some(why) = http.core.data_plane_ahead(node) {
         return Err(refused(Code::Conflict, why));
+    }
+    if !http.core.observations().has_heard(node, NodeRole::Agent) {
+        let detail = "this server has not heard yet which plan the node's agent holds";
+        let problem = Problem::new(Code::Unavailable, detail);
+        return Err(problem.with_hint("renew the lease, and report it again").into());
     }
     transitions.iter_mut().for_each(shorten);
     let accepted = highest(&transitions);
@@ -55,7 +60,7 @@ pub(super) async fn report(State(http): State<Http>, caller: Caller, said: Said)
     match answer {
         Answer::Executed { event, .. } => Ok(At::new(event, ReportAnswer { accepted })),
         Answer::Refused { code, text, .. } => Err(refused(code.parse().unwrap_or(Code::Conflict), text)),
-        Answer::Unavailable { storage_full, why } => Err(write::unavailable(storage_full, why)),
+        Answer::Unavailable { storage_full, why } => Err(write::not_now(storage_full, why).into()),
         Answer::Unknown { why } => Err(refused(Code::UnknownOutcome, why)),
     }
 }

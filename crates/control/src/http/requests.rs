@@ -21,7 +21,7 @@ pub(super) async fn show(
 ) -> Result<At<RequestState>> {
     let id = parse(&id)?;
     let state = http.core.state();
-    Ok(At::new(state.head, known(&state, &caller, id, http.core.clock().now())))
+    Ok(At::new(state.head, known(&state, &caller, id, http.core.now())))
 }
 
 fn parse(text: &str) -> Result<RequestId> {
@@ -39,7 +39,7 @@ fn known(state: &Decided, caller: &Caller, id: RequestId, now: Timestamp) -> Req
         code: None,
         at: None,
     };
-    let visible = state.requests.get(id).filter(|decided| is_visible(state, caller, decided));
+    let visible = state.requests.get(id).filter(|decided| is_visible(state, Some(caller), decided));
     let Some(decided) = visible else {
         let horizon = state.requests.horizon().max(now.minus(limits::REQUEST_HORIZON));
         return match id.time() < horizon {
@@ -55,13 +55,16 @@ fn known(state: &Decided, caller: &Caller, id: RequestId, now: Timestamp) -> Req
     RequestState { event: Some(decided.event), at: Some(decided.at), reason, code, ..nothing(verdict, true) }
 }
 
-fn is_visible(state: &Decided, caller: &Caller, decided: &Decision) -> bool {
-    match caller.who {
-        Who::Person { org, .. } => {
+/// Whether a caller may know what came of a request. Who was not let in (a machine that is to be
+/// enrolled, say) may know of requests in the name of no org.
+pub(super) fn is_visible(state: &Decided, caller: Option<&Caller>, decided: &Decision) -> bool {
+    match caller.map(|caller| caller.who) {
+        Some(Who::Person { org, .. }) => {
             principal_org(state, decided.principal) == Some(org)
                 || belongs_to_server(state, decided.principal)
         }
-        Who::Node(_) => false,
+        Some(Who::Node(_)) => false,
+        None => belongs_to_server(state, decided.principal),
     }
 }
 
@@ -89,35 +92,50 @@ pub(super) async fn void(
 ) -> Result<At<RequestState>> {
     let request = parse(&id)?;
     let state = http.core.state();
-    if state.requests.get(request).is_some_and(|decided| !is_visible(&state, &caller, decided)) {
+    if state.requests.get(request).is_some_and(|decided| !is_visible(&state, Some(&caller), decided)) {
         return Err(missing(format_args!("request {request}")));
     }
     let submitted = http.core.submit(Command::VoidRequest { request }, caller.actor(), None);
     let Ok(answer) = tokio::time::timeout(limits::VERDICT_WAIT.into(), submitted).await else {
         let detail = format!("the log did not answer within {}", limits::VERDICT_WAIT);
-        return Err(Problem::new(Code::UnknownOutcome, detail).with_request(request).into());
+        return Err(undecided(&http, request, Problem::new(Code::UnknownOutcome, detail)));
     };
     match answer {
         Answer::Executed { event, .. } => {
             let _late = http.core.wait_for(event).await;
             let state = http.core.state();
-            Ok(At::new(event, known(&state, &caller, request, http.core.clock().now())))
+            Ok(At::new(event, known(&state, &caller, request, http.core.now())))
         }
-        Answer::Refused { code, text, .. } => Err(too_late(&http, request, &code, text)),
-        Answer::Unavailable { storage_full, why } => Err(write::unavailable(storage_full, why)),
-        Answer::Unknown { why } => Err(Problem::new(Code::UnknownOutcome, why).with_request(request).into()),
+        // About who asks, and not about the request.
+        Answer::Refused { code, text, .. } if code == Code::Unauthenticated.as_str() => {
+            Err(Problem::new(Code::Unauthenticated, text).into())
+        }
+        Answer::Refused { code, text, .. } => {
+            let problem = Problem::new(code.parse().unwrap_or(Code::Conflict), text);
+            Err(undecided(&http, request, problem))
+        }
+        Answer::Unavailable { storage_full, why } => {
+            Err(undecided(&http, request, write::not_now(storage_full, why)))
+        }
+        Answer::Unknown { why } => Err(undecided(&http, request, Problem::new(Code::UnknownOutcome, why))),
     }
 }
 
-/// The problem is about the request itself, so its outcome is that request's.
-fn too_late(http: &Http, request: RequestId, code: &str, text: String) -> Refused {
+/// Voiding failed. The problem is about the request that was to be voided, so its outcome is that
+/// request's: one without a verdict may still run, unless it is too old to.
+fn undecided(http: &Http, request: RequestId, problem: Problem) -> Refused {
     let state = http.core.state();
     let decided = state.requests.get(request);
     let outcome = match decided.map(|decided| &decided.verdict) {
         Some(Verdict::Executed(_)) => Outcome::Executed,
-        _ => Outcome::NotExecuted,
+        Some(Verdict::Refused { .. } | Verdict::Voided) => Outcome::NotExecuted,
+        None if problem.code == Code::RequestExpired => problem.outcome,
+        None => Outcome::Unknown,
     };
-    let problem = Problem::new(code.parse().unwrap_or(Code::Conflict), text).with_request(request);
+    let mut problem = problem.with_request(request).with_outcome(outcome);
+    if outcome == Outcome::Unknown {
+        problem.hint = Some(format!("holdfast requests void {request}"));
+    }
     let event = decided.map(|decided| decided.event);
-    Refused { problem: Box::new(problem.with_outcome(outcome)), event }
+    Refused { problem: Box::new(problem), event, settled: true }
 }

@@ -1,11 +1,11 @@
 //! The rim: whatever leaves the server passes here, and leaves as the contract says.
 //!
-//! A problem gets its request id and is written out; an error that a library made by itself (a
-//! method nobody serves, a panic) becomes a problem too.
+//! A problem is written out; an error that a library made by itself (a method nobody serves, a
+//! panic) becomes a problem too.
 
 use super::{
     Http,
-    answer::{Carried, Refused, refused},
+    answer::{Carried, Refused},
     table, write,
 };
 use api::{Code, Problem};
@@ -18,7 +18,6 @@ use axum::{
 };
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
-use types::RequestId;
 
 /// What answers a path that nobody mounted.
 pub(super) async fn no_such_path(method: Method, request: Request) -> Refused {
@@ -31,18 +30,20 @@ pub(super) async fn no_such_path(method: Method, request: Request) -> Refused {
 pub(super) async fn around(State(http): State<Http>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().clone();
-    let request_id = write::request_id(request.headers());
+    let row = path.as_deref().and_then(|path| table::row(method.as_str(), path));
+    let request_id = row.filter(|row| row.once).and_then(|_| write::request_id(request.headers()));
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         tracing::error!(%method, path = path.as_deref(), "a handler panicked");
-        refused(Code::Internal, "the server failed while it answered; what it was asked may have been done")
-            .into_response()
+        let text = "the server failed while it answered; what it was asked may have been done";
+        let problem = Problem { request_id, ..Problem::new(Code::Internal, text) };
+        Refused::from(problem).into_response()
     });
     if let Some(carried) = response.extensions_mut().remove::<Carried>() {
-        write_out(&mut response, *carried.0, request_id);
+        write_out(&mut response, *carried.problem);
     } else if response.status().is_client_error() || response.status().is_server_error() {
         let problem = foreign(response.status(), &method, path.as_deref());
-        write_out(&mut response, problem, request_id);
+        write_out(&mut response, problem);
     }
     if response.status() == StatusCode::METHOD_NOT_ALLOWED
         && let Some(path) = &path
@@ -54,8 +55,7 @@ pub(super) async fn around(State(http): State<Http>, request: Request, next: Nex
     response
 }
 
-fn write_out(response: &mut Response, mut problem: Problem, request_id: Option<RequestId>) {
-    problem.request_id = problem.request_id.or(request_id);
+fn write_out(response: &mut Response, problem: Problem) {
     let body = serde_json::to_vec(&problem).expect("a problem has no type that JSON refuses");
     if problem.code == Code::Unauthenticated {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

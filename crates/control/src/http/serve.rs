@@ -1,9 +1,9 @@
-//! Serving connections: bounded, impatient with slow heads, and quick to end.
+//! Serving connections: bounded, impatient with slow heads and stalled readers, and quick to end.
 //!
 //! Everything that goes on for ever (streams, long polls, logs) watches [`Stopping`] and ends with
 //! it; what is short gets [`limits::SERVER_DRAIN`] to finish.
 
-use super::answer::Refused;
+use super::{answer::Refused, patience::Patience};
 use axum::{
     Router,
     extract::{Extension, FromRequestParts},
@@ -95,10 +95,11 @@ fn attend(
 ) -> impl Future<Output = ()> + Send + use<> {
     // Small answers must not wait for a full segment.
     let _best_effort = stream.set_nodelay(true);
+    let reader = Patience::new(stream, limits::READER_STALL.into());
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from(limits::REQUEST_HEAD_WAIT))
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(reader), TowerToHyperService::new(router));
     let watched = graceful.watch(connection);
     async move {
         let ended = cut.run_until_cancelled_owned(watched).await;

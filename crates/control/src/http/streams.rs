@@ -22,24 +22,46 @@ use bytes::Bytes;
 use domain::{State as Decided, derive};
 use futures_util::Stream;
 use serde::Serialize;
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
 };
-use types::{EventId, Generation, NodeId, limits, plan::NodeRole};
+use types::{
+    EventId, Generation, NodeId, limits,
+    plan::{EdgePlan, NodePlan, NodeRole},
+};
 
-/// The right to hold one stream or long poll open.
+/// How many streams and long polls may be open at once.
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    most: usize,
+}
+
+/// The right to hold one of them open.
 pub(super) struct Ticket(
     #[allow(dead_code, reason = "held for what its end gives back")] OwnedSemaphorePermit,
 );
 
-impl Ticket {
-    /// One of the server's, if one is left.
-    pub(super) fn take(http: &Http) -> Result<Self> {
-        http.streams.clone().try_acquire_owned().map(Self).map_err(|_| {
-            let detail =
-                format!("the server carries {} streams already, which is the most", http.stream_limit);
+impl Places {
+    pub(super) fn new(most: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(most)), most }
+    }
+
+    /// How many there are.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.most - self.free.available_permits()
+    }
+
+    /// One of them, if one is left.
+    pub(super) fn take(&self) -> Result<Ticket> {
+        self.free.clone().try_acquire_owned().map(Ticket).map_err(|_| {
+            let detail = format!("the server carries {} streams already, which is the most", self.most);
             Problem::new(Code::StreamLimit, detail).with_hint("close one, or ask for pages instead").into()
         })
     }
@@ -73,8 +95,7 @@ pub(super) async fn agent(
     stopping: Stopping,
     Asked(query): Asked<NodeStreamQuery>,
 ) -> Result<Response> {
-    let wishes = if query.poll { None } else { Some(http.asks.attend(caller.node()?)) };
-    answer(http, caller, stopping, query, NodeRole::Agent, wishes).await
+    answer(http, caller, stopping, query, NodeRole::Agent).await
 }
 
 /// `GET /v1/node/edge-stream`
@@ -84,7 +105,7 @@ pub(super) async fn edge(
     stopping: Stopping,
     Asked(query): Asked<NodeStreamQuery>,
 ) -> Result<Response> {
-    answer(http, caller, stopping, query, NodeRole::Edge, None).await
+    answer(http, caller, stopping, query, NodeRole::Edge).await
 }
 
 async fn answer(
@@ -93,14 +114,18 @@ async fn answer(
     stopping: Stopping,
     query: NodeStreamQuery,
     role: NodeRole,
-    wishes: Option<Wishes>,
 ) -> Result<Response> {
     let node = caller.node()?;
-    plays(&http.core.state(), node, role)?;
-    if let Some(why) = ahead(&http, node, query.after) {
+    let state = http.core.state();
+    plays(&state, node, role)?;
+    http.core.observations().hear(node, role, query.after, state.head);
+    if let Some(why) = http.core.data_plane_ahead(node) {
         return Err(refused(Code::Conflict, why));
     }
-    let ticket = Ticket::take(&http)?;
+    let ticket = http.node_streams.take()?;
+    // Last of all: from here on this stream takes the place of the node's older one.
+    let attends = role == NodeRole::Agent && !query.poll;
+    let wishes = attends.then(|| http.asks.attend(node));
     let applied = http.core.applied();
     let feed =
         Feed { http, caller, node, role, held: query.after, applied, stopping, wishes, _ticket: ticket };
@@ -121,22 +146,36 @@ pub(super) fn plays(state: &Decided, node: NodeId, role: NodeRole) -> Result<()>
     Err(refused(Code::Forbidden, format!("node {} is not enrolled as {role}", found.name)))
 }
 
-/// Why nothing may be pushed: the node holds what this log never made.
-pub(super) fn ahead(http: &Http, node: NodeId, held: Generation) -> Option<String> {
-    let head = http.core.state().head;
-    if held.get() > head.get() {
-        return Some(format!(
-            "node {node} holds plan {held}, and this log ends at event {head}: the log is older than what runs. Nothing is pushed to the node."
-        ));
-    }
-    http.core.data_plane_ahead(node)
-}
-
 /// The generation of the newest plan for a role of a node.
 pub(super) fn newest(state: &Decided, node: NodeId, role: NodeRole) -> Option<Generation> {
     match role {
         NodeRole::Agent => state.nodes.get(&node).map(|node| node.generation),
         NodeRole::Edge => Some(state.edge_generation),
+    }
+}
+
+/// A plan that is sent.
+enum Plan {
+    Node(NodePlan),
+    Edge(EdgePlan),
+}
+
+impl Plan {
+    /// As an event of a stream.
+    fn message(&self, generation: Generation) -> Bytes {
+        match self {
+            Self::Node(plan) => message("plan", &generation.to_string(), plan),
+            Self::Edge(plan) => message("plan", &generation.to_string(), plan),
+        }
+    }
+
+    /// As the answer to a poll.
+    fn answer(self, generation: Generation) -> Response {
+        let event = EventId::new(generation.get());
+        match self {
+            Self::Node(plan) => At::new(event, plan).into_response(),
+            Self::Edge(plan) => At::new(event, plan).into_response(),
+        }
     }
 }
 
@@ -155,32 +194,32 @@ struct Feed {
 
 impl Feed {
     /// The plan, if there is a newer one than the node holds and it may be pushed.
-    fn due<T>(&mut self, write: impl Fn(Generation, &dyn erased::Plan) -> T) -> Option<T> {
+    fn due(&mut self) -> Option<Plan> {
         self.applied.borrow_and_update();
         let state = self.http.core.state();
         let newest = newest(&state, self.node, self.role)?;
-        if newest <= self.held || ahead(&self.http, self.node, self.held).is_some() {
+        if newest <= self.held || self.http.core.data_plane_ahead(self.node).is_some() {
             return None;
         }
-        let written = match self.role {
-            NodeRole::Agent => write(newest, &derive::node_plan(&state, self.node)?),
-            NodeRole::Edge => write(newest, &derive::edge_plan(&state)),
+        let plan = match self.role {
+            NodeRole::Agent => Plan::Node(derive::node_plan(&state, self.node)?),
+            NodeRole::Edge => Plan::Edge(derive::edge_plan(&state)),
         };
         self.held = newest;
-        Some(written)
+        Some(plan)
     }
 
     fn lives(&self) -> bool {
         let core = &self.http.core;
-        !self.stopping.is_stopped() && self.caller.lives(&core.state(), core.clock().now())
+        !self.stopping.is_stopped() && self.caller.lives(&core.state(), core.now())
     }
 
     async fn poll(mut self) -> Result<Response> {
         let until = Instant::now() + Duration::from(limits::POLL_WAIT);
         loop {
-            let answer = self.due(|generation, plan| plan.answer(EventId::new(generation.get())));
-            if let Some(answer) = answer {
-                return Ok(answer);
+            self.caller.still(&self.http.core.state(), self.http.core.now())?;
+            if let Some(plan) = self.due() {
+                return Ok(plan.answer(self.held));
             }
             let over = tokio::select! {
                 changed = self.applied.changed() => changed.is_err(),
@@ -188,6 +227,7 @@ impl Feed {
                 () = self.stopping.stopped() => true,
             };
             if over {
+                self.caller.still(&self.http.core.state(), self.http.core.now())?;
                 return Ok(StatusCode::NO_CONTENT.into_response());
             }
         }
@@ -207,9 +247,8 @@ impl Feed {
             if !self.lives() {
                 return None;
             }
-            let due = self.due(|generation, plan| plan.message(generation));
-            if due.is_some() {
-                return due;
+            if let Some(plan) = self.due() {
+                return Some(plan.message(self.held));
             }
             let wish = async {
                 match &mut self.wishes {
@@ -227,43 +266,6 @@ impl Feed {
                 () = tokio::time::sleep_until(pulse) => return Some(ping()),
                 () = self.stopping.stopped() => return None,
             }
-        }
-    }
-}
-
-/// The two kinds of plans, as a stream and a poll write them.
-mod erased {
-    use super::{At, message};
-    use axum::response::{IntoResponse, Response};
-    use bytes::Bytes;
-    use types::{
-        EventId, Generation,
-        plan::{EdgePlan, NodePlan},
-    };
-
-    /// A plan that can be sent.
-    pub(super) trait Plan {
-        /// As an event of a stream.
-        fn message(&self, generation: Generation) -> Bytes;
-        /// As the answer to a poll.
-        fn answer(&self, event: EventId) -> Response;
-    }
-
-    impl Plan for NodePlan {
-        fn message(&self, generation: Generation) -> Bytes {
-            message("plan", &generation.to_string(), self)
-        }
-        fn answer(&self, event: EventId) -> Response {
-            At::new(event, self.clone()).into_response()
-        }
-    }
-
-    impl Plan for EdgePlan {
-        fn message(&self, generation: Generation) -> Bytes {
-            message("plan", &generation.to_string(), self)
-        }
-        fn answer(&self, event: EventId) -> Response {
-            At::new(event, self.clone()).into_response()
         }
     }
 }

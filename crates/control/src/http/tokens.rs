@@ -47,7 +47,7 @@ pub(super) async fn create(State(http): State<Http>, caller: Caller, said: Said)
         TokenRole::Viewer => Role::Viewer,
     };
     let secret = Secret::make(http.core.random());
-    let expires = Some(http.core.clock().now().plus(lifetime(expires_in)?));
+    let expires = Some(http.core.now().plus(lifetime(expires_in)?));
     let token = NewToken { name, hash: secret.hash(), expires };
     let executed = write.submit(&http, Command::CreateToken { org, role, token }).await?;
     with_secret(&http, &write, executed, &secret).await

@@ -8,6 +8,7 @@ use super::{
     Http,
     access::Caller,
     answer::{At, Refused, Result, refused},
+    copies::UnderWay,
     input::{self, Said},
 };
 use crate::writer::Answer;
@@ -16,12 +17,14 @@ use axum::http::{HeaderMap, header};
 use domain::{Actor, Command, Done, Envelope, Event, State, Verdict};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use types::{EventId, RequestId, limits};
 
 /// A write as it was asked for.
 pub(super) struct Write {
     /// Its request.
     pub(super) id: RequestId,
+    copy: Arc<UnderWay>,
     actor: Actor,
     hash: [u8; 32],
     condition: Option<Condition>,
@@ -42,8 +45,9 @@ pub(super) struct Executed {
 }
 
 impl Write {
-    /// Reads the head of a write: it must name its request.
-    pub(super) fn read(said: &Said, actor: Actor) -> Result<Self> {
+    /// Reads the head of a write: it must name its request, of which a copy is under way from here
+    /// until the log has answered or the handler has ended.
+    pub(super) fn read(http: &Http, said: &Said, actor: Actor) -> Result<Self> {
         let headers = &said.parts.headers;
         let Some(value) = headers.get(routes::IDEMPOTENCY_KEY) else {
             let problem = Problem::new(
@@ -60,7 +64,8 @@ impl Write {
             problem.with_hint("make a fresh ULID or UUIDv7 for each intent")
         })?;
         let hash = fingerprint(said)?;
-        Ok(Self { id, actor, hash, condition: condition(headers)? })
+        let copy = Arc::new(http.copies.enter(id));
+        Ok(Self { id, copy, actor, hash, condition: condition(headers)? })
     }
 
     /// What is known of this request already.
@@ -103,15 +108,23 @@ impl Write {
 
     /// Has a command decided under this request, within a bound.
     pub(super) async fn submit(&self, http: &Http, command: Command) -> Result<Executed> {
-        let submitted = http.core.submit(command, self.actor, Some((self.id, self.hash)));
+        let (core, actor, request) = (http.core.clone(), self.actor, Some((self.id, self.hash)));
+        let copy = self.copy.clone();
+        // A task of its own: what is queued is under way until the log has answered, even when its
+        // handler has ended (the client hung up, or the bound passed).
+        let submitted = tokio::spawn(async move {
+            let answer = core.submit(command, actor, request).await;
+            drop(copy);
+            answer
+        });
         let Ok(answer) = tokio::time::timeout(limits::VERDICT_WAIT.into(), submitted).await else {
             let detail = format!("the log did not answer within {}", limits::VERDICT_WAIT);
             return Err(self.unknown(detail));
         };
-        match answer {
+        match answer.unwrap_or_else(|error| Answer::Unknown { why: error.to_string() }) {
             Answer::Executed { done, event, replayed } => Ok(Executed { done, event, replayed }),
             Answer::Refused { code, text, event, .. } => Err(refusal(known(&code), text, event)),
-            Answer::Unavailable { storage_full, why } => Err(unavailable(storage_full, why)),
+            Answer::Unavailable { storage_full, why } => Err(not_now(storage_full, why).into()),
             Answer::Unknown { why } => Err(self.unknown(why)),
         }
     }
@@ -174,7 +187,9 @@ fn refusal(code: Code, text: String, event: Option<EventId>) -> Refused {
     if code == Code::InvalidManifest {
         problem.path = problem.detail.split_once(": ").map(|(path, _)| path.to_owned());
     }
-    Refused { problem: Box::new(problem), event }
+    // These verdicts are final for every copy; another refusal without an event is about the moment.
+    let lasting = [Code::RequestIdReused, Code::RequestVoided, Code::RequestExpired, Code::Unauthenticated];
+    Refused { problem: Box::new(problem), event, settled: event.is_some() || lasting.contains(&code) }
 }
 
 fn hint(code: Code) -> Option<&'static str> {
@@ -182,6 +197,7 @@ fn hint(code: Code) -> Option<&'static str> {
         Code::RequestIdReused | Code::RequestExpired | Code::RequestVoided => {
             Some("make a new request id for a new intent")
         }
+        Code::Unauthenticated => Some("ask an owner for a new one: holdfast tokens create"),
         Code::RequestAhead => Some("set the clock of the machine that made the request id"),
         Code::RouteTaken => Some("holdfast routes"),
         Code::NoSuchProcess => Some("holdfast status"),
@@ -197,10 +213,10 @@ fn known(code: &str) -> Code {
     })
 }
 
-/// Certainly not executed.
-pub(super) fn unavailable(storage_full: bool, why: String) -> Refused {
+/// This copy was certainly not executed.
+pub(super) fn not_now(storage_full: bool, why: String) -> Problem {
     let code = if storage_full { Code::StorageFull } else { Code::Unavailable };
-    Problem::new(code, why).with_hint("it was not executed; send it again in a while").into()
+    Problem::new(code, why).with_hint("it was not executed; send it again in a while")
 }
 
 /// SHA-256 over method, path, query and the body in one canonical form, so that the same intent
@@ -210,6 +226,10 @@ fn fingerprint(said: &Said) -> Result<[u8; 32]> {
     hash.update(said.parts.method.as_str());
     hash.update(b"\n");
     hash.update(said.parts.uri.path());
+    if let Some(query) = said.parts.uri.query().filter(|query| !query.is_empty()) {
+        hash.update(b"?");
+        hash.update(query);
+    }
     hash.update(b"\n");
     let value: serde_json::Value = input::json(&said.body)?;
     let mut canonical = Vec::with_capacity(said.body.len());
@@ -317,7 +337,7 @@ fn result(state: &State, done: &Done) -> ResultBody {
 
 /// Reads a write: who asks, its head, and what is known of it already.
 pub(super) fn open(http: &Http, caller: &Caller, said: &Said) -> Result<(Write, Option<Executed>)> {
-    let write = Write::read(said, caller.actor())?;
+    let write = Write::read(http, said, caller.actor())?;
     let before = write.before(&http.core.state())?;
     Ok((write, before))
 }

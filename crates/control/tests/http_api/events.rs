@@ -90,7 +90,7 @@ async fn each_reader_sees_its_own_org_and_only_owners_the_server() {
     let viewer = kinds(&page(&world.client(VIEWER), EventId::ZERO).await);
     assert!(viewer.contains(&"deploy.started".to_owned()));
     assert!(
-        !viewer.iter().any(|kind| kind.starts_with("node.") || kind.starts_with("cluster.")),
+        !viewer.iter().any(|kind| ["node.", "cluster.", "token."].iter().any(|of| kind.starts_with(of))),
         "{viewer:?}"
     );
     let foreign = page(&world.client(FOREIGN), EventId::ZERO).await;
@@ -137,8 +137,43 @@ async fn a_stream_ends_with_its_token_and_with_the_server() {
 }
 
 #[tokio::test]
+async fn a_long_poll_ends_with_its_token() {
+    let world = World::start().await;
+    let request = api::TokenRequest {
+        name: name("reader"),
+        role: api::TokenRole::Viewer,
+        org: None,
+        expires_in: types::DurationMs::from_secs(3600),
+    };
+    let made = world.owner().create_token(world.id(), &request).await.expect("made");
+    let after = world.core.head().event;
+    let reader = world.client(&made.result.secret.expect("a secret"));
+    let waiting =
+        tokio::spawn(
+            async move { reader.events(EventsQuery { after, limit: None, wait: true }).await.map(drop) },
+        );
+    world.until_streams(1).await;
+    world.owner().revoke_token(world.id(), made.result.token.expect("a token")).await.expect("revoked");
+    // The owner's next event is one that this viewer could have seen.
+    world.apply("registry.test/shop:1").await;
+    let error = soon("an answer", waiting).await.expect("no panic").expect_err("revoked");
+    assert_eq!(error.code(), Some(api::Code::Unauthenticated));
+}
+
+#[tokio::test]
+async fn readers_of_events_take_no_place_from_nodes() {
+    let world = World::with_streams(1, 1).await;
+    let _theirs = world.owner().event_stream(EventId::ZERO).await.expect("a stream");
+    let second = world.owner().event_stream(EventId::ZERO).await.map(drop).expect_err("one too many");
+    assert_eq!(second.code(), Some(api::Code::StreamLimit));
+    let mut plans =
+        Box::pin(world.node(NODE_ONE).agent_stream(types::Generation::ZERO).await.expect("a stream"));
+    soon("a plan", plans.next()).await.expect("goes on").expect("a plan");
+}
+
+#[tokio::test]
 async fn streams_have_a_bound() {
-    let world = World::with_streams(2).await;
+    let world = World::with_streams(2, 2).await;
     let (one, _two) =
         (world.owner().event_stream(EventId::ZERO).await, world.owner().event_stream(EventId::ZERO).await);
     let third = world.owner().event_stream(EventId::ZERO).await.map(drop).expect_err("one too many");

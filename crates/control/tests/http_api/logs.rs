@@ -92,6 +92,33 @@ async fn a_reader_that_leaves_ends_the_agents_upload() {
 }
 
 #[tokio::test]
+async fn a_followed_log_ends_with_its_readers_token() {
+    let (world, instance) = placed().await;
+    let mut messages = attend(&world).await;
+    let request = api::TokenRequest {
+        name: name("reader"),
+        role: api::TokenRole::Viewer,
+        org: None,
+        expires_in: types::DurationMs::from_secs(3600),
+    };
+    let made = world.owner().create_token(world.id(), &request).await.expect("made");
+    let reader = world.client(&made.result.secret.expect("a secret"));
+    let opened = tokio::spawn(async move {
+        let query = LogsQuery { tail: None, follow: true };
+        Box::pin(reader.logs(&name("main"), instance, query).await.expect("a log"))
+    });
+    let wish = ask(&mut messages).await;
+    let agent = world.node(NODE_ONE);
+    let quiet = futures_util::stream::iter([Bytes::from("line\n")]).chain(futures_util::stream::pending());
+    let upload = tokio::spawn(async move { agent.answer_logs(wish.ask, quiet).await });
+    let mut stream = soon("the log", opened).await.expect("no panic");
+    assert_eq!(soon("a line", stream.next()).await.expect("goes on").expect("bytes"), "line\n");
+    world.owner().revoke_token(world.id(), made.result.token.expect("a token")).await.expect("revoked");
+    assert!(soon("the end", stream.next()).await.is_none(), "a quiet log ends too");
+    let _ended = soon("the upload", upload).await.expect("no panic");
+}
+
+#[tokio::test]
 async fn without_an_agent_the_reader_is_told_which_node_is_silent() {
     let (world, instance) = placed().await;
     let error = world

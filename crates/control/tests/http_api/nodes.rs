@@ -56,6 +56,7 @@ async fn an_edge_is_given_routes_and_a_poll_brings_what_a_stream_brings() {
         async move { one.edge_poll(held).await }
     });
     let instance = world.place(ONE).await;
+    world.renew(NODE_ONE, NodeRole::Agent, Generation::ZERO).await;
     one.report(vec![ready(instance, 1), Transition { change: Change::Ready, ..ready(instance, 2) }])
         .await
         .expect("taken");
@@ -105,6 +106,9 @@ async fn a_report_is_accepted_once_and_only_about_the_nodes_own_instances() {
     world.apply("registry.test/shop:1").await;
     let instance = world.place(ONE).await;
     let head = world.core.head().event;
+    for node in [NODE_ONE, NODE_TWO] {
+        world.renew(node, NodeRole::Agent, Generation::ZERO).await;
+    }
     let two = world.node(NODE_TWO);
     two.report(vec![ready(instance, 1)]).await.expect("of no use");
     assert_eq!(world.core.head().event, head, "another node's instance does not change");
@@ -123,6 +127,7 @@ async fn a_report_is_not_accepted_before_it_is_durable() {
     let world = World::start().await;
     world.apply("registry.test/shop:1").await;
     let instance = world.place(ONE).await;
+    world.renew(NODE_ONE, NodeRole::Agent, Generation::ZERO).await;
     world.log.hold();
     let one = world.node(NODE_ONE);
     let sent = tokio::spawn(async move { one.report(vec![ready(instance, 1)]).await });
@@ -144,6 +149,86 @@ async fn nothing_is_pushed_to_a_node_that_is_ahead_of_this_log() {
     let ClientError::Problem(problem) = error else { panic!("{error}") };
     assert!(problem.detail.contains("older than what runs"), "{problem:?}");
     assert_eq!(one.report(Vec::new()).await.expect_err("refused").code(), Some(Code::Conflict));
+}
+
+#[tokio::test]
+async fn a_log_that_grows_past_a_nodes_plan_is_still_older_than_what_runs() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let one = world.node(NODE_ONE);
+    let beyond = Generation::new(world.core.head().event.get() + 2);
+    one.renew(&lease(NodeRole::Edge, beyond)).await.expect("a lease is only noted");
+    while world.core.head().event.get() <= beyond.get() {
+        world.owner().drain_node(world.id(), "two").await.expect("drained");
+        world.owner().activate_node(world.id(), "two").await.expect("active");
+    }
+    // The same plan again, and a newer number of that other log: neither is of this one.
+    for held in [beyond, Generation::new(world.core.head().event.get())] {
+        one.renew(&lease(NodeRole::Edge, held)).await.expect("noted");
+        let edge = world.core.observations().snapshot().nodes[&ONE].edge.clone().expect("heard of");
+        assert_eq!(edge.generation, Generation::ZERO, "it acknowledges nothing of this log");
+        let error = one.edge_stream(held).await.map(drop).expect_err("the node is ahead");
+        assert_eq!(error.code(), Some(Code::Conflict));
+        assert_eq!(one.report(Vec::new()).await.expect_err("refused").code(), Some(Code::Conflict));
+    }
+    world.renew(NODE_TWO, NodeRole::Agent, Generation::ZERO).await;
+    world.node(NODE_TWO).report(Vec::new()).await.expect("another node is not concerned");
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_of_a_node_before_it_has_said_which_plan_it_holds() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let instance = world.place(ONE).await;
+    let (one, head) = (world.node(NODE_ONE), world.core.head().event);
+    let error = one.report(vec![ready(instance, 1)]).await.expect_err("it may be of another log");
+    assert_eq!(error.code(), Some(Code::Unavailable));
+    world.renew(NODE_ONE, NodeRole::Edge, Generation::ZERO).await;
+    let error = one.report(vec![ready(instance, 1)]).await.expect_err("that was the edge");
+    assert_eq!(error.code(), Some(Code::Unavailable));
+    assert_eq!(world.core.head().event, head);
+    plan_of(&one, Generation::ZERO).await;
+    one.report(vec![ready(instance, 1)]).await.expect("taken");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_takes_nothing_from_the_one_that_is_open() {
+    let world = World::with_streams(8, 1).await;
+    world.apply("registry.test/shop:1").await;
+    let one = world.node(NODE_ONE);
+    let mut open = Box::pin(one.agent_stream(Generation::ZERO).await.expect("a stream"));
+    soon("a plan", open.next()).await.expect("goes on").expect("a plan");
+    let refused = one.agent_stream(Generation::ZERO).await.map(drop).expect_err("one too many");
+    assert_eq!(refused.code(), Some(Code::StreamLimit));
+    let instance = world.place(ONE).await;
+    let NodeMessage::Plan(plan) = soon("a plan", open.next()).await.expect("goes on").expect("a plan") else {
+        panic!("no plan");
+    };
+    assert!(plan.instances.contains_key(&instance));
+}
+
+#[tokio::test]
+async fn a_nodes_long_poll_ends_with_its_credential() {
+    let world = World::start().await;
+    let ask = JoinTokenRequest { expires_in: DurationMs::from_secs(600) };
+    let join = world.owner().create_join_token(world.id(), &ask).await.expect("made").result;
+    let request = EnrolRequest {
+        join_token: join.secret.expect("a secret"),
+        name: name("three"),
+        roles: vec![NodeRole::Agent],
+        capacity: capacity(),
+    };
+    let enrolled = NodeClient::enrol(&world.url(), world.id(), &request).await.expect("enrolled");
+    let held = plan_of(&world.node(&enrolled.credential), Generation::ZERO).await.generation;
+    let path = format!("{}?after={held}&poll=true", api::routes::AGENT_STREAM);
+    let waiting = tokio::spawn(problem(world.bare("GET", &path).bearer_auth(&enrolled.credential)));
+    let state = world.core.state();
+    let credential = state.tokens.iter().find(|(_, token)| token.node == Some(enrolled.node));
+    let credential = *credential.expect("there is one").0;
+    world.until_node_streams(1).await;
+    world.owner().revoke_token(world.id(), credential).await.expect("revoked");
+    let (status, ended) = soon("an answer", waiting).await.expect("no panic");
+    assert_eq!((status, ended.code), (401, Code::Unauthenticated));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 use tokio_util::sync::CancellationToken;
 use types::RequestId;
 
-async fn start(dir: &Path) -> (Client, CancellationToken, tokio::task::JoinHandle<()>) {
+async fn start(dir: &Path) -> (Client, CancellationToken, tokio::task::JoinHandle<Result<(), ServerError>>) {
     let listen = "127.0.0.1:0".parse().expect("an address");
     let config = Config { data_dir: dir.to_owned(), listen, org: name("main") };
     let server = unlocked(config).await;
@@ -51,7 +51,7 @@ async fn a_server_answers_the_same_after_it_was_started_again() {
     let join = id();
     let made = client.create_join_token(join, &request).await.expect("made");
     shutdown.cancel();
-    running.await.expect("ends well");
+    running.await.expect("no panic").expect("ends well");
     let (again, shutdown, running) = start(dir.path()).await;
     let replayed = again.create_join_token(join, &request).await.expect("the same receipt");
     assert_eq!((replayed.event, replayed.result.token), (made.event, made.result.token));
@@ -59,5 +59,5 @@ async fn a_server_answers_the_same_after_it_was_started_again() {
     let (org, app, env) = place();
     assert_eq!(again.status((&org, &app, &env)).await.expect_err("none").code(), Some(Code::NotFound));
     shutdown.cancel();
-    running.await.expect("ends well");
+    running.await.expect("no panic").expect("ends well");
 }

@@ -17,9 +17,9 @@ use std::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use types::{
-    ByteSize, Digest, EnvId, Epoch, EventId, InstanceId, MilliCpu, Name, NodeId, OrgId, RequestId, Timestamp,
-    TokenId,
-    plan::{Capacity, NodeRole, PinnedImage},
+    ByteSize, Digest, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, Name, NodeId, OrgId,
+    RequestId, Timestamp, TokenId,
+    plan::{Capacity, Lease, NodeRole, PinnedImage},
 };
 
 pub const OWNER: &str = "hf_owner";
@@ -61,16 +61,20 @@ impl Drop for World {
 pub struct Registry {
     pub off: AtomicBool,
     pub asked: AtomicUsize,
+    /// While a test holds this, nobody is answered.
+    pub silent: Arc<tokio::sync::Mutex<()>>,
 }
 
 fn images(registry: Arc<Registry>) -> Images {
     Arc::new(move |reference: String| {
         registry.asked.fetch_add(1, Ordering::SeqCst);
         let off = registry.off.load(Ordering::SeqCst);
+        let silent = registry.silent.clone();
         Box::pin(async move {
             if off {
                 return Err(Problem::new(Code::ImageUnavailable, "the registry is gone"));
             }
+            let _spoken = silent.lock().await;
             Ok(pinned(&reference))
         })
     })
@@ -151,10 +155,10 @@ async fn write(log: &MemoryLog, events: Vec<Event>) {
 
 impl World {
     pub async fn start() -> Self {
-        Self::with_streams(types::limits::STREAMS).await
+        Self::with_streams(types::limits::STREAMS, types::limits::NODE_STREAMS).await
     }
 
-    pub async fn with_streams(streams: usize) -> Self {
+    pub async fn with_streams(streams: usize, node_streams: usize) -> Self {
         let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(SimClock::new(START)));
         write(&log, beginning()).await;
         let opened =
@@ -165,7 +169,7 @@ impl World {
         let registry = Arc::new(Registry::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let options = Options { images: images(registry.clone()), streams };
+        let options = Options { images: images(registry.clone()), streams, node_streams };
         let served = tokio::spawn(serve(listener, router(core.clone(), options), shutdown.clone()));
         Self { core, log, clock, address, registry, shutdown, served: Some(served), stop_driver }
     }
@@ -226,6 +230,34 @@ impl World {
             }
         }
         panic!("nothing was appended");
+    }
+
+    /// Waits until people hold so many streams and long polls open.
+    pub async fn until_streams(&self, count: usize) {
+        self.until_figure("streams", count).await;
+    }
+
+    /// The same for nodes.
+    pub async fn until_node_streams(&self, count: usize) {
+        self.until_figure("node_streams", count).await;
+    }
+
+    async fn until_figure(&self, figure: &str, count: usize) {
+        let line = format!("\nholdfast_{figure} {count}\n");
+        for _ in 0..1000 {
+            let figures = self.bare("GET", api::routes::METRICS).send().await.expect("an answer");
+            if figures.text().await.expect("text").contains(&line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{figure} is never {count}");
+    }
+
+    /// A node says that it lives and acts on this plan.
+    pub async fn renew(&self, secret: &str, role: NodeRole, generation: Generation) {
+        let lease = Lease { role, generation, pressure: None, running: Vec::new(), draining: Vec::new() };
+        self.node(secret).renew(&lease).await.expect("renewed");
     }
 
     /// A bare request.

@@ -165,6 +165,145 @@ async fn what_the_log_does_not_know_is_not_guessed() {
     assert_eq!(unknown.request_id, Some(id));
 }
 
+/// Sends a write of its own kind and gives its answer as a problem.
+async fn refused(world: &World, secret: &str, path: &str, id: RequestId, body: String) -> Problem {
+    let request = world.bare("POST", path).bearer_auth(secret);
+    problem(request.header(routes::IDEMPOTENCY_KEY, id.to_string()).body(body)).await.1
+}
+
+#[tokio::test]
+async fn a_token_that_died_is_told_nothing_about_its_request_and_nothing_false() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let request = TokenRequest {
+        name: name("ci"),
+        role: TokenRole::Owner,
+        org: None,
+        expires_in: DurationMs::from_secs(60),
+    };
+    let made = world.owner().create_token(world.id(), &request).await.expect("made");
+    let secret = made.result.secret.clone().expect("a secret");
+    let id = world.id();
+    scale(&world.client(&secret), id, 5).await.expect("executed");
+    world.owner().revoke_token(world.id(), made.result.token.expect("a token")).await.expect("revoked");
+    let late = refusal(scale(&world.client(&secret), id, 5).await.expect_err("revoked"));
+    assert_eq!((late.code, late.request_id), (Code::Unauthenticated, None));
+    assert_ne!(late.outcome, Outcome::NotExecuted, "it was executed: {late:?}");
+    let fresh = refusal(scale(&world.client(&secret), world.id(), 5).await.expect_err("revoked"));
+    assert_eq!((fresh.request_id, fresh.outcome), (None, Outcome::NotExecuted));
+}
+
+#[tokio::test]
+async fn a_copy_that_meets_a_silent_registry_says_nothing_of_the_copy_that_waits_for_it() {
+    let world = World::start().await;
+    let silent = world.registry.silent.clone().lock_owned().await;
+    let (id, client) = (world.id(), world.owner());
+    let first =
+        tokio::spawn(async move { client.apply(&name("main"), id, &shop("registry.test/shop:1")).await });
+    while world.registry.asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.registry.off.store(true, Ordering::SeqCst);
+    let second = world.owner().apply(&name("main"), id, &shop("registry.test/shop:1")).await;
+    let second = refusal(second.expect_err("no registry"));
+    assert_eq!((second.code, second.outcome), (Code::ImageUnavailable, Outcome::Unknown));
+    assert_eq!(second.request_id, Some(id));
+    assert!(second.hint.expect("a way on").contains(&id.to_string()));
+    drop(silent);
+    soon("the first copy", first).await.expect("no panic").expect("executed after all");
+    world.registry.off.store(true, Ordering::SeqCst);
+    let other = world.owner().apply(&name("main"), world.id(), &shop("registry.test/shop:2")).await;
+    assert_eq!(refusal(other.expect_err("no registry")).outcome, Outcome::NotExecuted);
+}
+
+#[tokio::test]
+async fn what_is_refused_on_the_way_to_an_executed_request_says_that_it_is_executed() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let id = world.id();
+    scale(&world.owner(), id, 5).await.expect("executed");
+    let path = "/v1/orgs/main/apps/shop/envs/prod/scale";
+    let cut = refused(&world, OWNER, path, id, r#"{"process":"web","#.into()).await;
+    assert_eq!((cut.code, cut.outcome), (Code::InvalidRequest, Outcome::Executed));
+    assert_eq!(cut.request_id, Some(id));
+    // Who may not see the request learns nothing of it.
+    let foreign = refused(&world, FOREIGN, path, id, String::new()).await;
+    assert_eq!((foreign.code, foreign.outcome), (Code::NotFound, Outcome::NotExecuted));
+}
+
+#[tokio::test]
+async fn a_copy_for_which_the_queue_is_full_says_nothing_of_the_copy_that_is_queued() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    world.log.hold();
+    let (id, client) = (world.id(), world.owner());
+    let first = tokio::spawn(async move { scale(&client, id, 9).await });
+    world.until_held().await;
+    // The client of the first copy hangs up; what is queued runs all the same.
+    first.abort();
+    let (voided, env) = (world.id(), world.env());
+    let mut crowd = Vec::new();
+    while world.core.queued() < limits::COMMAND_QUEUE {
+        let core = world.core.clone();
+        let command = domain::Command::Restart { env };
+        crowd.push(tokio::spawn(async move { core.submit(command, domain::Actor::System, None).await }));
+        tokio::task::yield_now().await;
+    }
+    let copy = refusal(scale(&world.owner(), id, 9).await.expect_err("full"));
+    assert_eq!((copy.code, copy.outcome, copy.request_id), (Code::Unavailable, Outcome::Unknown, Some(id)));
+    let other = refusal(scale(&world.owner(), world.id(), 9).await.expect_err("full"));
+    assert_eq!((other.code, other.outcome), (Code::Unavailable, Outcome::NotExecuted));
+    let void = refusal(world.owner().void(voided).await.expect_err("full"));
+    assert_eq!((void.code, void.outcome), (Code::Unavailable, Outcome::Unknown), "it may still arrive");
+    assert_eq!(void.request_id, Some(voided));
+    world.log.release();
+    for asked in crowd {
+        soon("an answer", asked).await.expect("no panic");
+    }
+    let seen = world.owner().request(id).await.expect("known");
+    assert_eq!(seen.state, RequestVerdict::Executed);
+}
+
+#[tokio::test]
+async fn a_query_is_part_of_what_was_asked() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let path = "/v1/orgs/main/apps/shop/envs/prod/scale";
+    let (id, body) = (world.id(), r#"{"process":"web","replicas":4}"#.to_owned());
+    scale(&world.owner(), id, 4).await.expect("executed");
+    let other = refused(&world, OWNER, &format!("{path}?dry=true"), id, body).await;
+    assert_eq!(other.code, Code::RequestIdReused);
+}
+
+#[tokio::test]
+async fn a_write_whose_token_dies_before_it_is_decided_is_not_let_in() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let request = TokenRequest {
+        name: name("ci"),
+        role: TokenRole::Owner,
+        org: None,
+        expires_in: DurationMs::from_secs(60),
+    };
+    let made = world.owner().create_token(world.id(), &request).await.expect("made");
+    let (client, token) =
+        (world.client(&made.result.secret.expect("a secret")), made.result.token.expect("a token"));
+    // It is let in, and then waits for a registry until nobody would let it in any more.
+    let silent = world.registry.silent.clone().lock_owned().await;
+    let (id, asked) = (world.id(), world.registry.asked.load(Ordering::SeqCst));
+    let late =
+        tokio::spawn(async move { client.apply(&name("main"), id, &shop("registry.test/shop:2")).await });
+    while world.registry.asked.load(Ordering::SeqCst) == asked {
+        tokio::task::yield_now().await;
+    }
+    world.owner().revoke_token(world.id(), token).await.expect("revoked");
+    let head = world.core.head().event;
+    drop(silent);
+    let late = refusal(soon("an answer", late).await.expect("no panic").expect_err("too late"));
+    assert_eq!((late.code, late.status, late.outcome), (Code::Unauthenticated, 401, Outcome::NotExecuted));
+    assert_eq!(world.core.head().event, head, "nothing was written for it");
+}
+
 #[tokio::test]
 async fn a_hundred_megabytes_are_refused_and_the_answer_arrives() {
     let world = World::start().await;

@@ -7,6 +7,7 @@
 use super::{Decision, done, missing};
 use crate::{
     command::Context,
+    derive::key_of,
     event::{DeployFailure, DeployKind, Done, Event},
     rejection::Rejection,
     state::{Deploy, DeployState, Environment, ReleaseState, RouteState, State},
@@ -15,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, sync::Arc};
 use types::{
     AppId, DeployId, EnvId, Name, OrgId, ReleaseId, RouteId, limits,
-    manifest::{Manifest, Route as Declared, RouteMode},
+    manifest::{Manifest, Route as Declared},
     plan::{PinnedImage, RouteMatch},
 };
 
@@ -90,8 +91,11 @@ pub(super) fn apply(
     }
     let made =
         |deploy| Done { app: Some(app), env: Some(env), release: Some(release), deploy, ..Done::default() };
+    // What serves is not all that is wanted after something newer has failed: of that, instances may
+    // be left that serve as well, and only a deploy replaces them.
+    let settled = existing.is_some_and(|found| found.rolling.is_some() || !found.is_unsettled());
     let target = existing.and_then(|found| state.deploys.get(&found.target()?));
-    if target.is_some_and(|target| target.release == release) {
+    if settled && target.is_some_and(|target| target.release == release) {
         let summary = match events.is_empty() {
             true => format!("release {number} is what is wanted already"),
             false => format!("release {number} stays; what differs beside it was changed"),
@@ -131,13 +135,6 @@ fn start(
         attempts: manifest.deploy.attempts,
     });
     deploy
-}
-
-fn key_of(route: &Declared) -> Option<RouteMatch> {
-    match route.mode {
-        RouteMode::Tls => route.host.clone().map(|host| RouteMatch::Tls { host }),
-        RouteMode::Tcp => route.listen.map(|listen| RouteMatch::Tcp { listen }),
-    }
 }
 
 fn label(key: &RouteMatch) -> String {
@@ -246,7 +243,8 @@ pub(super) fn restart(state: &State, id: EnvId, context: &Context) -> Result<Dec
     redeploy(state, id, env, serving.release, DeployKind::Restart, context)
 }
 
-/// Back to a release that was promoted before.
+/// Back to a release: the named one; else what serves, if something newer is under way or has
+/// failed; else the one promoted before what serves.
 pub(super) fn rollback(
     state: &State,
     id: EnvId,
@@ -254,8 +252,15 @@ pub(super) fn rollback(
     context: &Context,
 ) -> Result<Decision, Rejection> {
     let env = find_env(state, id)?;
-    let serving = env.serving.and_then(|deploy| state.deploys.get(&deploy)).map(|deploy| deploy.release);
-    let previous = || env.promoted.iter().rev().copied().find(|release| Some(*release) != serving);
+    let find = |deploy: Option<DeployId>| deploy.and_then(|deploy| state.deploys.get(&deploy));
+    let serving = find(env.serving).map(|deploy| deploy.release);
+    let rolling = find(env.rolling);
+    // Asked again, or by somebody else, it means the way back that is under way and not a turn.
+    let turning = rolling.filter(|deploy| deploy.kind == DeployKind::Rollback).map(|deploy| deploy.release);
+    let previous = || match env.is_unsettled() {
+        true => turning.or(serving),
+        false => env.promoted.iter().rev().copied().find(|release| Some(*release) != serving),
+    };
     let Some(release) = to.or_else(previous) else {
         let what = format!("environment {}", state.env_label(id));
         return Err(Rejection::LifeCycle { what, is: "at its first release".into(), cannot: "roll back" });
@@ -263,9 +268,15 @@ pub(super) fn rollback(
     if !env.releases.contains(&release) {
         return Err(missing(format!("release {release} of {}", state.env_label(id))));
     }
-    if serving == Some(release) && env.rolling.is_none() {
-        let mut decision = done(Vec::new(), "serves already");
-        decision.done = Done { app: Some(env.app), env: Some(id), release: Some(release), ..decision.done };
+    let as_wanted = match rolling {
+        Some(rolling) if rolling.release == release => Some("is under way already"),
+        None if serving == Some(release) && !env.is_unsettled() => Some("serves already"),
+        _ => None,
+    };
+    if let Some(summary) = as_wanted {
+        let mut decision = done(Vec::new(), summary);
+        let (app, deploy) = (Some(env.app), env.rolling);
+        decision.done = Done { app, env: Some(id), release: Some(release), deploy, ..decision.done };
         return Ok(decision);
     }
     redeploy(state, id, env, release, DeployKind::Rollback, context)

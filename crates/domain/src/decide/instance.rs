@@ -3,12 +3,17 @@
 use super::{Decision, done, missing};
 use crate::{
     command::Context,
+    derive::ways,
     event::Event,
     rejection::Rejection,
     state::{Instance, InstanceState, State},
 };
-use std::{net::Ipv6Addr, sync::Arc};
-use types::{DeployId, EnvId, InstanceId, Name, NodeId, plan::Transition};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv6Addr,
+    sync::Arc,
+};
+use types::{DeployId, EnvId, InstanceId, Name, NodeId, ReleaseId, RouteId, plan::Transition};
 
 /// Places one instance. `memory_is_never_oversubscribed` is decided here and nowhere else.
 pub(super) fn allocate(
@@ -78,6 +83,46 @@ fn check(
     Err(Rejection::LifeCycle { what: format!("instance {id}"), is, cannot })
 }
 
+/// Says no while it serves and, wherever it is reached, fewer others than are wanted do. The planner
+/// counts closer, by what edges have acknowledged; between its look and this decision others may
+/// have failed.
+fn needed(state: &State, id: InstanceId, instance: &Instance) -> Result<(), Rejection> {
+    if instance.state != InstanceState::Ready {
+        return Ok(());
+    }
+    let find = || {
+        let env = state.envs.get(&instance.env)?;
+        let target = state.releases.get(&state.deploys.get(&env.target()?)?.release)?;
+        let process = target.manifest.processes.get(&instance.process)?;
+        Some(env.scale.get(&instance.process).copied().unwrap_or(process.replicas) as usize)
+    };
+    // What the target does not have is not wanted.
+    let wanted = find().unwrap_or(0);
+    let mut others = BTreeMap::<ReleaseId, usize>::new();
+    state
+        .instances_of(instance.env)
+        .filter(|(other, found)| *other != id && found.process == instance.process)
+        .filter(|(_, found)| found.state == InstanceState::Ready)
+        .for_each(|(_, found)| *others.entry(found.release).or_default() += 1);
+    let reached = |release: &ReleaseId| {
+        let release = state.releases.get(release);
+        release.map_or_else(BTreeSet::new, |own| ways(state, instance.env, own, &instance.process))
+    };
+    let answering = |route: &RouteId| {
+        others.iter().filter(|(release, _)| reached(release).contains(route)).map(|(_, count)| count).sum()
+    };
+    let in_all: usize = others.values().sum();
+    let left = reached(&instance.release).iter().map(answering).fold(in_all, usize::min);
+    if left < wanted {
+        return Err(Rejection::LifeCycle {
+            what: format!("instance {id}"),
+            is: format!("one of {wanted} wanted and only {left} others are ready"),
+            cannot: "drain",
+        });
+    }
+    Ok(())
+}
+
 /// No new connection is to reach it.
 pub(super) fn drain(state: &State, id: InstanceId) -> Result<Decision, Rejection> {
     let instance = find(state, id)?;
@@ -85,6 +130,7 @@ pub(super) fn drain(state: &State, id: InstanceId) -> Result<Decision, Rejection
         return Ok(Decision::default());
     }
     check(id, instance, InstanceState::Draining, "drain")?;
+    needed(state, id, instance)?;
     Ok(done(vec![Event::InstanceDraining { instance: id }], "draining"))
 }
 

@@ -43,8 +43,14 @@ pub enum Settled {
 }
 
 /// Decides a command and, for a request, its one verdict.
+///
+/// A token may have been revoked, or have come to its end, after the rim let the command in and
+/// before its turn. What was decided before is still told; nothing new is done in its name.
 pub fn settle(state: &State, command: &Command, context: &Context) -> Settled {
     let Some((request, body)) = context.request else {
+        if let Err(rejection) = entitled(state, command, context) {
+            return Settled::Unacceptable(rejection);
+        }
         let outcome = decide(state, command, context);
         let events = outcome.as_ref().map(|decision| decision.events.clone()).unwrap_or_default();
         return Settled::Now { events, outcome: outcome.map(|decision| decision.done) };
@@ -57,7 +63,8 @@ pub fn settle(state: &State, command: &Command, context: &Context) -> Settled {
             (_, false) => Settled::Unacceptable(Rejection::RequestReused(request)),
         };
     }
-    if let Err(rejection) = acceptable(state, request, context) {
+    let may_run = entitled(state, command, context).and_then(|()| acceptable(state, request, context));
+    if let Err(rejection) = may_run {
         return Settled::Unacceptable(rejection);
     }
     let (mut events, outcome) = match decide(state, command, context) {
@@ -70,6 +77,16 @@ pub fn settle(state: &State, command: &Command, context: &Context) -> Settled {
     };
     events.push(Event::RequestDecided { request, principal: context.actor, body, verdict });
     Settled::Now { events, outcome }
+}
+
+/// Whether the asker's token still opens anything. A join token is judged where it is used up.
+fn entitled(state: &State, command: &Command, context: &Context) -> Result<(), Rejection> {
+    let Actor::Token(id) = context.actor else { return Ok(()) };
+    let ended = state.tokens.get(&id).is_some_and(|token| !token.lives(context.now));
+    match ended && !matches!(command, Command::EnrolNode { .. }) {
+        true => Err(Rejection::TokenDead),
+        false => Ok(()),
+    }
 }
 
 /// Whether a fresh id is young enough to be remembered, and its asker within bounds.
@@ -96,7 +113,7 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
     let decision = match command {
         Command::Bootstrap { cluster, org, owner } => token::bootstrap(state, cluster, org, owner, context),
         Command::CreateToken { org, role, token } => token::create(state, *org, *role, token, context),
-        Command::RevokeToken { token } => token::revoke(state, *token),
+        Command::RevokeToken { token } => token::revoke(state, *token, context),
         Command::CreateJoin { token } => token::create_join(token, context),
         Command::VoidRequest { request } => void(state, *request, context),
         Command::MoveHorizon { to } => move_horizon(state, *to, context),

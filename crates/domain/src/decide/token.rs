@@ -70,14 +70,16 @@ fn created(token: TokenId, org: Option<OrgId>, role: Role, new: &NewToken) -> Ev
     }
 }
 
-/// Ends a token, unless nobody could open its org any more.
-pub(super) fn revoke(state: &State, id: TokenId) -> Result<Decision, Rejection> {
+/// Ends a token, unless nobody could open its org then.
+pub(super) fn revoke(state: &State, id: TokenId, context: &Context) -> Result<Decision, Rejection> {
     let token = state.tokens.get(&id).ok_or_else(|| missing(format!("token {id}")))?;
     if token.dead {
         return Ok(done(Vec::new(), "was revoked before"));
     }
+    // One that ends by itself counts as well: over HTTP every token does, and a first token that
+    // could never be revoked would be worse than an org whose last owner has to renew in time.
     let is_owner = |other: &&crate::state::Token| {
-        other.role == Role::Owner && other.org == token.org && !other.dead && other.expires.is_none()
+        other.role == Role::Owner && other.org == token.org && other.lives(context.now)
     };
     if is_owner(&token) && state.tokens.values().filter(is_owner).count() < 2 {
         return Err(Rejection::LastOwner);

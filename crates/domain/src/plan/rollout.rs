@@ -10,7 +10,7 @@ use super::{
     Observed, Step,
     edges::edge_nodes,
     placement::{Ask, Fleet, Placed},
-    survey::{Group, Mode, Seat, Survey},
+    survey::{Available, Group, Mode, Seat, Survey},
 };
 use crate::{
     command::Command,
@@ -62,11 +62,14 @@ impl Pass<'_, '_> {
         let survey = self.survey;
         for seat in survey.groups.values().flat_map(|group| &group.draining) {
             let (id, instance) = (seat.id, seat.instance);
-            let unused = survey.edges.acknowledged(instance.routed);
+            // One that was never ready was in no edge's plan.
+            let unused = !instance.was_ready || survey.edges.acknowledged(instance.routed);
             let gone = unused && !survey.edges.holds(id);
             // Connections that stay open are told to end by the instance itself, in its stop grace.
             let wait = if unused { limits::DRAIN_OPEN } else { limits::DRAIN_WAIT };
-            let forced = !gone && survey.now >= drain_end(survey.observed, instance.since, wait);
+            // Edges that seem dead all at once may serve a stored plan with it for as long as they like.
+            let may_force = unused || !survey.edges.is_suspicious();
+            let forced = !gone && may_force && survey.now >= drain_end(survey.observed, instance.since, wait);
             if gone || forced {
                 let why = match (forced, unused) {
                     (false, _) => "no edge sends to it any more".to_owned(),
@@ -144,11 +147,13 @@ impl Pass<'_, '_> {
         let mut available = group.available();
         self.drain_surplus(group, target, &mut available);
         self.allocate(name, group, target);
-        self.drain_old(group, &mut available);
+        if !group.held {
+            self.drain_old(group, &mut available);
+        }
     }
 
     /// More are to stay than are wanted: the least useful go first.
-    fn drain_surplus(&mut self, group: &Group<'_>, target: DeployId, available: &mut u32) {
+    fn drain_surplus(&mut self, group: &Group<'_>, target: DeployId, available: &mut Available) {
         let surplus = (group.keep.len() as u32).saturating_sub(group.desired);
         let mut order: Vec<&Seat<'_>> = group.keep.iter().collect();
         order.sort_by_key(|seat| {
@@ -157,12 +162,8 @@ impl Pass<'_, '_> {
         for seat in order.into_iter().take(surplus as usize) {
             // One that is ready may serve through an edge that has not been heard of yet, so it goes
             // only when enough others are known to be available.
-            if seat.ready() {
-                let left = available.saturating_sub(u32::from(seat.available));
-                if left < group.desired {
-                    break;
-                }
-                *available = left;
+            if seat.ready() && available.spare(seat).is_none() {
+                continue;
             }
             self.drain(seat, format!("{} wanted and {} live", group.desired, group.keep.len()));
         }
@@ -186,20 +187,22 @@ impl Pass<'_, '_> {
     }
 
     /// Old ones go as far as new ones have taken their place.
-    fn drain_old(&mut self, group: &Group<'_>, available: &mut u32) {
+    fn drain_old(&mut self, group: &Group<'_>, available: &mut Available) {
         let answered = group.desired == 0 || group.keep.iter().any(Seat::ready);
-        for seat in group.old.iter().filter(|seat| !seat.ready()) {
+        // Where so many old ones are left that not one new can be tried, those that do not serve make
+        // way. While a new one is on trial they stay: they may come back, and it may not work.
+        let excess = if group.keep.is_empty() { group.live().saturating_sub(group.desired) } else { 0 };
+        for (nth, seat) in group.old.iter().filter(|seat| !seat.ready()).enumerate() {
             if answered {
                 self.drain(seat, "it does not serve and a new one does");
+            } else if (nth as u32) < excess {
+                self.drain(seat, "it does not serve and leaves no room to try a new one");
             }
         }
         for seat in group.old.iter().filter(|seat| seat.ready()) {
-            let left = available.saturating_sub(u32::from(seat.available));
-            if left < group.desired {
-                break;
+            if let Some(left) = available.spare(seat) {
+                self.drain(seat, format!("{left} others are available and {} wanted", group.desired));
             }
-            *available = left;
-            self.drain(seat, format!("{left} others are available and {} wanted", group.desired));
         }
     }
 

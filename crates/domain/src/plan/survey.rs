@@ -3,9 +3,15 @@
 //! explanation is about the very facts that the planner acts on.
 
 use super::{Observed, backoff, edges::Edges};
-use crate::state::{Deploy, DeployState, Environment, Instance, InstanceState, NodeState, Release, State};
-use std::{collections::BTreeMap, sync::Arc};
-use types::{DeployId, EnvId, InstanceId, Name, Timestamp};
+use crate::{
+    derive::ways,
+    state::{Deploy, DeployState, Environment, Instance, InstanceState, NodeState, Release, State},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use types::{DeployId, EnvId, InstanceId, Name, ReleaseId, RouteId, Timestamp};
 
 /// What the environment is doing.
 #[derive(Clone, Copy)]
@@ -25,11 +31,44 @@ pub(super) struct Seat<'a> {
     pub(super) instance: &'a Arc<Instance>,
     /// Ready, and every edge knows.
     pub(super) available: bool,
+    /// The routes through which it is reached when it is ready.
+    pub(super) ways: BTreeSet<RouteId>,
 }
 
 impl Seat<'_> {
     pub(super) fn ready(&self) -> bool {
         self.instance.state == InstanceState::Ready
+    }
+
+    /// Where it is counted: among all, and by each route.
+    fn counted(&self) -> impl Iterator<Item = Option<RouteId>> {
+        std::iter::once(None).chain(self.ways.iter().copied().map(Some))
+    }
+}
+
+/// How many of a process are available, in all and by each route that leads to it: during a rollout
+/// one release may answer a route that the other does not.
+pub(super) struct Available {
+    desired: u32,
+    /// By route; `None` counts all.
+    ways: BTreeMap<Option<RouteId>, u32>,
+}
+
+impl Available {
+    /// Takes a seat off, and says how many are left, if without it enough are left wherever it is
+    /// reached.
+    pub(super) fn spare(&mut self, seat: &Seat<'_>) -> Option<u32> {
+        let count = |way: &Option<RouteId>| self.ways.get(way).copied().unwrap_or(0);
+        let left = seat.counted().map(|way| count(&way).saturating_sub(u32::from(seat.available))).min()?;
+        if left < self.desired {
+            return None;
+        }
+        if seat.available {
+            for way in seat.counted() {
+                *self.ways.entry(way).or_default() -= 1;
+            }
+        }
+        Some(left)
     }
 }
 
@@ -40,6 +79,11 @@ pub(super) struct Group<'a> {
     pub(super) desired: u32,
     /// The target's manifest has this process.
     pub(super) declared: bool,
+    /// The routes through which the target's instances are reached.
+    pub(super) ways: BTreeSet<RouteId>,
+    /// A route leads to old ones that the target's do not answer: it moves, or goes, at cutover, and
+    /// until then only the old ones serve it.
+    pub(super) held: bool,
     /// Live and to stay.
     pub(super) keep: Vec<Seat<'a>>,
     /// Live, serving or able to, and to be replaced.
@@ -57,15 +101,23 @@ impl Group<'_> {
         self.keep.iter().filter(|seat| seat.available).count() as u32
     }
 
-    pub(super) fn available(&self) -> u32 {
-        self.kept_available() + self.old.iter().filter(|seat| seat.available).count() as u32
+    pub(super) fn live(&self) -> u32 {
+        (self.keep.len() + self.old.len()) as u32
     }
 
-    /// All that is wanted is available and nothing is left to be replaced.
+    pub(super) fn available(&self) -> Available {
+        let mut ways = BTreeMap::<Option<RouteId>, u32>::new();
+        for seat in self.keep.iter().chain(&self.old).filter(|seat| seat.available) {
+            seat.counted().for_each(|way| *ways.entry(way).or_default() += 1);
+        }
+        Available { desired: self.desired, ways }
+    }
+
+    /// All that is wanted is available and nothing is left to be replaced before cutover.
     pub(super) fn is_rolled(&self) -> bool {
         self.keep.len() as u32 == self.desired
             && self.kept_available() == self.desired
-            && self.old.is_empty()
+            && (self.old.is_empty() || self.held)
             && self.useless.is_empty()
     }
 }
@@ -82,6 +134,8 @@ pub(super) struct Survey<'a> {
     pub(super) release: Option<&'a Arc<Release>>,
     pub(super) edges: Edges,
     pub(super) groups: BTreeMap<Name, Group<'a>>,
+    /// The routes through which a process of a release is reached. Instances are many, releases few.
+    ways: BTreeMap<(ReleaseId, Name), BTreeSet<RouteId>>,
 }
 
 impl<'a> Survey<'a> {
@@ -104,9 +158,11 @@ impl<'a> Survey<'a> {
             let group = groups.entry(name.clone()).or_default();
             group.declared = true;
             group.desired = env.scale.get(name).copied().unwrap_or(process.replicas);
+            group.ways = release.map_or_else(BTreeSet::new, |release| ways(state, env_id, release, name));
         }
         let edges = Edges::new(state, observed, now);
-        let mut survey = Self { state, env_id, env, observed, now, mode, release, edges, groups };
+        let ways = BTreeMap::new();
+        let mut survey = Self { state, env_id, env, observed, now, mode, release, edges, groups, ways };
         for (id, instance) in state.instances_of(env_id) {
             survey.seat(id, instance);
         }
@@ -120,10 +176,16 @@ impl<'a> Survey<'a> {
             Mode::Idle => None,
             Mode::Steady(id) | Mode::Rolling(id, _) => Some(id),
         };
-        // What a failed deploy left behind and serves well is kept until somebody decides otherwise.
-        let serves_on = !matches!(self.mode, Mode::Rolling(..)) && instance.state == InstanceState::Ready;
+        let rolling = matches!(self.mode, Mode::Rolling(..));
+        let (releases, process) = (&self.state.releases, &instance.process);
+        let reached = || Some(ways(self.state, self.env_id, releases.get(&instance.release)?, process));
+        let known = self.ways.entry((instance.release, process.clone()));
+        let ways = known.or_insert_with(|| reached().unwrap_or_default()).clone();
         let group = self.groups.entry(instance.process.clone()).or_default();
-        let seat = Seat { id, instance, available };
+        // What a failed deploy left behind and serves well is kept until somebody decides otherwise.
+        let serves_on = !rolling && instance.state == InstanceState::Ready && group.ways.is_subset(&ways);
+        let is_held = rolling && group.declared && !ways.is_subset(&group.ways);
+        let seat = Seat { id, instance, available, ways };
         match instance.state {
             InstanceState::Stopped => {}
             InstanceState::Failed => group.failed.push(seat),
@@ -131,7 +193,10 @@ impl<'a> Survey<'a> {
             InstanceState::Draining => group.draining.push(seat),
             _ if useless => group.useless.push(seat),
             _ if !leaving && (Some(instance.deploy) == target || serves_on) => group.keep.push(seat),
-            _ => group.old.push(seat),
+            _ => {
+                group.held |= is_held;
+                group.old.push(seat);
+            }
         }
     }
 
@@ -158,11 +223,14 @@ impl<'a> Survey<'a> {
         (self.env.failed_in_a_row > 0 && until > self.now).then_some(until)
     }
 
-    /// How many may be placed now: what is missing, and at most one more than wanted at a time.
+    /// How many may be placed now: what is missing, and at most one more than wanted at a time. Beside
+    /// old ones that have to stay until cutover there is no other way than to place all.
     pub(super) fn room(&self, group: &Group<'_>) -> u32 {
-        let live = (group.keep.len() + group.old.len()) as u32;
         let missing = group.desired.saturating_sub(group.keep.len() as u32);
-        missing.min((group.desired + 1).saturating_sub(live))
+        if group.held {
+            return missing;
+        }
+        missing.min((group.desired + 1).saturating_sub(group.live()))
     }
 
     /// The deploy is past the point where its instances replace others one by one.

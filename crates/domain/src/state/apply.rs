@@ -563,10 +563,17 @@ impl State {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let node = Arc::make_mut(node);
         let (used, cpu_used) = (node.used.bytes(), node.cpu_used.get());
-        let (used, cpu_used) = match charge {
+        let (used, cpu_used) = match &charge {
             Charge::Take => (used.saturating_add(memory.bytes()), cpu_used.saturating_add(cpu.get())),
             Charge::Give => (used.saturating_sub(memory.bytes()), cpu_used.saturating_sub(cpu.get())),
         };
+        assert!(
+            matches!(charge, Charge::Give) || used <= node.capacity.memory.bytes(),
+            "memory_is_never_oversubscribed: {} bytes placed on {}, which has {}",
+            used,
+            node.name,
+            node.capacity.memory.bytes()
+        );
         node.used = ByteSize::from_bytes(used);
         node.cpu_used = MilliCpu::new(cpu_used);
     }

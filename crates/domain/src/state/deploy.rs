@@ -116,4 +116,9 @@ impl Environment {
     pub fn target(&self) -> Option<DeployId> {
         self.rolling.or(self.serving)
     }
+
+    /// Whether something newer than what serves is under way or has failed.
+    pub fn is_unsettled(&self) -> bool {
+        self.latest != self.serving
+    }
 }

@@ -1,9 +1,12 @@
 //! Instances.
 //!
 //! ```text
-//!  allocated ─▶ preparing ─▶ booting ⇄ ready ─▶ draining ─▶ stopped ─▶ (collected: gone)
-//!      └───────────┴───────────┴────────┴──────────┴──▶ failed ─▶ draining
+//!  allocated ─▶ preparing ⇄ booting ⇄ ready ─▶ draining ─▶ stopped ─▶ (collected: gone)
+//!      └────────────┴──────────┴────────┴──▶ failed ─▶ draining
 //! ```
+//! Any of the first four may be told to drain. A draining one that fails goes on draining: it is on its
+//! way out already, and what it was is kept in its reason.
+//!
 //! A crash takes a ready instance back to booting: the agent starts the same instance again. Only
 //! what can never run, or was on a lost node, is failed.
 

@@ -4,9 +4,10 @@
 //! applied is never written. The maps are persistent trees with shared nodes, so a clone costs
 //! nothing and can be kept, read or written out elsewhere while the writer goes on.
 //!
-//! Invariants (asserted in `check`, and cheaply where they are changed):
+//! Invariants, decided before an event is written:
 //! - `memory_is_never_oversubscribed`: a node's `used` is the sum of the caps placed on it and
-//!   never above its capacity.
+//!   never above its capacity. Asserted where it is changed, in production too: a log that breaks it
+//!   was not written by this code, and going on would hand out memory that is not there.
 //! - a name, a host, a port and a request id are each held by one owner at most.
 //! - a generation is the id of the event that last changed the plan, so it never falls.
 

@@ -282,3 +282,38 @@ fn memory_is_refused_where_it_is_decided_too() {
     let refused = decision(&world, &Command::AllocateInstance { env, process, deploy, node });
     assert!(matches!(refused, Err(Rejection::LifeCycle { .. } | Rejection::NoMemory { .. })), "{refused:?}");
 }
+
+/// Between the look of a planner and the decision of its step, others may have failed.
+#[test]
+fn what_a_late_planner_wants_drained_is_decided_again_by_what_is_ready() {
+    let (mut world, env) = serving();
+    world.ok(Command::Scale { env, process: name("web"), replicas: 1 });
+    let steps = plan::rollout(&world.state, env, &world.observed, world.now);
+    let drained = steps.iter().find_map(|step| match step.command {
+        Command::DrainInstance { instance } => Some(instance),
+        _ => None,
+    });
+    let drained = drained.expect("one too many");
+    let other = world.state.instances.keys().copied().find(|id| *id != drained).expect("there were two");
+    world.report(other, crashed(Reason::Exited));
+    let refused = world.submit(Command::DrainInstance { instance: drained }).expect_err("it is the last");
+    assert!(refused.to_string().contains("only 0 others are ready"), "{refused}");
+    world.report(other, Change::Ready);
+    world.lease_all();
+    world.ok(Command::DrainInstance { instance: drained });
+}
+
+#[test]
+#[should_panic = "memory_is_never_oversubscribed"]
+fn a_log_that_oversubscribes_memory_is_not_gone_on_with() {
+    let (world, _) = serving();
+    let last = world.log.iter().rev().find(|found| matches!(found.event, Event::InstanceAllocated { .. }));
+    let mut again = last.expect("two were placed").clone();
+    let mut state = world.state.clone();
+    for nth in 1..=8 {
+        let Event::InstanceAllocated { instance, .. } = &mut again.event else { panic!("it is one") };
+        *instance = types::InstanceId::from_u128(nth);
+        again.id = state.head.next();
+        state.apply(&again);
+    }
+}

@@ -1,18 +1,19 @@
 //! Whatever people declare and whatever breaks, the planners keep the invariants that
 //! [`World`](crate::world::World) checks at every event, and bring a world that behaves to rest.
 
-use crate::world::{World, crashed, manifest, name};
+use crate::world::{World, crashed, manifest, name, speaking};
 use holdfast_domain::{Command, NodeHealth, State, codec, plan, state::InstanceState, view};
 use proptest::prelude::*;
 use types::{
     ByteSize, DurationMs, EventId, InstanceId, NodeId,
+    manifest::{Manifest, ProxyProtocol},
     plan::{Change, NodeRole, Reason},
 };
 
 /// What may happen, by small numbers that are taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Act {
-    Apply { app: u8, tag: u8, web: u32, worker: Option<u32>, mib: u64 },
+    Apply { app: u8, tag: u8, web: u32, worker: Option<u32>, mib: u64, shape: u8 },
     Scale { app: u8, worker: bool, to: u32 },
     Restart { app: u8 },
     Rollback { app: u8 },
@@ -29,9 +30,12 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     let worker = prop::option::of(1..3u32);
+    let shape = prop_oneof![2 => Just(0u8), 1 => 0..16u8];
     prop_oneof![
-        4 => (0..2u8, 0..6u8, 1..4u32, worker, 1..5u64)
-            .prop_map(|(app, tag, web, worker, mib)| Act::Apply { app, tag, web, worker, mib: mib * 32 }),
+        4 => (0..2u8, 0..6u8, 1..4u32, worker, 1..5u64, shape)
+            .prop_map(|(app, tag, web, worker, mib, shape)| {
+                Act::Apply { app, tag, web, worker, mib: mib * 32, shape }
+            }),
         2 => (0..2u8, any::<bool>(), 0..5u32).prop_map(|(app, worker, to)| Act::Scale { app, worker, to }),
         1 => (0..2u8).prop_map(|app| Act::Restart { app }),
         1 => (0..2u8).prop_map(|app| Act::Rollback { app }),
@@ -87,6 +91,22 @@ fn nth_live(world: &World, nth: usize) -> Option<InstanceId> {
     live.get(nth.checked_rem(live.len())?).copied()
 }
 
+/// Bit by bit: another port, PROXY protocol, the route leads to the other process, a second route.
+fn shaped(declared: Manifest, shape: u8) -> Manifest {
+    let (port, number) = if shape & 1 == 0 { ("http", 8080) } else { ("web", 9090) };
+    let proxy_protocol = if shape & 2 == 0 { ProxyProtocol::Off } else { ProxyProtocol::V2 };
+    let mut declared = speaking(declared, port, number, proxy_protocol);
+    if shape & 8 != 0 {
+        let mut second = declared.routes[0].clone();
+        second.host = Some(format!("{}-2.example", declared.app).parse().expect("a host name"));
+        declared.routes.push(second);
+    }
+    if shape & 4 != 0 && declared.processes.contains_key(&name("worker")) {
+        declared.routes[0].process = name("worker");
+    }
+    declared
+}
+
 fn run(world: &mut World, act: &Act) {
     let app = |nth: u8| if nth == 0 { "shop" } else { "blog" };
     let env = |world: &World, nth: u8| {
@@ -94,12 +114,12 @@ fn run(world: &mut World, act: &Act) {
         world.state.env_names.get(&(*app, name("prod"))).copied()
     };
     match *act {
-        Act::Apply { app: nth, tag, web, worker, mib } => {
+        Act::Apply { app: nth, tag, web, worker, mib, shape } => {
             let mut processes = vec![("web", web, mib)];
             processes.extend(worker.map(|count| ("worker", count, mib * 2)));
             let host = format!("{}.example", app(nth));
             let declared = manifest(app(nth), &tag.to_string(), &processes, Some(&host));
-            world.apply(declared).expect("a sound manifest is accepted");
+            world.apply(shaped(declared, shape)).expect("a sound manifest is accepted");
         }
         Act::Scale { app, worker, to } => {
             let process = name(if worker { "worker" } else { "web" });
@@ -230,7 +250,7 @@ proptest! {
 #[test]
 fn a_silent_edge_makes_no_ready_instance_a_surplus() {
     let acts = [
-        Act::Apply { app: 0, tag: 0, web: 2, worker: None, mib: 32 },
+        Act::Apply { app: 0, tag: 0, web: 2, worker: None, mib: 32, shape: 0 },
         Act::Run { passes: 4 },
         Act::Kill { node: 2 },
         Act::Forget,

@@ -1,7 +1,7 @@
 //! `request_runs_once`: a request has at most one effect, whatever is sent again or late.
 
 use crate::world::{World, manifest, name};
-use holdfast_domain::{Actor, Command, Done, Rejection, Settled, Verdict};
+use holdfast_domain::{Actor, Command, Done, Event, NewToken, Rejection, Role, Settled, Verdict};
 use types::{ByteSize, DurationMs, EnvId, RequestId, Timestamp, TokenId, limits, plan::NodeRole};
 
 const ASKER: Actor = Actor::Token(TokenId::from_u128(1));
@@ -124,4 +124,49 @@ fn the_horizon_only_moves_forward_and_forgetting_never_doubles() {
     let ahead = RequestId::from_parts(world.now.plus(limits::REQUEST_AHEAD).plus(DurationMs::from_ms(1)), 1);
     let early = ask(&mut world, ahead, 1, &scale(env, 3));
     assert!(matches!(early, Settled::Unacceptable(Rejection::RequestAhead { .. })), "{early:?}");
+}
+
+/// Whoever asks by a token that ended between the rim and the turn of the command.
+#[test]
+fn nothing_new_is_done_in_the_name_of_a_token_that_was_revoked_before_its_turn() {
+    let (mut world, env) = world();
+    let token = made(&mut world, None);
+    let asker = Actor::Token(token);
+    let id = |world: &World, nth| RequestId::from_parts(world.now, nth);
+    let before = id(&world, 1);
+    executed(&world.submit_as(asker, &scale(env, 3), Some((before, [1; 32])), None));
+    world.ok(Command::RevokeToken { token });
+    let head = world.state.head;
+    let told = world.submit_as(asker, &scale(env, 3), Some((before, [1; 32])), None);
+    assert!(matches!(told, Settled::Before(_)), "what was decided is still told: {told:?}");
+    let (late, voiding) = (id(&world, 2), id(&world, 3));
+    let void = Command::VoidRequest { request: late };
+    for (command, request) in
+        [(&scale(env, 5), Some((late, [2; 32]))), (&void, Some((voiding, [3; 32]))), (&scale(env, 5), None)]
+    {
+        let settled = world.submit_as(asker, command, request, None);
+        assert_eq!(settled, Settled::Unacceptable(Rejection::TokenDead), "{command:?}");
+    }
+    assert_eq!(Rejection::TokenDead.code(), "unauthenticated");
+    assert_eq!(world.state.head, head, "nothing was written, so the request is not remembered");
+    assert_eq!(world.state.envs[&env].scale[&name("web")], 3);
+}
+
+#[test]
+fn a_token_that_ended_by_itself_before_its_turn_does_nothing_either() {
+    let (mut world, env) = world();
+    let ends = world.now.plus(DurationMs::from_secs(60));
+    let asker = Actor::Token(made(&mut world, Some(ends)));
+    world.wait(DurationMs::from_secs(59));
+    let scaled = |world: &mut World, to| world.submit_as(asker, &scale(env, to), None, None);
+    executed(&scaled(&mut world, 3));
+    world.wait(DurationMs::from_secs(1));
+    assert_eq!(scaled(&mut world, 4), Settled::Unacceptable(Rejection::TokenDead));
+}
+
+fn made(world: &mut World, expires: Option<Timestamp>) -> TokenId {
+    let token = NewToken { name: name("ci"), hash: [9; 32], expires };
+    let events = world.ok(Command::CreateToken { org: world.org, role: Role::Owner, token });
+    let Event::TokenCreated { token, .. } = events[0] else { panic!("a token") };
+    token
 }

@@ -4,15 +4,16 @@
 //! are what happened, written by the test itself when `UPDATE_TRANSCRIPTS=1` is set. Ids are
 //! replaced by names in the order they come up: `web.1`, `release.2`, `deploy.1`.
 
-use crate::world::{World, manifest, name};
+use crate::world::{World, manifest, name, speaking};
 use holdfast_domain::{
-    Actor, Command, DeployFailure, Event, NewToken, Rejection, Role, Settled, Verdict, plan,
+    Actor, Command, DeployFailure, Event, NewToken, Rejection, Role, Settled, Verdict, derive, plan,
     state::InstanceState,
 };
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 use types::{
     ByteSize, InstanceId, RequestId, TokenId,
-    plan::{Change, NodeRole, Reason},
+    manifest::ProxyProtocol,
+    plan::{Backend, Change, NodeRole, Reason, RouteMatch},
 };
 
 struct Story {
@@ -209,7 +210,7 @@ impl Story {
             }
             ["apply", tag, ref rest @ ..] => self.apply("shop", tag, rest),
             ["apply-as", app, tag, ref rest @ ..] => self.apply(app, tag, rest),
-            ["scale", _] | ["restart"] | ["rollback"] => {
+            ["scale", _] | ["restart"] | ["rollback"] | ["rollback", _] => {
                 let command = self.command(line);
                 self.submit(command);
             }
@@ -247,14 +248,8 @@ impl Story {
                 self.note(&format!("way back: {}", text.unwrap_or_else(|| "not needed".into())));
             }
             ["instances"] => self.instances(),
-            ["token", text, role] => {
-                let role = if role == "owner" { Role::Owner } else { Role::Viewer };
-                let mut hash = [4; 32];
-                hash[..text.len()].copy_from_slice(text.as_bytes());
-                let token = NewToken { name: name(text), hash, expires: None };
-                let org = self.world.org;
-                self.submit(Command::CreateToken { org, role, token });
-            }
+            ["backends"] => self.backends(),
+            ["token", text, role, ref span @ ..] => self.token(text, role, span),
             ["revoke", text] => {
                 self.name_all();
                 let token = *self.tokens.get(text).unwrap_or_else(|| panic!("no token {text}"));
@@ -271,12 +266,24 @@ impl Story {
         }
     }
 
+    fn token(&mut self, text: &str, role: &str, span: &[&str]) {
+        let role = if role == "owner" { Role::Owner } else { Role::Viewer };
+        let expires = span.first().map(|span| self.world.now.plus(span.parse().expect("a span")));
+        let mut hash = [4; 32];
+        hash[..text.len()].copy_from_slice(text.as_bytes());
+        let token = NewToken { name: name(text), hash, expires };
+        let org = self.world.org;
+        self.submit(Command::CreateToken { org, role, token });
+    }
+
     fn machine(&mut self, text: &str) -> &mut crate::world::Machine {
         let node = self.world.node_named(text);
         self.world.machines.get_mut(&node).expect("a node of this world")
     }
 
-    /// `web=2` is a process and its replicas, `web=2@64` with its cap in Mi, a word with a dot a host.
+    /// `web=2` is a process and its replicas, `web=2@64` with its cap in Mi, a word with a dot a host,
+    /// `on:web:9090` the port of all processes, `proxy-v2` what routes say before anything else,
+    /// `to:worker` where they lead when not to the first process.
     fn apply(&mut self, app: &str, tag: &str, rest: &[&str]) {
         let host = rest.iter().copied().find(|word| word.contains('.'));
         let processes: Vec<(&str, u32, u64)> = rest
@@ -287,7 +294,15 @@ impl Story {
                 (process, count.parse().expect("a number"), mib.parse().expect("a number"))
             })
             .collect();
-        if let Err(rejection) = self.world.apply(manifest(app, tag, &processes, host)) {
+        let mut declared = manifest(app, tag, &processes, host);
+        let port = rest.iter().find_map(|word| word.strip_prefix("on:")).unwrap_or("http:8080");
+        let (port, number) = port.split_once(':').expect("name:number");
+        let proxy_protocol = if rest.contains(&"proxy-v2") { ProxyProtocol::V2 } else { ProxyProtocol::Off };
+        declared = speaking(declared, port, number.parse().expect("a number"), proxy_protocol);
+        if let Some(process) = rest.iter().find_map(|word| word.strip_prefix("to:")) {
+            declared.routes.iter_mut().for_each(|route| route.process = name(process));
+        }
+        if let Err(rejection) = self.world.apply(declared) {
             self.refused(&rejection);
         }
     }
@@ -302,6 +317,10 @@ impl Story {
             }
             ["restart"] => Command::Restart { env },
             ["rollback"] => Command::Rollback { env, release: None },
+            ["rollback", number] => {
+                let number: usize = number.parse().expect("a number");
+                Command::Rollback { env, release: Some(self.world.state.envs[&env].releases[number - 1]) }
+            }
             ["void", called] => {
                 let request = self.request_id(called);
                 Command::VoidRequest { request }
@@ -354,6 +373,20 @@ impl Story {
         for line in lines {
             let text = format!("{}: {}, {}: {}", line.subject, line.desired, line.actual, line.why);
             self.note(&text);
+        }
+    }
+
+    /// What edges are told of every route, as they will use it.
+    fn backends(&mut self) {
+        for route in derive::edge_plan(&self.world.state).routes.values() {
+            let RouteMatch::Tls { host } = &route.matches else { panic!("only names here") };
+            let told = |backend: &Backend| {
+                let proxy_protocol = backend.proxy_protocol.unwrap_or(route.proxy_protocol);
+                format!("{} at port {}, proxy {proxy_protocol:?}", backend.instance, backend.address.port())
+            };
+            let told: Vec<String> = route.backends.iter().map(told).collect();
+            let told = if told.is_empty() { "nobody".into() } else { told.join("; ") };
+            self.note(&format!("{host} leads to {told}"));
         }
     }
 

@@ -6,15 +6,15 @@ use holdfast_domain::{
     derive,
     plan::{self, NodeSeen, Observed, RoleSeen, Step},
     settle,
-    state::InstanceState,
+    state::{InstanceState, Node, Route},
     view::Views,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use types::{
     ByteSize, Digest, DurationMs, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, Name, NodeId,
-    OrgId, RequestId, Timestamp,
-    manifest::{DeployPolicy, Image, Manifest, Port, Process, ProxyProtocol, Route, RouteMode, SCHEMA},
-    plan::{Capacity, Change, Desired, NodeRole, PinnedImage, Reason, Transition},
+    OrgId, RequestId, RouteId, Timestamp,
+    manifest::{self, DeployPolicy, Image, Manifest, Port, Process, ProxyProtocol, RouteMode, SCHEMA},
+    plan::{Capacity, Change, Desired, NodeRole, PinnedImage, Reason, RouteMatch, Transition},
 };
 
 pub fn name(text: &str) -> Name {
@@ -264,10 +264,40 @@ impl World {
         self.submit(Command::Apply { org, env: name("prod"), manifest: Box::new(manifest), image })
     }
 
-    /// Ready, and every edge that is not known to be offline has the plan that says so.
-    fn available(&self, state: &State, env: EnvId, process: &Name) -> usize {
+    /// How many edges are to route, and how many of them are not known to be offline.
+    fn edges(&self, state: &State) -> (usize, usize) {
+        let active = |node: &&Node| {
+            node.roles.contains(&NodeRole::Edge) && node.state == holdfast_domain::state::NodeState::Active
+        };
+        let heard = |id: &NodeId| {
+            let seen = self.observed.nodes.get(id).and_then(|seen| seen.edge.as_ref());
+            let last = seen.map_or(self.observed.since, |seen| seen.last.max(self.observed.since));
+            self.now < last.plus(types::limits::LEASE_OFFLINE)
+        };
+        let all = state.nodes.iter().filter(|(_, node)| active(&node.as_ref()));
+        let live = all.clone().filter(|(id, node)| node.health == NodeHealth::Reachable && heard(id));
+        (all.count(), live.count())
+    }
+
+    /// Most edges are offline: what they serve cannot be told.
+    pub fn edges_are_dark(&self, state: &State) -> bool {
+        let (all, live) = self.edges(state);
+        live * 2 < all
+    }
+
+    /// Ready, and every edge that is not known to be offline has the plan that says so: of a process,
+    /// or where a route is given, of those that it leads to.
+    fn available(&self, state: &State, env: EnvId, process: &Name, route: Option<RouteId>) -> usize {
+        let dark = self.edges_are_dark(state);
+        let plan = route.map(|_| derive::edge_plan(state));
+        let backends = plan.as_ref().zip(route).and_then(|(plan, route)| plan.routes.get(&route));
+        let reached = |id: InstanceId| {
+            let found = backends.map(|route| route.backends.iter().any(|backend| backend.instance == id));
+            route.is_none() || found.unwrap_or(false)
+        };
+        // Edges that are silent all together serve what is ready, as far as anybody can tell.
         let knows = |generation: Generation| {
-            state.nodes.iter().all(|(id, node)| {
+            dark || state.nodes.iter().all(|(id, node)| {
                 let seen = self.observed.nodes.get(id).and_then(|seen| seen.edge.as_ref());
                 !node.roles.contains(&NodeRole::Edge)
                     || node.health == NodeHealth::Offline
@@ -277,8 +307,11 @@ impl World {
         };
         state
             .instances_of(env)
-            .filter(|(_, found)| {
-                found.process == *process && found.state == InstanceState::Ready && knows(found.routed)
+            .filter(|(id, found)| {
+                found.process == *process
+                    && found.state == InstanceState::Ready
+                    && knows(found.routed)
+                    && reached(*id)
             })
             .count()
     }
@@ -290,8 +323,37 @@ impl World {
             assert_eq!(sum, node.used.bytes(), "what {} holds is what was placed", node.name);
             assert!(sum <= node.capacity.memory.bytes(), "memory_is_never_oversubscribed on {}", node.name);
         }
-        if let Event::InstanceDraining { instance } = envelope.event {
-            self.check_stays_up(before, instance);
+        match envelope.event {
+            Event::InstanceDraining { instance } => self.check_stays_up(before, instance),
+            Event::InstanceReleased { instance, .. } => {
+                let unused = !before.instances[&instance].was_ready;
+                assert!(unused || !self.edges_are_dark(before), "edges may still send to {instance}");
+            }
+            _ => {}
+        }
+        if before.edge_generation != self.state.edge_generation {
+            self.check_speech();
+        }
+    }
+
+    /// Every backend is spoken to as its own release declared it.
+    fn check_speech(&self) {
+        for (id, route) in derive::edge_plan(&self.state).routes {
+            for backend in route.backends {
+                let instance = &self.state.instances[&backend.instance];
+                let own = &self.state.releases[&instance.release].manifest;
+                let RouteMatch::Tls { host } = &route.matches else { panic!("only names here") };
+                let declared = own
+                    .routes
+                    .iter()
+                    .find(|own| own.host.as_ref() == Some(host) && own.process == instance.process);
+                let Some(declared) = declared else { continue };
+                let ports = &own.processes[&instance.process].ports;
+                let port = ports.iter().find(|port| port.name == declared.port).expect("a sound manifest");
+                assert_eq!(backend.address.port(), port.port, "{id}");
+                let told = backend.proxy_protocol.unwrap_or(route.proxy_protocol);
+                assert_eq!(told, declared.proxy_protocol, "{id}");
+            }
         }
     }
 
@@ -305,13 +367,28 @@ impl World {
             return;
         }
         let wanted = env.scale.get(&instance.process).copied().unwrap_or(0) as usize;
-        let was = self.available(before, instance.env, &instance.process);
-        let is = self.available(&self.state, instance.env, &instance.process);
-        assert!(
-            is >= wanted.min(was),
-            "{}: {is} available of {wanted} wanted, {was} before",
-            instance.process
-        );
+        // What nothing promoted or under way declares, a failed deploy has left behind.
+        let serving = env.serving.and_then(|id| before.deploys.get(&id));
+        let counts = |route: &Route| {
+            [Some(target), serving].into_iter().flatten().any(|deploy| {
+                let declared = &before.releases[&deploy.release].manifest.routes;
+                declared.iter().any(|own| {
+                    let matches = RouteMatch::Tls { host: own.host.clone().expect("only names here") };
+                    own.process == instance.process && matches == route.matches
+                })
+            })
+        };
+        let to_it = |route: &Route| route.process == instance.process && counts(route);
+        let routes = before.routes_of(instance.env).filter(|(_, route)| to_it(route));
+        for route in std::iter::once(None).chain(routes.map(|(id, _)| Some(id))) {
+            let was = self.available(before, instance.env, &instance.process, route);
+            let is = self.available(&self.state, instance.env, &instance.process, route);
+            assert!(
+                is >= wanted.min(was),
+                "{} ({route:?}): {is} available of {wanted} wanted, {was} before",
+                instance.process
+            );
+        }
     }
 }
 
@@ -356,7 +433,7 @@ pub fn manifest(app: &str, tag: &str, processes: &[(&str, u32, u64)], host: Opti
         env: BTreeMap::new(),
         stop_grace: DurationMs::from_secs(10),
     };
-    let route = |host: &str| Route {
+    let route = |host: &str| manifest::Route {
         host: Some(host.parse().expect("a host name")),
         process: name(processes[0].0),
         port: name("http"),
@@ -375,6 +452,17 @@ pub fn manifest(app: &str, tag: &str, processes: &[(&str, u32, u64)], host: Opti
         config: Default::default(),
         deploy: DeployPolicy { deadline: DurationMs::from_secs(60), attempts: 3 },
     }
+}
+
+/// The same with the port of every process renamed and moved, and PROXY protocol as said.
+pub fn speaking(mut manifest: Manifest, port: &str, number: u16, proxy_protocol: ProxyProtocol) -> Manifest {
+    for process in manifest.processes.values_mut() {
+        process.ports = vec![Port { name: name(port), port: number }];
+    }
+    for route in &mut manifest.routes {
+        (route.port, route.proxy_protocol) = (name(port), proxy_protocol);
+    }
+    manifest
 }
 
 pub fn crashed(reason: Reason) -> Change {

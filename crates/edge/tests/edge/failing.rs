@@ -13,7 +13,7 @@ use types::{limits, plan::Backend};
 
 /// An address that nobody listens on.
 fn dead_backend(number: u128) -> Backend {
-    Backend { instance: instance(number), env: env(1), address: loopback(free_port()) }
+    Backend { instance: instance(number), env: env(1), address: loopback(free_port()), proxy_protocol: None }
 }
 
 /// A listener whose queue is full: connects to it get no answer, as behind a cut cable.
@@ -40,7 +40,7 @@ impl Silent {
         });
         let queued = queued.collect();
         let address = bound.as_socket().expect("an address of IPv6");
-        let backend = Backend { instance: instance(number), env: env(1), address };
+        let backend = Backend { instance: instance(number), env: env(1), address, proxy_protocol: None };
         Self { backend, _listener: listener, _queued: queued }
     }
 }
@@ -150,7 +150,14 @@ async fn a_reset_of_the_backend_is_a_reset_for_the_client() {
     let backend = tokio::net::TcpListener::bind(loopback(0)).await.expect("a port");
     let address = backend.local_addr().expect("bound");
     let (edge, port) = (start(config(dir.path()), Some(&control)), free_port());
-    serve(&edge, &control, 1, port, vec![Backend { instance: instance(1), env: env(1), address }]).await;
+    serve(
+        &edge,
+        &control,
+        1,
+        port,
+        vec![Backend { instance: instance(1), env: env(1), address, proxy_protocol: None }],
+    )
+    .await;
     let mut client = TcpStream::connect(loopback(port)).await.expect("open");
     let (mut server, _) = backend.accept().await.expect("the edge connects");
     server.write_all(b"half an ans").await.expect("open");
@@ -170,7 +177,14 @@ async fn an_answer_given_before_the_backend_stopped_reading_arrives() {
     let backend = tokio::net::TcpListener::bind(loopback(0)).await.expect("a port");
     let address = backend.local_addr().expect("bound");
     let (edge, port) = (start(config(dir.path()), Some(&control)), free_port());
-    serve(&edge, &control, 1, port, vec![Backend { instance: instance(1), env: env(1), address }]).await;
+    serve(
+        &edge,
+        &control,
+        1,
+        port,
+        vec![Backend { instance: instance(1), env: env(1), address, proxy_protocol: None }],
+    )
+    .await;
     let mut client = TcpStream::connect(loopback(port)).await.expect("open");
     let (mut server, _) = backend.accept().await.expect("the edge connects");
     server.write_all(b"too large").await.expect("open");
@@ -195,7 +209,14 @@ async fn a_client_that_lingers_after_its_backend_is_closed_at_the_bound() {
     let mut config = config(dir.path());
     config.half_closed_wait = Duration::from_millis(400);
     let (edge, port) = (start(config, Some(&control)), free_port());
-    serve(&edge, &control, 1, port, vec![Backend { instance: instance(1), env: env(1), address }]).await;
+    serve(
+        &edge,
+        &control,
+        1,
+        port,
+        vec![Backend { instance: instance(1), env: env(1), address, proxy_protocol: None }],
+    )
+    .await;
     let mut client = TcpStream::connect(loopback(port)).await.expect("open");
     let (mut server, _) = backend.accept().await.expect("the edge connects");
     server.shutdown().await.expect("open");

@@ -123,7 +123,7 @@ async fn each_direction_ends_by_itself() {
     let backend = TcpListener::bind(loopback(0)).await.expect("a port");
     let address = backend.local_addr().expect("bound");
     let (edge, port) = (start(config(dir.path()), Some(&control)), free_port());
-    let target = Backend { instance: instance(1), env: env(1), address };
+    let target = Backend { instance: instance(1), env: env(1), address, proxy_protocol: None };
     control.publish(plan(1, vec![tcp_route(env(1), port, vec![target])]));
     until("the plan is in effect", || edge.handle.generation().get() == 1).await;
     let connect = async || loop {
@@ -181,7 +181,7 @@ async fn the_client_is_named_in_proxy_protocol() {
     let backend = TcpListener::bind(loopback(0)).await.expect("a port");
     let address = backend.local_addr().expect("bound");
     let (edge, port) = (start(config(dir.path()), Some(&control)), free_port());
-    let target = Backend { instance: instance(1), env: env(1), address };
+    let target = Backend { instance: instance(1), env: env(1), address, proxy_protocol: None };
     let route = EdgeRoute { proxy_protocol: ProxyProtocol::V2, ..tcp_route(env(1), port, vec![target]) };
     control.publish(plan(1, vec![route]));
     until("the port is open", || {
@@ -201,5 +201,40 @@ async fn the_client_is_named_in_proxy_protocol() {
     assert_eq!(got[50..52], port.to_be_bytes());
     assert_eq!(&got[52..], b"after the header");
     drop((client, server));
+    edge.stop().await;
+}
+
+/// During a rollout instances of two releases answer one route, and each hears what its own release
+/// declared; a backend that says nothing for itself hears what the route says.
+#[tokio::test]
+async fn a_backend_is_spoken_to_as_it_says_itself() {
+    const HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    let (dir, control) = (tempfile::tempdir().expect("a directory"), Control::new());
+    let (edge, port) = (start(config(dir.path()), Some(&control)), free_port());
+    let cases = [
+        (ProxyProtocol::Off, Some(ProxyProtocol::V2), true),
+        (ProxyProtocol::V2, Some(ProxyProtocol::Off), false),
+        (ProxyProtocol::V2, None, true),
+        (ProxyProtocol::Off, None, false),
+    ];
+    for (nth, (by_route, own, is_told)) in (1..).zip(cases) {
+        let backend = TcpListener::bind(loopback(0)).await.expect("a port");
+        let address = backend.local_addr().expect("bound");
+        let target = Backend { instance: instance(nth.into()), env: env(1), address, proxy_protocol: own };
+        let route = EdgeRoute { proxy_protocol: by_route, ..tcp_route(env(1), port, vec![target]) };
+        control.publish(plan(nth, vec![route]));
+        until("the plan is taken over", || {
+            edge.metric("holdfast_edge_ports_waiting") == 0 && edge.handle.generation().get() == nth
+        })
+        .await;
+        let mut client = TcpStream::connect(loopback(port)).await.expect("the port is open");
+        client.write_all(b"hello").await.expect("open");
+        client.shutdown().await.expect("open");
+        let (mut server, _) = backend.accept().await.expect("the edge connects");
+        let mut got = Vec::new();
+        server.read_to_end(&mut got).await.expect("all of it");
+        assert_eq!(got.starts_with(HEADER), is_told, "{by_route:?} with {own:?}");
+        assert!(got.ends_with(b"hello"));
+    }
     edge.stop().await;
 }

@@ -236,7 +236,7 @@ impl Server {
     async fn serve(number: u128, env: EnvId, address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(address).await.expect("the address is free");
         let address = listener.local_addr().expect("bound");
-        let backend = Backend { instance: instance(number), env, address };
+        let backend = Backend { instance: instance(number), env, address, proxy_protocol: None };
         let (stop, greeting) = (CancellationToken::new(), who(&backend));
         let stopped = stop.clone();
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -355,6 +355,10 @@ pub struct Speech {
 }
 
 pub async fn tls_connect(edge: SocketAddr, host: &str, speech: Speech) -> io::Result<TlsStream<TcpStream>> {
+    tls_over(TcpStream::connect(edge).await?, host, speech).await
+}
+
+pub async fn tls_over(stream: TcpStream, host: &str, speech: Speech) -> io::Result<TlsStream<TcpStream>> {
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the default versions")
@@ -363,7 +367,6 @@ pub async fn tls_connect(edge: SocketAddr, host: &str, speech: Speech) -> io::Re
         .with_no_client_auth();
     config.max_fragment_size = speech.fragment;
     config.enable_sni = !speech.nameless;
-    let stream = TcpStream::connect(edge).await?;
     stream.set_nodelay(true)?;
     let host = host.to_owned().try_into().expect("a server name");
     TlsConnector::from(Arc::new(config)).connect(host, stream).await

@@ -125,3 +125,38 @@ async fn an_unspecified_address_takes_both_families() {
     }
     edge.stop().await;
 }
+
+/// On one thread: nothing of the edge runs while the clients connect, so all of them wait in the
+/// backlog when the stop comes.
+#[tokio::test]
+async fn clients_that_wait_in_the_backlog_are_served_after_the_stop() {
+    let (dir, control) = (tempfile::tempdir().expect("a directory"), Control::new());
+    let (secure, plain) = (Server::tls(1, env(1)).await, Server::plain(2, env(1)).await);
+    let (edge, port) = (start(config(dir.path()), Some(&control)), free_port());
+    let routes = vec![
+        tls_route(env(1), "shop.test", vec![secure.backend.clone()]),
+        tcp_route(env(1), port, vec![plain.backend.clone()]),
+    ];
+    control.publish(plan(1, routes));
+    until("both are open", || {
+        edge.handle.generation().get() == 1 && edge.metric("holdfast_edge_ports_waiting") == 0
+    })
+    .await;
+    // More than a task of the runtime accepts in one turn.
+    let connect = |address| {
+        let stream = std::net::TcpStream::connect(address).expect("the backlog has room");
+        stream.set_nonblocking(true).expect("an open socket");
+        TcpStream::from_std(stream).expect("a runtime")
+    };
+    let at_tls = connect(edge.tls());
+    let at_port: Vec<TcpStream> = (0..200).map(|_| connect(loopback(port))).collect();
+    edge.shutdown.cancel();
+    let mut stream = tls_over(at_tls, "shop.test", Speech::default()).await.expect("served");
+    assert_eq!(read_who(&mut stream).await.expect("served"), who(&secure.backend));
+    for (number, mut stream) in at_port.into_iter().enumerate() {
+        let said = read_who(&mut stream).await.unwrap_or_else(|error| panic!("client {number}: {error}"));
+        assert_eq!(said, who(&plain.backend));
+    }
+    drop(stream);
+    edge.stop().await;
+}

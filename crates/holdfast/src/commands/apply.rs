@@ -63,15 +63,14 @@ async fn bring(context: &Context, manifest: Manifest, shows: Shows) -> Result<()
         confirm(yes, &format!("apply to {place}?"))?;
     }
     let since = Instant::now();
-    let receipt =
-        write::send(context, async |client, id| client.apply(&place.org, id, &request).await).await?;
-    follow::finish(context, Some(&place), receipt, since).await
+    let done = write::send(context, async |client, id| client.apply(&place.org, id, &request).await).await?;
+    follow::finish(context, Some(&place), done, since).await
 }
 
 fn nothing_to_do(context: &Context, place: &Place, plan: &PlanAnswer) {
     match context.form {
-        Form::Json => output::json(plan),
-        Form::Text => output::line(&format!("{place} is declared so already; nothing to change")),
+        Form::Json => output::outcome_json(plan),
+        Form::Text => output::outcome(&format!("{place} is declared so already; nothing to change\n")),
     }
 }
 
@@ -140,9 +139,9 @@ pub async fn deploy(context: &Context, args: DeployArgs) -> Result<(), Failure> 
     confirm(args.yes, &format!("deploy to {place}?"))?;
     let request = DeployRequest { image };
     let since = Instant::now();
-    let receipt =
+    let done =
         write::send(context, async |client, id| client.deploy(place.names(), id, &request).await).await?;
-    follow::finish(context, Some(&place), receipt, since).await
+    follow::finish(context, Some(&place), done, since).await
 }
 
 /// One process with the image's own command and no way in.

@@ -15,18 +15,16 @@ pub async fn scale(context: &Context, process: Name, replicas: u32) -> Result<()
     let place = context.place()?;
     let request = ScaleRequest { process, replicas };
     let since = Instant::now();
-    let receipt =
+    let done =
         write::send(context, async |client, id| client.scale(place.names(), id, &request).await).await?;
-    if context.patience == Patience::NoWait || receipt.result.deploy.is_some() {
-        return follow::finish(context, Some(&place), receipt, since).await;
+    let receipt = &done.receipt;
+    if context.patience == Patience::NoWait || receipt.result.deploy.is_some() || done.unread.is_some() {
+        return follow::finish(context, Some(&place), done, since).await;
     }
-    let (event, id) = (receipt.event, receipt.request_id);
-    let reached = follow::converged(context, &place, Some(&request.process), event).await;
-    follow::finish(context, Some(&place), receipt, since).await?;
-    reached.map(drop).map_err(|mut failure| {
-        failure.problem.request_id = Some(id);
-        failure
-    })
+    let reached = follow::converged(context, &place, Some(&request.process), receipt.event).await;
+    let reached = reached.map(drop).map_err(|ended| ended.of_write(receipt, &place.wait_converged()));
+    follow::finish(context, Some(&place), done, since).await?;
+    reached
 }
 
 /// Replaces instances by fresh ones of the same release.
@@ -34,22 +32,21 @@ pub async fn restart(context: &Context, process: Option<Name>) -> Result<(), Fai
     let place = context.place()?;
     let request = RestartRequest { process };
     let since = Instant::now();
-    let receipt =
+    let done =
         write::send(context, async |client, id| client.restart(place.names(), id, &request).await).await?;
-    follow::finish(context, Some(&place), receipt, since).await
+    follow::finish(context, Some(&place), done, since).await
 }
 
 /// Goes back to an earlier release. A release that is named needs no further question.
 pub async fn rollback(context: &Context, release: Option<String>, yes: YesArgs) -> Result<(), Failure> {
     let place = context.place()?;
     if release.is_none() {
-        // Said by name, the target is clear; left out, a person should see where it goes.
-        let yes = YesArgs { yes: yes.yes || !std::io::IsTerminal::is_terminal(&std::io::stdin()) };
+        // Said by name, the target is clear; left out, somebody must say yes to wherever it goes.
         confirm(yes, &format!("roll {place} back to the last release that worked?"))?;
     }
     let request = RollbackRequest { release };
     let since = Instant::now();
-    let receipt =
+    let done =
         write::send(context, async |client, id| client.rollback(place.names(), id, &request).await).await?;
-    follow::finish(context, Some(&place), receipt, since).await
+    follow::finish(context, Some(&place), done, since).await
 }

@@ -3,6 +3,7 @@
 //! A server that goes away while a deploy is followed changes nothing about the deploy: it is asked
 //! again until it answers or the time is over. Only reads are repeated here.
 
+use super::write::Executed;
 use crate::{
     context::{Context, Patience, Place},
     failure::Failure,
@@ -18,6 +19,9 @@ use types::{DeployId, DurationMs, EventId, Name, limits};
 struct Done<'a> {
     #[serde(flatten)]
     receipt: &'a Receipt,
+    /// Why events and result of the receipt are not known, if they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<&'a str>,
     /// How the deploy stood when it was last looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     deploy: Option<&'a DeployRow>,
@@ -25,67 +29,127 @@ struct Done<'a> {
     took_ms: u64,
 }
 
+/// Waiting has ended before what was waited for.
+#[derive(Debug)]
+pub struct Ended {
+    /// What has not been seen, as the end of "it is not known whether …".
+    whether: String,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    /// It was seen not to be so, in these words, until the time was over.
+    NotYet(String),
+    /// The time was over before there was any answer.
+    NoAnswer,
+    /// Reading failed for good or, when the time was over, the last time.
+    Unread(ClientError),
+}
+
+impl From<Option<ClientError>> for Why {
+    fn from(error: Option<ClientError>) -> Self {
+        error.map_or(Self::NoAnswer, Self::Unread)
+    }
+}
+
+impl Ended {
+    fn unknown(whether: &str, why: impl std::fmt::Display) -> String {
+        format!("it is not known whether {whether}: {why}")
+    }
+
+    /// For a command that only reads: what cannot be read is its failure.
+    pub fn of_read(self, next: &str) -> Failure {
+        let what = match self.why {
+            Why::Unread(error) => return Failure::of_read(error),
+            Why::NoAnswer => Self::unknown(&self.whether, "no answer came in the time given"),
+            Why::NotYet(why) => why,
+        };
+        Problem::new(Code::StillGoing, what).with_hint(next).into()
+    }
+
+    /// For a write that was executed: no reading that failed afterwards speaks for it.
+    pub fn of_write(self, receipt: &Receipt, next: &str) -> Failure {
+        let what = match self.why {
+            Why::Unread(error) => Self::unknown(&self.whether, error),
+            Why::NoAnswer => Self::unknown(&self.whether, "no answer came in the time given"),
+            Why::NotYet(why) => why,
+        };
+        begun(receipt, &what, next)
+    }
+}
+
+/// A write that was executed, and whose end was not seen.
+fn begun(receipt: &Receipt, what: &str, next: &str) -> Failure {
+    Problem::new(Code::StillGoing, format!("executed at event {}; {what}", receipt.event))
+        .with_outcome(Outcome::Executed)
+        .with_request(receipt.request_id)
+        .with_hint(next)
+        .into()
+}
+
 /// Waits for what the write began, if there is anything and waiting is wanted; prints the receipt.
 pub async fn finish(
     context: &Context,
     place: Option<&Place>,
-    receipt: Receipt,
+    done: Executed,
     since: Instant,
 ) -> Result<(), Failure> {
-    let waits = context.patience == Patience::Wait;
-    let followed = match (place, receipt.result.deploy) {
-        (Some(place), Some(deploy)) if waits => {
-            Some(deploy_to_end(context, place, deploy, receipt.event).await)
+    let Executed { receipt, unread } = done;
+    let (mut deploy, mut failure) = (None, None);
+    if let Some(place) = place.filter(|_| context.patience == Patience::Wait) {
+        match (&unread, receipt.result.deploy) {
+            (Some(why), _) => {
+                let what = format!("what it began could not be read: {why}");
+                failure = Some(begun(&receipt, &what, &place.wait_converged()));
+            }
+            (None, Some(id)) => match deploy_to_end(context, place, id, receipt.event).await {
+                Ok(row) => {
+                    failure = failure_of(&row, &receipt);
+                    deploy = Some(row);
+                }
+                Err(ended) => failure = Some(ended.of_write(&receipt, &place.wait_deploy(id))),
+            },
+            (None, None) => {}
         }
-        _ => None,
-    };
-    let (deploy, failure) = match followed {
-        Some(Ok(deploy)) => {
-            let failure = failure_of(&deploy, &receipt);
-            (Some(deploy), failure)
-        }
-        Some(Err(mut failure)) => {
-            failure.problem.request_id = Some(receipt.request_id);
-            (None, Some(failure))
-        }
-        None => (None, None),
-    };
+    }
     let took_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let done = Done { receipt: &receipt, deploy: deploy.as_ref(), took_ms };
+    let done = Done { receipt: &receipt, unread: unread.as_deref(), deploy: deploy.as_ref(), took_ms };
     match context.form {
-        Form::Json => output::json(&done),
-        Form::Text => print(&done),
+        Form::Json => output::outcome_json(&done),
+        Form::Text => output::outcome(&told(&done)),
     }
     failure.map_or(Ok(()), Err)
 }
 
-fn print(done: &Done<'_>) {
+/// The receipt as people read it.
+fn told(done: &Done<'_>) -> String {
     let receipt = done.receipt;
-    let events = match receipt.events.as_slice() {
-        [] => format!("nothing changed; as of event {}", receipt.event),
-        [one] => format!("event {} ({})", one.id, one.kind),
-        [first, .., last] => format!("events {}–{} ({}, …, {})", first.id, last.id, first.kind, last.kind),
+    let events = match (done.unread, receipt.events.as_slice()) {
+        (Some(_), _) => format!("as of event {}; its own events could not be read", receipt.event),
+        (None, []) => format!("nothing changed; as of event {}", receipt.event),
+        (None, [one]) => format!("event {} ({})", one.id, one.kind),
+        (None, [first, .., last]) => {
+            format!("events {}–{} ({}, …, {})", first.id, last.id, first.kind, last.kind)
+        }
     };
-    output::line(&format!("{}  request {}  {events}", receipt.outcome, receipt.request_id));
+    let mut lines = vec![format!("{}  request {}  {events}", receipt.outcome, receipt.request_id)];
     let result = &receipt.result;
-    if let Some(why) = &result.unchanged {
-        output::line(&format!("unchanged  {why}"));
-    }
+    lines.extend(result.unchanged.as_ref().map(|why| format!("unchanged  {why}")));
     if let Some(release) = result.release_number {
         let image = result.image.as_ref().map_or(String::new(), |image| format!("  {}", image.digest));
-        output::line(&format!("release {release}{image}"));
+        lines.push(format!("release {release}{image}"));
     }
-    if let Some(secret) = &result.secret {
-        output::line(secret);
-    }
+    lines.extend(result.secret.clone());
     match (done.deploy, result.deploy) {
         (Some(deploy), _) => {
             let took = output::span(DurationMs::from_ms(done.took_ms));
-            output::line(&format!("deploy {}  {} after {took}", deploy.id, deploy.state));
+            lines.push(format!("deploy {}  {} after {took}", deploy.id, deploy.state));
         }
-        (None, Some(deploy)) => output::line(&format!("deploy {deploy}  under way: holdfast wait {deploy}")),
+        (None, Some(deploy)) => lines.push(format!("deploy {deploy}  under way: holdfast wait {deploy}")),
         (None, None) => {}
     }
+    lines.join("\n") + "\n"
 }
 
 /// The failure that a finished deploy means, if it means one.
@@ -116,17 +180,16 @@ pub async fn deploy_to_end(
     place: &Place,
     deploy: DeployId,
     at_least: EventId,
-) -> Result<DeployRow, Failure> {
+) -> Result<DeployRow, Ended> {
     let deadline = context.deadline(limits::WAIT_DEFAULT);
     let client = context.client.clone().at_least(at_least);
     let mut progress = Progress::new(context.form);
     let mut said = Vec::new();
     let started = Instant::now();
+    let ended = |why| Ended { whether: format!("deploy {deploy} has succeeded"), why };
     loop {
         let look = async || client.deploy_status(place.names(), deploy).await;
-        let row = persistently(look, deadline, &mut progress)
-            .await
-            .map_err(|error| going(deploy, error.as_ref()))?;
+        let row = persistently(look, deadline, &mut progress).await.map_err(|error| ended(error.into()))?;
         for step in row.steps.iter().filter(|_| context.form == Form::Text) {
             if !said.contains(step) {
                 progress.say(&format!("  {step}"));
@@ -140,21 +203,11 @@ pub async fn deploy_to_end(
         let waits_for = row.reason.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
         progress.show(&format!("{} {waited}{waits_for}", row.state));
         if Instant::now() + limits::WAIT_POLL.into() > deadline {
-            return Err(going(deploy, None));
+            let why = format!("deploy {deploy} has neither succeeded nor failed in the time given");
+            return Err(ended(Why::NotYet(why)));
         }
         tokio::time::sleep(limits::WAIT_POLL.into()).await;
     }
-}
-
-fn going(deploy: DeployId, error: Option<&ClientError>) -> Failure {
-    if let Some(ClientError::Problem(problem)) = error {
-        return problem.as_ref().clone().into();
-    }
-    let what = match error {
-        Some(error) => format!("deploy {deploy} was started; how it stands is not known, for {error}"),
-        None => format!("deploy {deploy} was started and has neither succeeded nor failed in the time given"),
-    };
-    Problem::new(Code::StillGoing, what).with_hint(format!("holdfast wait {deploy}")).into()
 }
 
 /// Waits until the environment is as declared.
@@ -163,16 +216,15 @@ pub async fn converged(
     place: &Place,
     process: Option<&Name>,
     at_least: EventId,
-) -> Result<EnvStatus, Failure> {
+) -> Result<EnvStatus, Ended> {
     let deadline = context.deadline(limits::WAIT_DEFAULT);
     let client = context.client.clone().at_least(at_least);
     let mut progress = Progress::new(context.form);
+    let ended = |why| Ended { whether: format!("{place} is as declared"), why };
     loop {
         let look = async || client.status(place.names()).await;
-        let status = persistently(look, deadline, &mut progress).await.map_err(|error| match error {
-            Some(error) => Failure::of_read(error),
-            None => not_converged(place, &[]),
-        })?;
+        let status =
+            persistently(look, deadline, &mut progress).await.map_err(|error| ended(error.into()))?;
         let reached = match process {
             Some(name) => status
                 .processes
@@ -187,18 +239,11 @@ pub async fn converged(
         progress
             .show(&format!("waiting: {}", status.why.first().map_or("not as declared yet", String::as_str)));
         if Instant::now() + limits::WAIT_POLL.into() > deadline {
-            return Err(not_converged(place, &status.why));
+            let why = format!("{place} is not as declared within the time given: {}", status.why.join("; "));
+            return Err(ended(Why::NotYet(why)));
         }
         tokio::time::sleep(limits::WAIT_POLL.into()).await;
     }
-}
-
-fn not_converged(place: &Place, why: &[String]) -> Failure {
-    let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
-    Problem::new(Code::StillGoing, format!("{place} is not as declared within the time given{why}"))
-        .with_outcome(Outcome::Executed)
-        .with_hint("holdfast explain")
-        .into()
 }
 
 /// Reads, and reads again while the server is away, until the deadline. A problem that the server

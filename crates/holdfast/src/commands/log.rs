@@ -59,20 +59,18 @@ fn verify(dir: &Path, form: Form) -> Result<(), Failure> {
     let undecodable = if report.is_good() { decode_all(dir)? } else { None };
     let verified = verified(&report, undecodable);
     match form {
-        Form::Json => output::json(&verified),
+        Form::Json => output::outcome_json(&verified),
         Form::Text => {
             let Verified { events, entries, head, segments, archived, snapshots, .. } = &verified;
-            output::line(&format!(
+            let mut lines = vec![format!(
                 "{events} events in {entries} entries up to event {head}; {segments} segments, {archived} archived, \
                  {snapshots} snapshots"
-            ));
-            if let Some(tail) = &verified.torn_tail {
-                output::line(&format!("torn end, never acknowledged, cut off at the next start: {tail}"));
-            }
-            verified.problems.iter().for_each(|problem| output::line(&format!("DAMAGED  {problem}")));
-            if verified.good {
-                output::line("every record is as it was written");
-            }
+            )];
+            let torn = |tail| format!("torn end, never acknowledged, cut off at the next start: {tail}");
+            lines.extend(verified.torn_tail.as_ref().map(torn));
+            lines.extend(verified.problems.iter().map(|problem| format!("DAMAGED  {problem}")));
+            lines.extend(verified.good.then(|| "every record is as it was written".to_owned()));
+            output::outcome(&(lines.join("\n") + "\n"));
         }
     }
     if verified.good {

@@ -14,7 +14,7 @@ use types::plan::NodeRole;
 /// Lists, drains, activates, or makes a join token.
 pub async fn run(context: &Context, verb: Option<NodesVerb>) -> Result<(), Failure> {
     let since = Instant::now();
-    let receipt = match verb.unwrap_or(NodesVerb::List) {
+    let done = match verb.unwrap_or(NodesVerb::List) {
         NodesVerb::List => return list(context).await,
         NodesVerb::Drain { node } => {
             write::send(context, async |client, id| client.drain_node(id, &node).await).await?
@@ -27,7 +27,7 @@ pub async fn run(context: &Context, verb: Option<NodesVerb>) -> Result<(), Failu
             write::send(context, async |client, id| client.create_join_token(id, &request).await).await?
         }
     };
-    follow::finish(context, None, receipt, since).await
+    follow::finish(context, None, done, since).await
 }
 
 async fn list(context: &Context) -> Result<(), Failure> {

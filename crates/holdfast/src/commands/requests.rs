@@ -52,7 +52,7 @@ pub async fn run(context: &Context, verb: RequestsVerb) -> Result<(), Failure> {
 
 fn print(form: Form, state: &RequestState) {
     if form == Form::Json {
-        output::json(state);
+        output::outcome_json(state);
         return;
     }
     let id = state.request_id;
@@ -66,5 +66,5 @@ fn print(form: Form, state: &RequestState) {
         RequestVerdict::Expired => "expired: it can never run any more, and whether it did is no longer kept",
         RequestVerdict::NotSeen => "not seen so far",
     };
-    output::line(&format!("{id}  {verdict}{event}{at}{reason}"));
+    output::outcome(&format!("{id}  {verdict}{event}{at}{reason}\n"));
 }

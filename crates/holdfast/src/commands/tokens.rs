@@ -20,7 +20,7 @@ const fn role(role: TokenRole) -> &'static str {
 /// Lists, makes, revokes.
 pub async fn run(context: &Context, global: &Global, verb: Option<TokensVerb>) -> Result<(), Failure> {
     let since = Instant::now();
-    let receipt = match verb.unwrap_or(TokensVerb::List) {
+    let done = match verb.unwrap_or(TokensVerb::List) {
         TokensVerb::List => return list(context).await,
         TokensVerb::Create { name, role, expires_in } => {
             // Bound to an org only if one was named here: the remembered org is a convenience for
@@ -32,7 +32,7 @@ pub async fn run(context: &Context, global: &Global, verb: Option<TokensVerb>) -
             write::send(context, async |client, id| client.revoke_token(id, token).await).await?
         }
     };
-    follow::finish(context, None, receipt, since).await
+    follow::finish(context, None, done, since).await
 }
 
 async fn list(context: &Context) -> Result<(), Failure> {

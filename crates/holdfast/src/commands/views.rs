@@ -48,7 +48,7 @@ async fn rebuild(context: &Context, names: Vec<String>) -> Result<(), Failure> {
         answers.push(context.client.rebuild_view(&name).await.map_err(Failure::of_read)?);
     }
     match context.form {
-        Form::Json => output::json(&answers),
+        Form::Json => output::outcome_json(&answers),
         Form::Text => {
             let rows: Vec<Vec<String>> = answers
                 .iter()
@@ -63,7 +63,7 @@ async fn rebuild(context: &Context, names: Vec<String>) -> Result<(), Failure> {
                     ]
                 })
                 .collect();
-            output::table(&["VIEW", "EVENTS", "", "BEFORE", "AFTER"], &rows, "no views");
+            output::outcome(&output::columns(&["VIEW", "EVENTS", "", "BEFORE", "AFTER"], &rows));
         }
     }
     let different: Vec<&str> = answers.iter().filter(|row| !row.equal).map(|row| row.name.as_str()).collect();

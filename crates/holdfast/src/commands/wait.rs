@@ -21,7 +21,8 @@ pub async fn run(context: &Context, what: &str) -> Result<(), Failure> {
     match what {
         "converged" => {
             let place = context.place()?;
-            let status = follow::converged(context, &place, None, EventId::ZERO).await?;
+            let reached = follow::converged(context, &place, None, EventId::ZERO).await;
+            let status = reached.map_err(|ended| ended.of_read("holdfast explain"))?;
             match context.form {
                 Form::Json => output::json(&status),
                 Form::Text => output::line(&format!("{place} is as declared, as of event {}", status.event)),
@@ -38,10 +39,11 @@ pub async fn run(context: &Context, what: &str) -> Result<(), Failure> {
 
 async fn deploy_over(context: &Context, deploy: DeployId) -> Result<(), Failure> {
     let place = context.place()?;
-    let row = follow::deploy_to_end(context, &place, deploy, EventId::ZERO).await?;
+    let row = follow::deploy_to_end(context, &place, deploy, EventId::ZERO).await;
+    let row = row.map_err(|ended| ended.of_read(&place.wait_deploy(deploy)))?;
     match context.form {
-        Form::Json => output::json(&row),
-        Form::Text => output::line(&format!("deploy {}  {}", row.id, row.state)),
+        Form::Json => output::outcome_json(&row),
+        Form::Text => output::outcome(&format!("deploy {}  {}\n", row.id, row.state)),
     }
     follow::deploy_failure(&row).map_or(Ok(()), Err)
 }

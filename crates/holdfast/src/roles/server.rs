@@ -23,7 +23,7 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
         owner::hand_over(&url, secret.reveal(), &data_dir);
     }
     tracing::info!(%url, data_dir = %data_dir.display(), "the server is up");
-    server.run(shutdown).await;
+    server.run(shutdown).await.map_err(|error| Failure::local(whole(&error)))?;
     tracing::info!("the server has stopped");
     Ok(())
 }
@@ -47,7 +47,10 @@ fn refused(error: &ServerError, data_dir: &Path) -> Failure {
             "holdfast log verify --data-dir {} (names everything that is wrong)",
             data_dir.display()
         )),
-        ServerError::Begin(_) => None,
+        ServerError::Clock { .. } => Some(
+            "set this machine's clock: timedatectl; if it is right, wait until it has caught up".to_owned(),
+        ),
+        ServerError::Begin(_) | ServerError::Ended { .. } => None,
     };
     Failure::cannot_start(whole(error), next)
 }

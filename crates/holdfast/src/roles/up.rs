@@ -1,16 +1,22 @@
 //! `holdfast up`: server, agent and edge on one machine, as three processes of this program.
 //!
 //! Three processes and not three tasks, so that one that dies takes no other with it. A child that
-//! ends is started again, after a wait that grows; one that cannot even start the first time ends
-//! `up` with its own exit code, for that is a mistake to be told and not to be repeated.
+//! ends is started again, after a wait that grows.
+//!
+//! On a machine that is a node already, all three start at once and none waits for another: after a
+//! power cut agent and edge bring back everything from their stored plans, whether the server can
+//! start or not. Only where nothing is enrolled yet comes the server first, for a node is made there,
+//! and only there does a child that cannot start end `up` with its own exit code: it is a mistake to
+//! be told and not to be repeated.
 //!
 //! Everything lies below the data directory: the server's log directly, the agent's and the edge's
 //! things in `agent/` and `edge/`, and the identity of the machine in `node.toml`.
 
 use super::{
     agent::rootly,
+    child::{Spec, Stance, Watched},
     identity::{Identity, Newcomer},
-    owner, process,
+    owner, port, process,
 };
 use crate::{
     args::{Global, UpArgs},
@@ -19,15 +25,13 @@ use crate::{
     output,
 };
 use api::{Client, JoinTokenRequest};
+use rt::{Disk as _, DiskLock, RealDisk};
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::{
-    process::{Child, Command},
-    time::Instant,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use types::{
     DurationMs, limits,
     plan::{Capacity, NodeRole},
@@ -35,9 +39,17 @@ use types::{
 
 /// The name that the server keeps its first owner token under until somebody has it.
 const OWNER_FILE: &str = "owner-token";
+/// Held by the one `up` of a data directory.
+const LOCK_FILE: &str = "up.lock";
+/// How long the server may take to say whether it is ready.
+const READY_ANSWER: Duration = Duration::from_secs(2);
 
 /// Runs everything until it is told to stop. Instances run on.
 pub fn run(args: UpArgs, global: Global) -> Result<(), Failure> {
+    if args.listen.port() == 0 {
+        let what = "`up` needs a port that it can tell agent and edge, and 0 means any";
+        return Err(Failure::usage(what, "--listen 127.0.0.1:7070"));
+    }
     if !args.without_agent {
         rootly()?;
     }
@@ -52,225 +64,194 @@ pub fn run(args: UpArgs, global: Global) -> Result<(), Failure> {
 async fn all(args: UpArgs, global: Global) -> Result<(), Failure> {
     let shutdown = process::until_told()?;
     let data_dir = process::data_dir(&args.data_dir)?;
+    let _lock = only_one(&data_dir)?;
     let url = format!("http://{}", args.listen);
-    let mut children = vec![Watched::start(server(&args, &data_dir))?];
-    let begun = async {
-        ready(&url, &mut children[0], &shutdown).await?;
-        take_owner_token(&url, &data_dir);
-        enrol(&args, &global, &url, &data_dir).await
+    let client = Client::new(&url, None)
+        .map_err(|error| Failure::usage(error.to_string(), "--listen 127.0.0.1:7070"))?
+        .with_timeout(READY_ANSWER);
+    let up = Up { args, global, data_dir, url, client };
+    let mut children = Vec::new();
+    let ended = tokio::select! {
+        ended = up.run(&mut children) => ended,
+        () = shutdown.cancelled() => Ok(()),
     };
-    let begun = tokio::select! {
-        begun = begun => begun,
-        () = shutdown.cancelled() => { stop(children).await; return Ok(()) }
-    };
-    let begun = begun.and_then(|()| {
-        for role in others(&args, &url, &data_dir) {
-            children.push(Watched::start(role)?);
-        }
-        Ok(())
-    });
-    if let Err(failure) = begun {
-        stop(children).await;
-        return Err(failure);
+    // The edge first: it lets open connections finish while everything else stands.
+    for child in children.into_iter().rev() {
+        child.stop().await;
     }
-    output::note(&format!("holdfast is up: {url}; try: holdfast status"));
-    let ended = watch(&mut children, &shutdown).await;
-    stop(children).await;
     ended
 }
 
-/// One role as it is started, again and again.
-#[derive(Clone, Debug)]
-struct Spec {
-    name: &'static str,
-    args: Vec<String>,
+/// Two of them would start everything twice and fight for each port for ever.
+fn only_one(data_dir: &Path) -> Result<Option<Box<dyn DiskLock>>, Failure> {
+    let holder = format!("holdfast up, pid {}", std::process::id());
+    match RealDisk.lock(&data_dir.join(LOCK_FILE), &holder) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.is_locked() => {
+            let what = format!("`holdfast up` runs already on {}", data_dir.display());
+            Err(Failure::cannot_start(what, Some("name another directory with --data-dir".to_owned())))
+        }
+        // A disk that is full must not keep what is deployed from running; each role has its own lock.
+        Err(error) => {
+            tracing::warn!(%error, "whether another `up` runs here is not known");
+            Ok(None)
+        }
+    }
 }
 
-fn server(args: &UpArgs, data_dir: &Path) -> Spec {
-    let flags = ["--listen".to_owned(), args.listen.to_string(), "--leave-owner-token".to_owned()];
-    Spec { name: "server", args: with_data_dir(data_dir.to_path_buf(), flags) }
+/// One run of `up`.
+struct Up {
+    args: UpArgs,
+    global: Global,
+    data_dir: PathBuf,
+    url: String,
+    client: Client,
 }
 
-fn with_data_dir(dir: PathBuf, flags: impl IntoIterator<Item = String>) -> Vec<String> {
-    // Paths that are no text are refused by the canonical path check of the agent anyway.
-    let mut args = vec!["--data-dir".to_owned(), dir.to_string_lossy().into_owned()];
+impl Up {
+    /// Starts everything and watches it. The server is always the first of the children.
+    async fn run(&self, children: &mut Vec<Watched>) -> Result<(), Failure> {
+        match Identity::load(&self.identity())? {
+            Some(identity) => {
+                tracing::info!(node = %identity.node, "starting everything; what is deployed needs no server");
+                for spec in [vec![self.server()], self.others()].concat() {
+                    children.push(Watched::start(spec, Stance::Retry)?);
+                }
+            }
+            None => {
+                self.first_server(children).await?;
+                self.enrol().await?;
+                for spec in self.others() {
+                    children.push(Watched::start(spec, Stance::Tell)?);
+                }
+            }
+        }
+        self.watch(children).await
+    }
+
+    /// Starts the server of a machine that is no node yet, and waits until it answers.
+    async fn first_server(&self, children: &mut Vec<Watched>) -> Result<(), Failure> {
+        let address = self.args.listen;
+        if port::is_taken(address) {
+            let what = format!("cannot listen on {address}: the port is taken by another program");
+            let next = "name another address with --listen, or find who has it with: ss -ltnp";
+            return Err(Failure::cannot_start(what, Some(next.to_owned())));
+        }
+        children.push(Watched::start(self.server(), Stance::Tell)?);
+        let deadline = Instant::now() + limits::WAIT_DEFAULT.into();
+        loop {
+            children[0].tend()?;
+            if self.answers(&children[0]).await {
+                children[0].has_started();
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let what = format!("the server has started and is not ready after {}", limits::WAIT_DEFAULT);
+                return Err(Failure::cannot_start(what, Some(format!("curl {}/health/ready", self.url))));
+            }
+            tokio::time::sleep(limits::WAIT_POLL.into()).await;
+        }
+    }
+
+    /// Whether this very child answers. Another server on the same port would take this machine in
+    /// as a node of its own.
+    async fn answers(&self, server: &Watched) -> bool {
+        server.listens_on(self.args.listen) && self.client.ready().await.is_ok()
+    }
+
+    /// Keeps everything running, and says when it does for the first time.
+    async fn watch(&self, children: &mut [Watched]) -> Result<(), Failure> {
+        let mut said = false;
+        loop {
+            for child in children.iter_mut() {
+                child.tend()?;
+            }
+            if !said && self.answers(&children[0]).await {
+                // Last of all: whoever reads the token may use everything, and until the machine is a
+                // node, its own copy is what makes it one.
+                if let Some(token) = self.owner_token() {
+                    owner::hand_over(&self.url, &token, &self.data_dir);
+                }
+                output::note(&format!("holdfast is up: {}; try: holdfast status", self.url));
+                said = true;
+            }
+            tokio::time::sleep(limits::WAIT_POLL.into()).await;
+        }
+    }
+
+    fn identity(&self) -> PathBuf {
+        self.data_dir.join("node.toml")
+    }
+
+    /// The first owner's token, as long as nobody has it.
+    fn owner_token(&self) -> Option<String> {
+        let token = std::fs::read_to_string(self.data_dir.join(OWNER_FILE)).ok()?;
+        Some(token.trim().to_owned())
+    }
+
+    fn server(&self) -> Spec {
+        let listen = self.args.listen.to_string();
+        let flags = ["--listen".into(), listen.into(), "--leave-owner-token".into()];
+        Spec { name: "server", args: with_data_dir(self.data_dir.clone(), flags) }
+    }
+
+    fn others(&self) -> Vec<Spec> {
+        let node = || {
+            let identity = self.identity().into_os_string();
+            ["--credential-file".into(), identity, "--server".into(), OsString::from(&self.url)]
+        };
+        let routing = &self.args.routing;
+        let listening: [OsString; 6] = [
+            "--tls-listen".into(),
+            routing.tls_listen.to_string().into(),
+            "--tcp-address".into(),
+            routing.tcp_address.to_string().into(),
+            "--edge-metrics".into(),
+            routing.edge_metrics.to_string().into(),
+        ];
+        let mut specs = Vec::new();
+        if !self.args.without_agent {
+            let metrics = ["--metrics".into(), self.args.agent_metrics.to_string().into()];
+            let flags = node().into_iter().chain(metrics);
+            specs.push(Spec { name: "agent", args: with_data_dir(self.data_dir.join("agent"), flags) });
+        }
+        let flags = node().into_iter().chain(listening);
+        specs.push(Spec { name: "edge", args: with_data_dir(self.data_dir.join("edge"), flags) });
+        specs
+    }
+
+    /// Makes this machine a node.
+    async fn enrol(&self) -> Result<(), Failure> {
+        // The token of this very server, where it is at hand: whatever the environment or the saved
+        // context hold may be another server's, and is not this one's to see.
+        let client = match self.owner_token() {
+            Some(token) => Client::new(&self.url, Some(token)).map_err(Failure::of_read)?,
+            None => {
+                let here = Global { server: Some(self.url.clone()), ..self.global.clone() };
+                Context::new(&here)?.client
+            }
+        };
+        let request = JoinTokenRequest { expires_in: DurationMs::from_secs(600) };
+        let receipt =
+            client.create_join_token(fresh_request_id(), &request).await.map_err(Failure::of_read)?;
+        let Some(secret) = receipt.result.secret else {
+            return Err(Failure::cannot_start(
+                "the server gave no join token",
+                Some("holdfast up".to_owned()),
+            ));
+        };
+        let name = self.args.name.clone();
+        let newcomer = if self.args.without_agent {
+            Newcomer { name, roles: vec![NodeRole::Edge], capacity: Capacity::default() }
+        } else {
+            Newcomer { name, roles: vec![NodeRole::Agent, NodeRole::Edge], capacity: ::agent::capacity() }
+        };
+        Identity::enrol(&self.url, &secret, newcomer, &self.identity()).await.map(drop)
+    }
+}
+
+fn with_data_dir(dir: PathBuf, flags: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = vec!["--data-dir".into(), dir.into_os_string()];
     args.extend(flags);
     args
-}
-
-fn others(args: &UpArgs, url: &str, data_dir: &Path) -> Vec<Spec> {
-    let identity = data_dir.join("node.toml").to_string_lossy().into_owned();
-    let node = || ["--credential-file".to_owned(), identity.clone(), "--server".to_owned(), url.to_owned()];
-    let routing = &args.routing;
-    let listening = [
-        "--tls-listen".to_owned(),
-        routing.tls_listen.to_string(),
-        "--tcp-address".to_owned(),
-        routing.tcp_address.to_string(),
-        "--edge-metrics".to_owned(),
-        routing.edge_metrics.to_string(),
-    ];
-    let mut specs = Vec::new();
-    if !args.without_agent {
-        let flags = node().into_iter().chain(["--metrics".to_owned(), args.agent_metrics.to_string()]);
-        specs.push(Spec { name: "agent", args: with_data_dir(data_dir.join("agent"), flags) });
-    }
-    let flags = node().into_iter().chain(listening);
-    specs.push(Spec { name: "edge", args: with_data_dir(data_dir.join("edge"), flags) });
-    specs
-}
-
-/// Waits until the server answers, or says that it cannot start.
-async fn ready(url: &str, server: &mut Watched, shutdown: &CancellationToken) -> Result<(), Failure> {
-    let client = Client::new(url, None)
-        .map_err(|error| Failure::usage(error.to_string(), "--listen 127.0.0.1:7070"))?;
-    let client = client.with_timeout(Duration::from_secs(2));
-    while !shutdown.is_cancelled() {
-        if let Some(status) = server.ended() {
-            return Err(child_failed("server", status));
-        }
-        if client.ready().await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(limits::WAIT_POLL.into()).await;
-    }
-    Ok(())
-}
-
-fn take_owner_token(url: &str, data_dir: &Path) {
-    if let Ok(token) = std::fs::read_to_string(data_dir.join(OWNER_FILE)) {
-        owner::hand_over(url, token.trim(), data_dir);
-    }
-}
-
-/// Makes this machine a node, unless it is one.
-async fn enrol(args: &UpArgs, global: &Global, url: &str, data_dir: &Path) -> Result<(), Failure> {
-    let path = data_dir.join("node.toml");
-    if Identity::load(&path)?.is_some() {
-        return Ok(());
-    }
-    let global = Global { server: Some(url.to_owned()), ..global.clone() };
-    let context = Context::new(&global)?;
-    let request = JoinTokenRequest { expires_in: DurationMs::from_secs(600) };
-    let receipt =
-        context.client.create_join_token(fresh_request_id(), &request).await.map_err(Failure::of_read)?;
-    let Some(secret) = receipt.result.secret else {
-        return Err(Failure::cannot_start("the server gave no join token", Some("holdfast up".to_owned())));
-    };
-    let newcomer = if args.without_agent {
-        Newcomer { name: args.name.clone(), roles: vec![NodeRole::Edge], capacity: Capacity::default() }
-    } else {
-        let roles = vec![NodeRole::Agent, NodeRole::Edge];
-        Newcomer { name: args.name.clone(), roles, capacity: ::agent::capacity() }
-    };
-    Identity::enrol(url, &secret, newcomer, &path).await.map(drop)
-}
-
-/// A child, and how often it had to be started.
-#[derive(Debug)]
-struct Watched {
-    spec: Spec,
-    child: Option<Child>,
-    started: Instant,
-    wait: Duration,
-    again_at: Option<Instant>,
-    first: bool,
-}
-
-/// A child that ends this soon after its first start has not started.
-const FIRST_START: Duration = Duration::from_secs(5);
-
-impl Watched {
-    fn start(spec: Spec) -> Result<Self, Failure> {
-        let child = spawn(&spec)?;
-        let wait = limits::RESTART_BACKOFF_MIN.into();
-        Ok(Self { spec, child: Some(child), started: Instant::now(), wait, again_at: None, first: true })
-    }
-
-    fn ended(&mut self) -> Option<std::process::ExitStatus> {
-        self.child.as_mut()?.try_wait().ok().flatten()
-    }
-
-    /// Looks after the child: notes its end, and starts it again when its time has come.
-    fn tend(&mut self) -> Result<(), Failure> {
-        if let Some(status) = self.ended() {
-            self.child = None;
-            let lived = self.started.elapsed();
-            if self.first && lived < FIRST_START {
-                return Err(child_failed(self.spec.name, status));
-            }
-            if lived >= limits::RESTART_BACKOFF_RESET.into() {
-                self.wait = limits::RESTART_BACKOFF_MIN.into();
-            }
-            tracing::error!(role = self.spec.name, %status, again_in = ?self.wait, "a role has ended");
-            self.again_at = Some(Instant::now() + self.wait);
-            self.wait = (self.wait * 2).min(limits::RESTART_BACKOFF_MAX.into());
-        }
-        if self.again_at.is_some_and(|at| Instant::now() >= at) {
-            self.again_at = None;
-            self.first = false;
-            self.started = Instant::now();
-            self.child = Some(spawn(&self.spec)?);
-        }
-        Ok(())
-    }
-}
-
-fn child_failed(name: &str, status: std::process::ExitStatus) -> Failure {
-    let mut failure =
-        Failure::cannot_start(format!("the {name} has ended ({status}); it said why above"), None);
-    failure.exit =
-        status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(1);
-    failure
-}
-
-async fn watch(children: &mut [Watched], shutdown: &CancellationToken) -> Result<(), Failure> {
-    loop {
-        for child in children.iter_mut() {
-            child.tend()?;
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(limits::WAIT_POLL.into()) => {}
-        }
-    }
-}
-
-fn spawn(spec: &Spec) -> Result<Child, Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::cannot_start(format!("the {} cannot be started: {error}", spec.name), None)
-    };
-    let program = std::env::current_exe().map_err(failed)?;
-    let mut command = Command::new(program);
-    // A group of its own: Ctrl-C reaches `up` alone, which then stops its children in order.
-    command.arg(spec.name).args(&spec.args).process_group(0);
-    let parent = rustix::process::getpid();
-    // SAFETY: between fork and exec only two system calls are made, and nothing is allocated.
-    unsafe {
-        command.pre_exec(move || {
-            // Without `up` a child would hold its ports and its data directory with nobody to stop it.
-            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
-            if rustix::process::getppid() != Some(parent) {
-                return Err(std::io::ErrorKind::Interrupted.into());
-            }
-            Ok(())
-        });
-    }
-    command.spawn().map_err(failed)
-}
-
-/// Ends the children, the edge first: it lets open connections finish while everything else stands.
-async fn stop(children: Vec<Watched>) {
-    for watched in children.into_iter().rev() {
-        let Some(mut child) = watched.child else { continue };
-        if let Some(pid) = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
-            // Fails only if it has ended already, which is what is wanted.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let grace = Duration::from(limits::EDGE_DRAIN) + Duration::from(limits::STOP_GRACE);
-        if tokio::time::timeout(grace, child.wait()).await.is_err() {
-            tracing::warn!(role = watched.spec.name, "it does not stop; killing it");
-            let _ = child.kill().await;
-        }
-    }
 }

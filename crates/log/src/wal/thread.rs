@@ -9,7 +9,8 @@
 //! - Answers are given in the order of the queue, and after readers can see the events.
 //! - The head an append is compared with is that of the queue's end. When a group fails, everything
 //!   queued behind it was decided on it and is refused before anything else can be queued.
-//! - After a failed write or sync nothing is written any more, by this thread or another.
+//! - After a failed write or sync, or a panic, nothing is written any more, by this thread or
+//!   another, and the process is told to end.
 
 use super::{
     format::CreateError,
@@ -22,7 +23,7 @@ use crate::{
     AppendError, AppendFuture, Appended, Batch, Head, Log, Pending, ReadError, Record, SnapshotError,
     SnapshotWriter, contract::check_batch,
 };
-use rt::{Disk, DiskError, Spawner, TaskHandle};
+use rt::{Disk, DiskError, Operation, Spawner, TaskHandle};
 use std::{
     collections::VecDeque,
     fmt, io,
@@ -35,8 +36,8 @@ use types::{EventId, NodeId, limits};
 /// A group is closed when it has this many bytes: what waits longer would wait in vain.
 const GROUP_BYTES: usize = 16 << 20;
 
-/// Called once, when the disk has failed under the log. The process must end: what it holds in
-/// memory may be ahead of the disk.
+/// Called once, when the disk has failed under the log or its writer has panicked. The process must
+/// end: what it holds in memory may be ahead of the disk.
 pub type Fatal = Box<dyn Fn(&DiskError) + Send + Sync>;
 
 /// Why a log could not be opened for use.
@@ -122,6 +123,7 @@ impl WalLog {
             }),
             wake: Condvar::new(),
         });
+        let on_fatal = Arc::from(on_fatal);
         let writer = Writer { wal, shared: Arc::clone(&shared), store: Arc::clone(&store), on_fatal };
         let handle =
             spawner.spawn("log-writer", Box::new(move || writer.run())).map_err(OpenLogError::Thread)?;
@@ -242,13 +244,17 @@ struct Writer {
     wal: Wal,
     shared: Arc<Shared>,
     store: Arc<Store>,
-    on_fatal: Fatal,
+    on_fatal: Arc<dyn Fn(&DiskError) + Send + Sync>,
 }
 
 impl Writer {
     fn run(mut self) {
         // If this thread panics, nobody may wait for answers that never come.
-        let guard = StopOnPanic(Arc::clone(&self.shared));
+        let guard = StopOnPanic {
+            shared: Arc::clone(&self.shared),
+            store: Arc::clone(&self.store),
+            on_fatal: Arc::clone(&self.on_fatal),
+        };
         let mut entries = Vec::new();
         let mut owed = Vec::new();
         let mut placed = Vec::new();
@@ -349,14 +355,23 @@ impl Writer {
     }
 }
 
-/// Stops the log when its writer is gone without having said so. Answers that are owed resolve to
-/// unknown, because they are dropped.
-struct StopOnPanic(Arc<Shared>);
+/// Stops the log when its writer is gone without having said so, and has the process end. Answers
+/// that are owed resolve to unknown, because they are dropped.
+struct StopOnPanic {
+    shared: Arc<Shared>,
+    store: Arc<Store>,
+    on_fatal: Arc<dyn Fn(&DiskError) + Send + Sync>,
+}
 
 impl Drop for StopOnPanic {
     fn drop(&mut self) {
-        let Ok(mut queue) = self.0.queue.lock() else { return };
-        queue.state = State::Stopped;
-        queue.jobs.clear();
+        if let Ok(mut queue) = self.shared.queue.lock() {
+            queue.state = State::Stopped;
+            queue.jobs.clear();
+        }
+        if std::thread::panicking() {
+            let source = io::Error::other("the writer of the log panicked");
+            (self.on_fatal)(&DiskError::new(Operation::Write, &self.store.dir, source));
+        }
     }
 }
