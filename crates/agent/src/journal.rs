@@ -45,6 +45,9 @@ struct Book {
     /// Every new report has a sequence above this; 0 where no report was ever lost.
     #[serde(default)]
     floor: u64,
+    /// The boot of the host in which this was stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
     instances: BTreeMap<InstanceId, Account>,
 }
 
@@ -72,6 +75,8 @@ struct Shared {
     dirty: Notify,
     /// There is something to send.
     ready: Notify,
+    /// The host was started anew since these reports were stored.
+    is_new_boot: bool,
 }
 
 /// The reports; a cheap handle.
@@ -86,8 +91,25 @@ impl Journal {
     /// # Errors
     /// The disk refused.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, now: Timestamp) -> Result<Self, JournalError> {
+        // Where the kernel does not tell, nobody can say that the host went down.
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        Self::open_in(boot.map(|id| id.trim().to_owned()), disk, dir, now)
+    }
+
+    /// The same, in this boot of the host.
+    fn open_in(
+        boot: Option<String>,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        now: Timestamp,
+    ) -> Result<Self, JournalError> {
         let slot = Slot::open(disk, dir, "reports")?;
         let (mut book, is_damaged) = read(&slot, now)?;
+        // What went down with its host is reported by the same store that brings the new boot's id, so
+        // an agent that dies before that says it the next time.
+        let is_new_boot = matches!((&book.boot, &boot), (Some(before), Some(now)) if before != now);
+        let is_noted = book.boot == boot;
+        book.boot = boot;
         for account in book.instances.values_mut() {
             account.durable = account.sequence;
         }
@@ -96,9 +118,13 @@ impl Journal {
             slot: Mutex::new(slot),
             dirty: Notify::new(),
             ready: Notify::new(),
+            is_new_boot,
         };
         let journal = Self { shared: Arc::new(shared) };
         journal.shared.ready.notify_one();
+        if !is_noted {
+            journal.shared.dirty.notify_one();
+        }
         if is_damaged && let Err(error) = journal.store() {
             // The next start could not tell any more that something was lost; so it is tried again.
             tracing::warn!(%error, "what is left of the reports cannot be stored yet");
@@ -110,6 +136,11 @@ impl Journal {
     fn book(&self) -> MutexGuard<'_, Book> {
         // The book is whole between any two statements, so a panic elsewhere does not spoil it.
         self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the host was started anew since the last of these reports was stored.
+    pub fn is_new_boot(&self) -> bool {
+        self.shared.is_new_boot
     }
 
     /// What was last noted of an instance.
@@ -217,7 +248,7 @@ fn read(slot: &Slot, now: Timestamp) -> Result<(Book, bool), SlotError> {
     // Ends: each round but the last moves one of the slot's two files away.
     let mut book = loop {
         let loaded = match slot.load() {
-            Ok(None) => break Book { version: VERSION, floor: 0, instances: BTreeMap::new() },
+            Ok(None) => break Book { version: VERSION, floor: 0, boot: None, instances: BTreeMap::new() },
             Ok(Some(loaded)) => loaded,
             Err(damaged @ SlotError::Damaged { .. }) => {
                 tracing::error!(error = %damaged, "reports are lost");
@@ -280,6 +311,24 @@ mod tests {
     fn open(disk: &Arc<SimDisk>) -> Journal {
         let now = Timestamp::from_ms(1_000_000);
         Journal::open(Arc::clone(disk) as Arc<dyn Disk>, Path::new("/data"), now).expect("it opens")
+    }
+
+    #[test]
+    fn only_another_boot_of_the_host_is_another_boot() {
+        let disk = Arc::new(SimDisk::new(1));
+        let open = |boot: Option<&str>| {
+            let disk = Arc::clone(&disk) as Arc<dyn Disk>;
+            let journal =
+                Journal::open_in(boot.map(str::to_owned), disk, Path::new("/data"), Timestamp::from_ms(1));
+            let journal = journal.expect("it opens");
+            journal.store().expect("stored");
+            journal.is_new_boot()
+        };
+        assert!(!open(None), "nothing was stored before");
+        assert!(!open(Some("one")), "which boot it was is not known");
+        assert!(!open(Some("one")), "only the agent was started again");
+        assert!(open(Some("two")), "the host was");
+        assert!(!open(Some("two")));
     }
 
     #[test]

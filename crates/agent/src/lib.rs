@@ -49,4 +49,4 @@ pub use config::Config;
 pub use journal::{Journal, JournalError};
 pub use link::{ControlLink, LinkError};
 pub use plan_store::{OpenError, PlanStore, Refusal};
-pub use preflight::PreflightError;
+pub use preflight::{PreflightError, preflight};

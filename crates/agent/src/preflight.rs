@@ -71,6 +71,15 @@ fn find(tool: &'static str, package: &'static str) -> Result<PathBuf, PreflightE
         .ok_or(PreflightError::ToolMissing { tool, package })
 }
 
+/// Whether an agent could start here with this data directory, as far as can be told before anything
+/// is made.
+///
+/// # Errors
+/// The first thing that is missing.
+pub fn preflight(data_dir: &Path) -> Result<(), PreflightError> {
+    check(data_dir).map(drop)
+}
+
 /// Checks who we are and finds the programs.
 ///
 /// # Errors

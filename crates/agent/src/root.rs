@@ -93,7 +93,7 @@ mod tests {
         fs::write(tree.join("a/file"), "left").expect("written");
         runtime.block_on(async {
             // The one thread for work that blocks is busy: whoever removes in place is seen at once.
-            let (release, held) = std::sync::mpsc::channel::<()>();
+            let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
             let busy = tokio::task::spawn_blocking(move || held.recv());
             let mut removal = std::pin::pin!(remove_trees(vec![tree.clone(), dir.path().join("none")]));
             assert!(removal.as_mut().now_or_never().is_none(), "it was removed by the task itself");

@@ -187,7 +187,11 @@ impl Supervisor {
                 self.crashed(ending.reason, ending.detail);
                 self.pause(backoff.next()).await;
             } else {
-                self.crashed(Reason::Killed, "it went down with its host".into());
+                let how = match self.shared.journal.is_new_boot() {
+                    true => "it went down with its host",
+                    false => "it was not there any more when the agent started",
+                };
+                self.crashed(Reason::Killed, how.into());
             }
         }
         None

@@ -30,6 +30,10 @@ pub struct PlanAnswer {
     pub image: PinnedImage,
     /// Whether a release of exactly this content is there already.
     pub release_exists: bool,
+    /// The deploy under way, if there is one. With no changes, it is one of exactly this content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub rolling: Option<DeployId>,
     /// What a person should know before saying yes.
     pub warnings: Vec<String>,
 }

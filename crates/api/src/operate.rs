@@ -150,7 +150,7 @@ pub struct Ready {
     /// The last event that every view has.
     #[schema(value_type = u64)]
     pub applied: EventId,
-    /// Why it is not ready.
+    /// Why it is not ready, or what is wrong though it is.
     pub reason: Option<String>,
 }
 

@@ -122,7 +122,7 @@ proptest! {
             changes: vec![Difference {
                 path: seed.text.clone(), before: seed.maybe(seed.text.clone()), after: None,
             }],
-            image: seed.image(), release_exists: seed.some, warnings: vec![seed.text.clone()],
+            image: seed.image(), release_exists: seed.some, rolling: seed.maybe(DeployId::from_u128(seed.bits)), warnings: vec![seed.text.clone()],
         });
         same(ScaleRequest { process: seed.name.clone(), replicas: seed.small() });
         same(RestartRequest { process: seed.maybe(seed.name.clone()) });

@@ -124,6 +124,8 @@ struct Shared {
     behind: Mutex<Option<(Timestamp, Instant)>>,
     /// The log has said *unknown* once.
     doubt: AtomicBool,
+    /// The log had no space for the last batch.
+    full: AtomicBool,
     /// Held while a view is folded anew.
     rebuilding: Arc<tokio::sync::Mutex<()>>,
 }
@@ -172,6 +174,7 @@ impl Core {
             snapshot: Mutex::new(None),
             behind: Mutex::default(),
             doubt: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             rebuilding: Arc::default(),
         };
         let core = Self(Arc::new(shared));
@@ -358,6 +361,11 @@ impl Core {
         limits::COMMAND_QUEUE - self.0.queue.capacity()
     }
 
+    /// Whether the log had no space for the last batch.
+    pub fn is_full(&self) -> bool {
+        self.0.full.load(Ordering::SeqCst)
+    }
+
     /// Why the last snapshot could not be made, if it could not.
     pub fn snapshot_trouble(&self) -> Option<String> {
         self.0.snapshot.lock().expect("no thread panics while it holds this").clone()
@@ -501,6 +509,7 @@ impl Driver {
         let failed = match result {
             Ok(()) if rests => {
                 if batch.state.head > self.core.state().head {
+                    self.core.0.full.store(false, Ordering::SeqCst);
                     self.core.publish(batch.state);
                 }
                 for (outcome, answer) in batch.waiting {
@@ -515,6 +524,9 @@ impl Driver {
         tracing::error!(error = %failed, commands = batch.waiting.len(), "a batch was not confirmed by the log");
         if failed == AppendError::Unknown {
             self.core.0.doubt.store(true, Ordering::SeqCst);
+        }
+        if failed == AppendError::NoSpace {
+            self.core.0.full.store(true, Ordering::SeqCst);
         }
         let answer = match failed {
             // What follows a doubtful batch was decided on it, and shares its doubt.

@@ -163,7 +163,9 @@ async fn a_full_disk_is_certainly_not_executed_and_the_request_may_come_again() 
     let refused = world.token(5, "reader").await;
     assert!(matches!(refused, Answer::Unavailable { storage_full: true, .. }), "{refused:?}");
     assert_eq!(world.core.state().head, head);
+    assert!(world.core.is_full(), "it can be told without writing");
     let later = world.token(5, "reader").await;
+    assert!(!world.core.is_full(), "and is over with the first write that fits");
     assert!(
         matches!(later, Answer::Executed { replayed: false, .. }),
         "the overlay was thrown away: {later:?}"

@@ -274,7 +274,7 @@ pub struct YesArgs {
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The manifest
+    /// The manifest; - is standard input
     #[arg(long, short, default_value = "holdfast.toml", value_name = "PATH")]
     pub file: PathBuf,
     /// Only show what would change
@@ -360,7 +360,11 @@ pub enum TokensVerb {
         expires_in: DurationMs,
     },
     /// Make one useless
-    Revoke { token: TokenId },
+    Revoke {
+        // Not `token`: that is the global argument with the secret.
+        #[arg(id = "token_id", value_name = "TOKEN")]
+        token: TokenId,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -456,6 +460,96 @@ mod tests {
         ] {
             assert!(known.contains(&name), "{name} is missing");
         }
+    }
+
+    /// A line for each subcommand that does something.
+    const SAMPLES: &[&str] = &[
+        "up --config up.toml --data-dir d --without-agent",
+        "server --data-dir d --listen 127.0.0.1:1",
+        "agent --join-token secret --memory 4Gi --cpu 2",
+        "edge --tls-listen 127.0.0.1:1",
+        "apply -f shop.toml --plan --yes",
+        "deploy --image r/shop:1 --yes",
+        "status",
+        "explain web",
+        "ps --all",
+        "logs ins_01JD0000000000000000000002 --process web -n 5 --follow",
+        "scale web=3",
+        "restart web",
+        "rollback 2 --yes",
+        "releases",
+        "events --after 3 --limit 5 --follow",
+        "wait converged",
+        "apps list",
+        "apps show shop",
+        "envs",
+        "routes",
+        "nodes list",
+        "nodes drain one",
+        "nodes activate one",
+        "nodes join-token --expires-in 1h",
+        "tokens list",
+        "tokens create ci --role viewer --expires-in 1h",
+        "tokens revoke tok_01JD0000000000000000000002",
+        "requests show 01JD0000000000000000000001",
+        "requests void 01JD0000000000000000000001",
+        "log verify --data-dir d",
+        "log cat --after 3 --limit 5",
+        "log export -o events.jsonl",
+        "views list",
+        "views rebuild apps",
+        "whoami",
+        "version",
+    ];
+
+    /// Every path of subcommands that ends in one without any.
+    fn leaves(command: &clap::Command, path: &str) -> Vec<String> {
+        let below: Vec<String> = command
+            .get_subcommands()
+            .flat_map(|verb| leaves(verb, &format!("{path} {}", verb.get_name())))
+            .collect();
+        if below.is_empty() { vec![path.trim().to_owned()] } else { below }
+    }
+
+    #[test]
+    fn a_line_of_every_subcommand_is_understood() {
+        for path in leaves(&Cli::command(), "") {
+            let begins = |line: &&&str| line.split(' ').zip(path.split(' ')).all(|(a, b)| a == b);
+            assert!(SAMPLES.iter().any(|line| begins(&line)), "no sample of {path:?}");
+        }
+        for line in SAMPLES {
+            let args: Vec<&str> = line.split(' ').chain(["--token", "hf_secret", "--app", "shop"]).collect();
+            let cli = parsed(&args);
+            assert_eq!(cli.global.token.as_deref(), Some("hf_secret"), "{line}");
+            assert_eq!(cli.global.app.as_ref().map(Name::as_str), Some("shop"), "{line}");
+        }
+        match parsed(&["tokens", "revoke", "tok_01JD0000000000000000000002"]).command {
+            Command::Daily(Daily::Tokens { verb: Some(TokensVerb::Revoke { token }) }) => {
+                assert_eq!(token.to_string(), "tok_01JD0000000000000000000002");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn no_argument_of_a_subcommand_has_the_id_of_a_global_one() {
+        fn check(command: &clap::Command, global: &[String], path: &str) {
+            for verb in command.get_subcommands() {
+                let path = format!("{path} {}", verb.get_name());
+                for id in verb.get_arguments().map(|own| own.get_id().to_string()) {
+                    assert!(!global.contains(&id), "{path} has an argument {id} of its own");
+                }
+                check(verb, global, &path);
+            }
+        }
+        let command = Cli::command();
+        let global: Vec<String> = command
+            .get_arguments()
+            .filter(|argument| argument.is_global_set())
+            .map(|argument| argument.get_id().to_string())
+            .collect();
+        assert!(global.iter().any(|id| id == "token"), "{global:?}");
+        check(&command, &global, "holdfast");
     }
 
     #[test]

@@ -194,6 +194,11 @@ impl Context {
         self.request_id.unwrap_or_else(fresh_request_id)
     }
 
+    /// Whether the request of this command's write was named by whoever runs it.
+    pub const fn names_request(&self) -> bool {
+        self.request_id.is_some()
+    }
+
     /// The end of what this command may wait for.
     pub fn deadline(&self, otherwise: DurationMs) -> tokio::time::Instant {
         tokio::time::Instant::now() + Duration::from(self.timeout.unwrap_or(otherwise))

@@ -575,7 +575,8 @@ fn rollback_to_wherever_asks_first() {
 #[test]
 fn nothing_to_change_and_a_bad_manifest_send_nothing() {
     let fake = Fake::start(|_| Reaction::Answer(200, plan(json!([]))));
-    let said = apply(&fake, &[]);
+    let (_dir, path) = manifest();
+    let said = holdfast(&fake.url, &["apply", "-f", &path]);
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.out.contains("nothing to change"), "{}", said.out);
     assert!(fake.writes().is_empty());
@@ -623,4 +624,114 @@ fn what_cannot_be_understood_is_exit_2() {
     }
     assert_eq!(holdfast("http://127.0.0.1:1", &["--version"]).code, 0);
     assert_eq!(holdfast("ftp://127.0.0.1", &["status"]).code, 2);
+}
+
+/// A server where this is what an apply finds under way, with nothing to change.
+fn rolling_already(state: &'static str) -> Fake {
+    Fake::start(move |request| {
+        if request.line.contains("plan=true") {
+            let mut plan = plan(json!([]));
+            plan["rolling"] = json!(DEPLOY);
+            return Reaction::Answer(200, plan);
+        }
+        match request.line.starts_with("POST") {
+            true => Reaction::Answer(200, applied()),
+            false => Reaction::Answer(200, deploy_row(state)),
+        }
+    })
+}
+
+#[test]
+fn an_apply_of_what_rolls_out_already_ends_as_that_does() {
+    let (_dir, path) = manifest();
+    let run = |state, more: &[&str]| {
+        let fake = rolling_already(state);
+        let said = holdfast(&fake.url, &[&["apply", "-f", &path, "--yes"], more].concat());
+        assert!(fake.writes().is_empty(), "nothing is sent");
+        said
+    };
+    let said = run("failed", &[]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("oom_killed"), "{}", said.err);
+    let said = run("succeeded", &[]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains(&format!("deploy {DEPLOY}  succeeded")), "{}", said.out);
+    let said = run("rolling", &["--timeout", "600ms"]);
+    assert_eq!(said.code, 7, "{}", said.err);
+    let said = run("failed", &["--no-wait"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("nothing to change"), "{}", said.out);
+}
+
+#[test]
+fn a_named_request_is_sent_even_when_nothing_would_change() {
+    let fake = rolling_already("succeeded");
+    let said = apply(&fake, &[]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(fake.writes().len(), 1);
+    assert!(said.out.contains(&format!("executed  request {ID}")), "{}", said.out);
+    assert!(said.out.contains(&format!("deploy {DEPLOY}  succeeded after")), "{}", said.out);
+}
+
+#[test]
+fn a_deploy_that_is_not_over_in_time_says_what_it_waits_for() {
+    let fake = Fake::start(|_| {
+        let mut row = deploy_row("rolling");
+        row["reason"] = json!("web: 0 of 1 available: 0002 preparing on one, disk_full");
+        Reaction::Answer(200, row)
+    });
+    let said = holdfast(&fake.url, &["wait", DEPLOY, "--timeout", "600ms"]);
+    assert_eq!(said.code, 7, "{}", said.err);
+    assert!(said.err.contains("preparing on one, disk_full"), "{}", said.err);
+}
+
+#[test]
+fn an_event_that_is_not_there_yet_is_waited_for() {
+    let ahead = || {
+        let mut problem = problem("invalid_request", 400, "not_executed");
+        problem["path"] = json!("after");
+        Reaction::Answer(400, problem)
+    };
+    let fake = Fake::start(move |_| ahead());
+    let said = holdfast(&fake.url, &["wait", "42", "--timeout", "600ms"]);
+    assert_eq!(said.code, 7, "{}", said.err);
+    let mut left = 2;
+    let fake = Fake::start(move |_| {
+        if left > 0 {
+            left -= 1;
+            return ahead();
+        }
+        Reaction::Answer(200, page("deploy.started", "deploy", DEPLOY))
+    });
+    let said = holdfast(&fake.url, &["wait", "42", "--timeout", "20s"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("deploy.started"), "{}", said.out);
+    // One that this token may not see is there all the same, and the next one is not it.
+    let fake = Fake::start(|_| Reaction::Answer(200, page("deploy.started", "deploy", DEPLOY)));
+    let said = holdfast(&fake.url, &["wait", "41"]);
+    assert_eq!((said.code, said.out.as_str()), (0, ""), "{}", said.err);
+}
+
+#[test]
+fn what_is_as_declared_is_explained_and_what_is_not_there_is_not_found() {
+    let fake = Fake::start(|request| {
+        let path = request.line.split(['?', ' ']).nth(1).unwrap_or_default();
+        Reaction::Answer(
+            200,
+            match path.rsplit('/').next() {
+                Some("explain") => json!({ "summary": "shop/prod is as declared", "lines": [] }),
+                Some("instances") => json!({ "rows": [], "next": null }),
+                _ => json!({ "id": "env_01JD0000000000000000000003", "org": "main", "app": "shop",
+                    "env": "prod", "release": null, "deploy": null, "routes": [], "converged": true,
+                    "why": [], "event": 7, "processes": [{ "process": "web", "desired": 2, "placed": 2,
+                        "ready": 2, "current": 2, "starting": 0, "draining": 0, "failing": 0,
+                        "routed": 2, "why": null }] }),
+            },
+        )
+    });
+    let said = holdfast(&fake.url, &["explain", "web"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "web: as declared, 2 of 2 ready\n"), "{}", said.err);
+    let said = holdfast(&fake.url, &["explain", "wbe"]);
+    assert_eq!(said.code, 4, "{}", said.err);
+    assert!(said.err.contains("nothing in shop/prod is called \"wbe\"; it has web"), "{}", said.err);
 }

@@ -345,6 +345,21 @@ fn a_second_up_on_a_taken_port_does_not_join_the_first() {
 }
 
 #[test]
+fn a_first_start_that_cannot_get_its_ports_begins_nothing() {
+    for (port, flag) in [(1, "--tls-listen"), (4, "--edge-metrics")] {
+        let mut scene = Scene::new(Roles::WithoutAgent);
+        let _taken = TcpListener::bind(("127.0.0.1", scene.ports[port])).expect("the port");
+        scene.start();
+        let ended = wait_for("up to give up", SOON, || scene.running_up().ended()).expect("an end");
+        assert_eq!(ended.code(), Some(1), "{}", scene.said());
+        let said = scene.said();
+        assert!(said.contains("the port is taken") && said.contains(flag), "{said}");
+        assert!(!said.contains("owner token") && !said.contains("holdfast is up"), "{said}");
+        assert!(!scene.data.join("log").exists() && !scene.context().exists(), "nothing was begun");
+    }
+}
+
+#[test]
 fn two_of_them_on_one_directory_are_one_too_many() {
     let mut scene = Scene::new(Roles::WithoutAgent);
     scene.start();

@@ -31,14 +31,16 @@ impl FromStr for ByteSize {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let error = |why| ParseError::new("size", text, why);
-        let (unit, shift) = UNITS
-            .iter()
-            .find(|(unit, _)| text.ends_with(unit))
-            .ok_or_else(|| error("wants a unit: B, Ki, Mi, Gi or Ti, as in \"256Mi\""))?;
-        let count: u64 = text[..text.len() - unit.len()]
-            .trim_end()
-            .parse()
-            .map_err(|_| error("wants a whole number before the unit, as in \"256Mi\""))?;
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let (digits, unit) = (digits.trim_end(), &text[digits.len()..]);
+        if unit.is_empty() {
+            return Err(error("wants a unit: B, Ki, Mi, Gi or Ti, as in \"256Mi\""));
+        }
+        let (_, shift) = UNITS.iter().find(|(known, _)| *known == unit).ok_or_else(|| {
+            error("its unit is not known; the units are B, Ki, Mi, Gi and Ti, as in \"256Mi\"")
+        })?;
+        let count: u64 =
+            digits.parse().map_err(|_| error("wants a whole number before the unit, as in \"256Mi\""))?;
         count.checked_mul(1 << shift).map(Self).ok_or_else(|| error("is more than can be counted"))
     }
 }

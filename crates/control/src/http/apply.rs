@@ -87,6 +87,11 @@ fn plan(state: &Decided, org: OrgId, request: &ApplyRequest, image: PinnedImage)
             .any(|known| *known.manifest == request.manifest && known.image.digest == image.digest)
     });
     let changes = difference::changes(state, env.map(Arc::as_ref), &request.manifest, &image);
-    let warnings = difference::warnings(state, env.map(Arc::as_ref), &request.manifest, &image);
-    PlanAnswer { changes, image, release_exists, warnings }
+    let mut warnings = difference::warnings(state, env.map(Arc::as_ref), &request.manifest, &image);
+    let rolling = env.and_then(|env| env.rolling);
+    // Of what rolls out already, an apply starts no second deploy.
+    if rolling.is_some() && !changes.is_empty() {
+        warnings.push("a deploy is under way: this one takes its place".to_owned());
+    }
+    PlanAnswer { changes, image, release_exists, rolling, warnings }
 }

@@ -177,9 +177,6 @@ pub(super) fn warnings(
         }
     }
     let Some(env) = env else { return warnings };
-    if env.rolling.is_some() {
-        warnings.push("a deploy is under way: this one takes its place".to_owned());
-    }
     let Some(now) = target(state, env) else { return warnings };
     if now.manifest.image.reference == manifest.image.reference && now.image.digest != image.digest {
         warnings.push(format!(

@@ -14,6 +14,10 @@ use domain::view;
 /// The version of the API that this server speaks.
 const API: &str = "v1";
 
+/// Said while the log refuses writes for lack of space. Reads go on, and so does the server.
+const FULL: &str = "the last write was refused because the disk is full: \
+                    free space where the server keeps its data; writes work again by themselves";
+
 fn hex(bytes: [u8; 32]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -89,7 +93,8 @@ pub(super) async fn ready(State(http): State<Http>) -> Result<At<Ready>> {
             |name: &str| Some(format!("view {name} stands still: {}", views.quarantined(name)?.fault));
         view::NAMES.iter().find_map(|name| reason(name))
     });
-    let reason = quarantined.or_else(|| http.core.snapshot_trouble());
+    let full = http.core.is_full().then(|| FULL.to_owned());
+    let reason = full.or(quarantined).or_else(|| http.core.snapshot_trouble());
     let body = Ready {
         ready: true,
         role: "leader".to_owned(),

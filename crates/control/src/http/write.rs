@@ -216,7 +216,11 @@ fn known(code: &str) -> Code {
 /// This copy was certainly not executed.
 pub(super) fn not_now(storage_full: bool, why: String) -> Problem {
     let code = if storage_full { Code::StorageFull } else { Code::Unavailable };
-    Problem::new(code, why).with_hint("it was not executed; send it again in a while")
+    let hint = match storage_full {
+        true => "free space where the server keeps its data; writes work again by themselves",
+        false => "it was not executed; send it again in a while",
+    };
+    Problem::new(code, why).with_hint(hint)
 }
 
 /// SHA-256 over method, path, query and the body in one canonical form, so that the same intent
@@ -340,4 +344,18 @@ pub(super) fn open(http: &Http, caller: &Caller, said: &Said) -> Result<(Write, 
     let write = Write::read(http, said, caller.actor())?;
     let before = write.before(&http.core.state())?;
     Ok((write, before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_comes_with_what_to_do() {
+        let full = not_now(true, "no space".into());
+        assert_eq!((full.code, full.outcome), (Code::StorageFull, Outcome::NotExecuted));
+        assert!(full.hint.is_some_and(|hint| hint.contains("free space where the server keeps its data")));
+        let busy = not_now(false, "the queue is full".into());
+        assert!(busy.hint.is_some_and(|hint| hint.contains("send it again")));
+    }
 }

@@ -345,6 +345,8 @@ async fn a_plan_says_what_would_change_and_writes_nothing() {
     let head = world.core.head().event;
     let same = world.owner().plan(&name("main"), &request).await.expect("a plan");
     assert!(same.changes.is_empty() && same.release_exists, "{same:?}");
+    assert!(same.rolling.is_some(), "the deploy that is to be followed: {same:?}");
+    assert!(!same.warnings.iter().any(|warning| warning.contains("under way")), "{:?}", same.warnings);
     scale(&world.owner(), world.id(), 5).await.expect("scaled");
     let mut next = shop("registry.test/shop:2");
     next.manifest.processes.get_mut(&name("web")).expect("web").memory = types::ByteSize::from_mib(128);
@@ -353,6 +355,7 @@ async fn a_plan_says_what_would_change_and_writes_nothing() {
     assert_eq!(shown, ["image.ref", "image.digest", "processes.web.memory", "processes.web.replicas"]);
     let replicas = plan.changes.last().expect("a change");
     assert_eq!((replicas.before.as_deref(), replicas.after.as_deref()), (Some("5"), Some("2")));
+    assert!(plan.warnings.iter().any(|warning| warning.contains("takes its place")), "{:?}", plan.warnings);
     assert!(plan.warnings.iter().any(|warning| warning.contains("by hand")), "{:?}", plan.warnings);
     assert_eq!(world.core.head().event.get(), head.get() + 2, "only the scale was written");
 }

@@ -3,12 +3,13 @@
 use super::{follow, write};
 use crate::{
     args::{ApplyArgs, DeployArgs, Global, YesArgs},
-    context::{Context, Place},
+    context::{Context, Patience, Place},
     failure::Failure,
     manifest,
     output::{self, Form},
 };
-use api::{ApplyRequest, ClientError, Code, DeployRequest, Difference, PlanAnswer};
+use api::{ApplyRequest, ClientError, Code, DeployRequest, DeployRow, Difference, PlanAnswer};
+use serde::Serialize;
 use std::{
     collections::BTreeMap,
     io::{IsTerminal as _, Write as _},
@@ -16,7 +17,7 @@ use std::{
 };
 use tokio::time::Instant;
 use types::manifest::{DeployPolicy, Image, Manifest, Process, SCHEMA};
-use types::{ByteSize, MilliCpu, Name, limits};
+use types::{ByteSize, EventId, MilliCpu, Name, limits};
 
 /// Brings an environment to the manifest.
 pub async fn apply(context: &Context, global: &Global, args: ApplyArgs) -> Result<(), Failure> {
@@ -52,14 +53,16 @@ async fn bring(context: &Context, manifest: Manifest, shows: Shows) -> Result<()
         }
         return Ok(());
     }
-    if plan.changes.is_empty() {
-        nothing_to_do(context, &place, &plan);
-        return Ok(());
+    // A request that was named is sent even then: the log has, or is to have, a verdict on it.
+    if plan.changes.is_empty() && !context.names_request() {
+        return nothing_to_do(context, &place, &plan).await;
     }
     if context.form == Form::Text {
         difference(&place, &plan.changes, output::note);
     }
-    if let Shows::PlanAndActs(yes) = shows {
+    if let Shows::PlanAndActs(yes) = shows
+        && !plan.changes.is_empty()
+    {
         confirm(yes, &format!("apply to {place}?"))?;
     }
     let since = Instant::now();
@@ -67,11 +70,40 @@ async fn bring(context: &Context, manifest: Manifest, shows: Shows) -> Result<()
     follow::finish(context, Some(&place), done, since).await
 }
 
-fn nothing_to_do(context: &Context, place: &Place, plan: &PlanAnswer) {
-    match context.form {
-        Form::Json => output::outcome_json(plan),
-        Form::Text => output::outcome(&format!("{place} is declared so already; nothing to change\n")),
+/// What is declared already is not sent. Where it is still rolling out, the command ends as that does.
+async fn nothing_to_do(context: &Context, place: &Place, plan: &PlanAnswer) -> Result<(), Failure> {
+    let followed = plan.rolling.filter(|_| context.patience == Patience::Wait);
+    let Some(deploy) = followed else {
+        let under_way = plan.rolling.map(|deploy| format!("; it rolls out: {}", place.wait_deploy(deploy)));
+        match context.form {
+            Form::Json => output::outcome_json(plan),
+            Form::Text => output::outcome(&format!(
+                "{place} is declared so already; nothing to change{}\n",
+                under_way.unwrap_or_default()
+            )),
+        }
+        return Ok(());
+    };
+    if context.form == Form::Text {
+        output::note(&format!(
+            "{place} is declared so already; following deploy {deploy}, which is under way"
+        ));
     }
+    let row = follow::deploy_to_end(context, place, deploy, EventId::ZERO).await;
+    let row = row.map_err(|ended| ended.of_read(&place.wait_deploy(deploy)))?;
+    match context.form {
+        Form::Json => output::outcome_json(&Followed { plan, deploy: &row }),
+        Form::Text => output::outcome(&format!("deploy {}  {}\n", row.id, row.state)),
+    }
+    follow::deploy_failure(&row).map_or(Ok(()), Err)
+}
+
+/// An apply that sent nothing and followed what was under way, as `--json` shows it.
+#[derive(Debug, Serialize)]
+struct Followed<'a> {
+    #[serde(flatten)]
+    plan: &'a PlanAnswer,
+    deploy: &'a DeployRow,
 }
 
 fn difference(place: &Place, changes: &[Difference], print: fn(&str)) {

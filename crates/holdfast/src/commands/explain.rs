@@ -1,25 +1,21 @@
 //! `explain`: why something is as it is.
 
+use super::look;
 use crate::{
-    context::Context,
+    context::{Context, Place},
     failure::Failure,
     output::{self, Form},
 };
-use api::{Code, Problem};
+use api::{Code, EnvStatus, Explanation, ExplanationLine, InstanceRow, Problem, RouteRow};
 
 /// Explains the environment, or the parts of it whose subject has `what` in it.
 pub async fn run(context: &Context, what: Option<&str>) -> Result<(), Failure> {
     let place = context.place()?;
     let mut told = context.client.explain(place.names()).await.map_err(Failure::of_read)?;
     if let Some(what) = what {
-        let known: Vec<String> = told.lines.iter().map(|line| line.subject.clone()).collect();
         told.lines.retain(|line| line.subject.contains(what));
         if told.lines.is_empty() {
-            let problem = Problem::new(
-                Code::NotFound,
-                format!("nothing in {place} is called {what:?}; there is {}", known.join(", ")),
-            );
-            return Err(problem.with_hint("holdfast explain").into());
+            return as_declared(context, &place, what).await;
         }
     }
     if context.form == Form::Json {
@@ -40,4 +36,64 @@ pub async fn run(context: &Context, what: Option<&str>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What nothing is to be explained of: it is as declared, or there is no such thing.
+async fn as_declared(context: &Context, place: &Place, what: &str) -> Result<(), Failure> {
+    let status = context.client.status(place.names()).await.map_err(Failure::of_read)?;
+    let instances = context.client.instances(place.names()).await.map_err(Failure::of_read)?;
+    let things = things(&status, &instances);
+    let mut lines: Vec<ExplanationLine> = things.iter().filter(|it| it.subject == what).cloned().collect();
+    if lines.is_empty() {
+        lines = things.iter().filter(|it| it.subject.contains(what)).cloned().collect();
+    }
+    if lines.is_empty() {
+        let known: Vec<&str> = things.iter().map(|it| it.subject.as_str()).collect();
+        let there = match known.is_empty() {
+            true => "it has nothing yet".to_owned(),
+            false => format!("it has {}", known.join(", ")),
+        };
+        let problem = Problem::new(Code::NotFound, format!("nothing in {place} is called {what:?}; {there}"));
+        return Err(problem.with_hint("holdfast explain").into());
+    }
+    let say = |line: &ExplanationLine| format!("{}: as declared, {}", line.subject, line.actual);
+    let summary = lines.iter().map(say).collect::<Vec<_>>().join("\n");
+    match context.form {
+        Form::Json => output::json(&Explanation { summary, lines }),
+        Form::Text => output::line(&summary),
+    }
+    Ok(())
+}
+
+/// Everything of an environment that has a name, and how it is.
+fn things(status: &EnvStatus, instances: &[InstanceRow]) -> Vec<ExplanationLine> {
+    let thing = |subject: String, desired: String, actual: String| ExplanationLine {
+        subject,
+        desired,
+        actual,
+        why: String::new(),
+        since_event: None,
+    };
+    let processes = status.processes.iter().map(|row| {
+        let actual = format!("{} of {} ready", row.ready, row.desired);
+        thing(row.process.to_string(), format!("{} wanted", row.desired), actual)
+    });
+    let routes = status.routes.iter().map(|row| {
+        let actual = format!("{} with {} backends", row.state, row.backends.len());
+        thing(way_in(row), format!("to {}:{}", row.process, row.port), actual)
+    });
+    let instances = instances.iter().filter(|row| look::is_present(row)).map(|row| {
+        let actual = format!("{} on {}", row.state, row.node);
+        thing(row.id.to_string(), format!("one of {}", row.process), actual)
+    });
+    processes.chain(routes).chain(instances).collect()
+}
+
+/// A route by the name that people give it: its host or its port.
+fn way_in(row: &RouteRow) -> String {
+    match (&row.host, row.listen) {
+        (Some(host), _) => host.to_string(),
+        (None, Some(listen)) => listen.to_string(),
+        (None, None) => row.id.to_string(),
+    }
 }

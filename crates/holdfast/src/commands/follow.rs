@@ -203,7 +203,8 @@ pub async fn deploy_to_end(
         let waits_for = row.reason.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
         progress.show(&format!("{} {waited}{waits_for}", row.state));
         if Instant::now() + limits::WAIT_POLL.into() > deadline {
-            let why = format!("deploy {deploy} has neither succeeded nor failed in the time given");
+            let why =
+                format!("deploy {deploy} has neither succeeded nor failed in the time given{waits_for}");
             return Err(ended(Why::NotYet(why)));
         }
         tokio::time::sleep(limits::WAIT_POLL.into()).await;

@@ -7,11 +7,11 @@ use crate::{
 };
 use api::{Code, EventRow, Outcome, Problem, Subject};
 use domain::{Actor, Envelope, codec};
-use log::wal::{self, Report, ScanError};
+use log::wal::{self, OpenError, Report, ScanError};
 use rt::RealDisk;
 use serde::Serialize;
 use std::{
-    io::{BufWriter, Write as _},
+    io::{BufWriter, ErrorKind, Write as _},
     path::{Path, PathBuf},
 };
 use types::{Epoch, EventId};
@@ -131,10 +131,29 @@ fn each_event(
 }
 
 fn broken(error: &ScanError) -> Failure {
-    Problem::new(Code::Internal, error.to_string())
-        .with_outcome(Outcome::NotExecuted)
-        .with_hint("holdfast log verify (names everything that is wrong)")
-        .into()
+    let problem = Problem::new(Code::Internal, error.to_string()).with_outcome(Outcome::NotExecuted);
+    problem.with_hint(way_on(error)).into()
+}
+
+/// What helps where a log cannot be read through.
+fn way_on(error: &ScanError) -> &'static str {
+    let disk = match error {
+        ScanError::Disk(disk) | ScanError::Open(OpenError::Disk(disk)) => Some(disk.source.kind()),
+        _ => None,
+    };
+    match (error, disk) {
+        (_, Some(ErrorKind::PermissionDenied)) => "run it as the user whose server keeps this directory",
+        (_, Some(ErrorKind::ReadOnlyFilesystem)) => {
+            "mount the file system writable again: mount -o remount,rw"
+        }
+        (_, Some(_)) => "check the disk: dmesg, and smartctl -a",
+        (ScanError::Open(OpenError::NewerFormat { .. }), _) => "start the newer holdfast that wrote it",
+        (ScanError::Open(OpenError::Locked { .. }), _) => "stop the process that has it open",
+        (ScanError::Open(OpenError::NotCreated { .. }), _) => {
+            "name a server's data directory with --data-dir"
+        }
+        _ => "keep this directory as it is and restore a copy of it from before the damage",
+    }
 }
 
 /// An event as readers of the API see it.
@@ -235,4 +254,25 @@ fn export(dir: &Path, to: &Path, form: Form) -> Result<(), Failure> {
         Form::Text => output::note(&format!("{count} events written to {}", to.display())),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rt::{DiskError, Operation};
+
+    #[test]
+    fn what_helps_is_said_for_each_trouble() {
+        let disk = |kind: ErrorKind| {
+            way_on(&ScanError::Disk(DiskError::new(Operation::Read, Path::new("log/1.seg"), kind.into())))
+        };
+        assert!(disk(ErrorKind::PermissionDenied).contains("as the user"));
+        assert!(disk(ErrorKind::ReadOnlyFilesystem).contains("remount,rw"));
+        let newer = OpenError::NewerFormat { dir: PathBuf::from("log"), found: 9 };
+        assert!(way_on(&newer.into()).contains("newer holdfast"));
+        let damaged = OpenError::FormatDamaged { path: PathBuf::from("log/format") };
+        for error in [damaged.into(), ScanError::Open(OpenError::NotCreated { dir: PathBuf::from("log") })] {
+            assert!(!way_on(&error).contains("log verify"), "{error}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
     failure::Failure,
     output::{self, Form, Progress},
 };
-use api::{Code, EventsQuery, Problem};
+use api::{ClientError, Code, EventsQuery, Problem};
 use types::{DeployId, EventId, limits};
 
 /// Waits for what is named.
@@ -71,21 +71,30 @@ async fn event_there(context: &Context, event: EventId) -> Result<(), Failure> {
     let query = EventsQuery { after: before, limit: Some(1), wait: false };
     loop {
         let look = async || context.client.events(query).await;
-        let page = follow::persistently(look, deadline, &mut progress).await;
-        let page =
-            page.map_err(|error| error.map_or_else(|| too_long("the event is not there"), Failure::of_read))?;
-        if page.head >= event {
-            if let Some(event) = page.events.first() {
-                super::events::print(context.form, event);
+        let ends_at = match follow::persistently(look, deadline, &mut progress).await {
+            Ok(page) if page.head >= event => {
+                // It may be one that this token is not shown; what follows it is not what was asked for.
+                if let Some(found) = page.events.iter().find(|found| found.id == event) {
+                    super::events::print(context.form, found);
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
-        progress.show(&format!("the log is at event {}", page.head));
+            Ok(page) => format!("the log is at event {}", page.head),
+            Err(Some(ClientError::Problem(problem))) if is_ahead(&problem) => problem.detail,
+            Err(Some(error)) => return Err(Failure::of_read(error)),
+            Err(None) => return Err(too_long("the event is not there")),
+        };
+        progress.show(&ends_at);
         if tokio::time::Instant::now() + limits::WAIT_POLL.into() > deadline {
-            return Err(too_long(&format!("the log is at event {}", page.head)));
+            return Err(too_long(&format!("event {event} is not there ({ends_at})")));
         }
         tokio::time::sleep(limits::WAIT_POLL.into()).await;
     }
+}
+
+/// The log does not reach to where was to be read from: it may yet.
+fn is_ahead(problem: &Problem) -> bool {
+    problem.code == Code::InvalidRequest && problem.path.as_deref() == Some("after")
 }
 
 fn too_long(what: &str) -> Failure {

@@ -5,7 +5,7 @@
 
 use super::places::Places;
 use std::{fmt, ops::Range};
-use types::manifest::Unsound;
+use types::{limits, manifest::Unsound};
 
 /// One thing that is wrong with a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +117,7 @@ impl ManifestError {
 /// Turns the reader's words into ours: what is wrong, and what would be right.
 fn explain(message: &str, path: Option<&str>) -> (String, Option<String>) {
     if let Some((given, known)) = quoted_after(message, "unknown field ") {
-        let within = path
-            .and_then(|path| path.rsplit_once('.'))
-            .map_or(String::new(), |(table, _)| format!(" in {table}"));
+        let within = table_of(path, &given).map_or(String::new(), |table| format!(" in {table}"));
         return (format!("unknown key `{given}`{within}"), Some(nearest(&given, &known)));
     }
     if let Some((given, known)) = quoted_after(message, "unknown variant ") {
@@ -145,9 +143,37 @@ fn explain(message: &str, path: Option<&str>) -> (String, Option<String>) {
     }
     if let Some(rest) = message.strip_prefix("invalid value: ") {
         let (got, wanted) = rest.split_once(", expected ").unwrap_or((rest, "something else"));
-        return (format!("{named}is {}", plain(got)), Some(format!("wants {}", plain(wanted))));
+        return (
+            format!("{named}is {}", plain(got)),
+            Some(format!("wants {}", range(key, wanted).unwrap_or_else(|| plain(wanted)))),
+        );
     }
     (format!("{named}{message}"), None)
+}
+
+/// The table that a key is in, by the path of what was complained of: that may be the key itself or,
+/// for a table that is written as a heading, something below it.
+fn table_of<'a>(path: Option<&'a str>, key: &str) -> Option<&'a str> {
+    let path = path?;
+    let ends = path.match_indices('.').map(|(place, _)| place).chain([path.len()]);
+    let starts = std::iter::once(0).chain(path.match_indices('.').map(|(place, _)| place + 1));
+    let found = starts.zip(ends).filter(|&(start, end)| path[start..end] == *key).last();
+    match found {
+        Some((start, _)) => start.checked_sub(1).map(|end| &path[..end]),
+        None => path.rsplit_once('.').map(|(table, _)| table),
+    }
+}
+
+/// The numbers that a key takes, where the reader knows only their type.
+fn range(key: &str, wanted: &str) -> Option<String> {
+    match (key, wanted) {
+        ("port" | "listen", "u16") => Some("a whole number from 1 to 65535".to_owned()),
+        ("replicas", "u32") => Some(format!("a whole number from 0 to {}", limits::REPLICAS)),
+        (_, "u16") => Some(format!("a whole number from 0 to {}", u16::MAX)),
+        (_, "u32") => Some(format!("a whole number from 0 to {}", u32::MAX)),
+        (_, "u64" | "usize") => Some("a whole number from 0 on".to_owned()),
+        _ => None,
+    }
 }
 
 /// Serde's words for types, in the words of someone who writes TOML.

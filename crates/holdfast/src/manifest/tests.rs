@@ -129,7 +129,7 @@ holdfast.toml:8:11: processes.web.command: is the text "/bin/shop serve"
 holdfast.toml:11:12: processes.web.replicas: is the number `-1`
    |
 11 | replicas = -1
-   |            ^^ wants a whole number
+   |            ^^ wants a whole number from 0 to 1000
 "#,
     );
 }
@@ -303,8 +303,58 @@ fn files_that_cannot_be_a_manifest_get_a_clear_answer() {
     std::fs::write(&path, b"app = \"\xff\"").expect("written");
     assert!(of(&path).contains("byte 7 is not part of a UTF-8 character"));
     std::fs::write(&path, vec![b'#'; limits::MANIFEST_BYTES + 1]).expect("written");
-    assert!(of(&path).contains("bytes, and a manifest may have"));
+    assert!(of(&path).contains("bytes that a manifest may have"));
     std::fs::write(&path, GOOD.replace("registry.example/shop:1.4", "oci:image:v1")).expect("written");
     let manifest = read(&path).expect("good");
     assert_eq!(manifest.image.reference, format!("oci:{}/image:v1", dir.path().display()));
+}
+
+#[test]
+fn a_unit_and_a_range_are_told_with_what_is_known() {
+    let said = seen("memory = \"256Mi\"", "memory = \"64MB\"");
+    assert!(
+        said.contains("\"64MB\"") && said.contains("unit is not known; the units are B, Ki, Mi"),
+        "{said}"
+    );
+    let said = seen("port = 8080", "port = 84430");
+    assert!(
+        said.contains("the number `84430`") && said.contains("wants a whole number from 1 to 65535"),
+        "{said}"
+    );
+    let said = seen("replicas = 2", "replicas = -1");
+    assert!(
+        said.contains("the number `-1`") && said.contains("wants a whole number from 0 to 1000"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_unknown_table_is_not_said_to_be_in_itself() {
+    let said = seen("[processes.web]", "[procesess.web]");
+    assert!(said.contains("unknown key `procesess`\n"), "{said}");
+    let said = seen("grace = \"10s\" }", "grace = \"10s\", health = 1 }");
+    assert!(said.contains("unknown key `health` in processes.web.health\n"), "{said}");
+}
+
+#[test]
+fn a_manifest_is_a_file_or_standard_input_and_nothing_that_waits() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let said = read(dir.path()).expect_err("a directory").to_string();
+    assert!(said.contains("not a file") && said.contains("-f -"), "{said}");
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
+    assert!(made.success());
+    assert!(read(&fifo).expect_err("a pipe without a writer").to_string().contains("not a file"));
+    let endless = bounded(std::io::repeat(b'#')).expect("bytes");
+    assert_eq!(endless.len(), limits::MANIFEST_BYTES + 1, "no more is read than says that it is too long");
+}
+
+#[test]
+fn an_image_that_no_server_could_read_is_refused_at_its_line() {
+    let good = "registry.example/shop:1.4";
+    let said = seen(good, "Registry.Example/SHOP: 1.4");
+    assert!(said.starts_with("holdfast.toml:5:7: image.ref: wants registry/name:tag"), "{said}");
+    for taken in ["shop", "oci:image:v1", "oci:../image", "[::1]:5000/shop:1", "localhost:5000/shop"] {
+        parse("holdfast.toml", &GOOD.replacen(good, taken, 1)).expect(taken);
+    }
 }

@@ -36,6 +36,9 @@ pub enum Stance {
 /// A child that ends this soon after its first start has not started.
 const FIRST_START: Duration = Duration::from_secs(5);
 
+/// A child that has lived this long is told of as running.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// A child, and how often it had to be started.
 #[derive(Debug)]
 pub struct Watched {
@@ -62,6 +65,11 @@ impl Watched {
     /// From now on its end is no mistake of anybody: it has been seen at work.
     pub fn has_started(&mut self) {
         self.stance = Stance::Retry;
+    }
+
+    /// Whether it has run long enough to say that it has started: what cannot start ends at once.
+    pub fn is_settled(&self) -> bool {
+        self.child.is_some() && self.started.elapsed() >= SETTLED
     }
 
     /// Whether this child, and no other process, listens there. Where the kernel does not tell, it is

@@ -3,9 +3,9 @@
 
 use crate::{
     context::{Saved, saved_path},
-    output,
+    output, private_file,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Saves the token, prints it to standard output, and forgets the server's own copy of it.
 ///
@@ -15,7 +15,7 @@ use std::path::Path;
 /// A context that was saved for another server is left as it is: it may hold the only copy of that
 /// server's token.
 pub fn hand_over(server: &str, token: &str, data_dir: &Path) {
-    let saved = save(server, token);
+    let saved = save(saved_path(), server, token);
     let printed = output::try_line(&format!("owner token (shown this once): {token}"));
     match &saved {
         Ok(text) => output::note(text),
@@ -31,8 +31,8 @@ pub fn hand_over(server: &str, token: &str, data_dir: &Path) {
     }
 }
 
-fn save(server: &str, token: &str) -> Result<String, String> {
-    let path = saved_path().ok_or("there is no home directory to save it in")?;
+fn save(path: Option<PathBuf>, server: &str, token: &str) -> Result<String, String> {
+    let path = path.ok_or("there is no home directory to save it in")?;
     let before = Saved::load(Some(&path)).map_err(|failure| failure.problem.detail.clone())?;
     if before.server.as_deref().is_some_and(|known| known.trim_end_matches('/') != server)
         && before.token.is_some()
@@ -40,7 +40,42 @@ fn save(server: &str, token: &str) -> Result<String, String> {
         let known = before.server.unwrap_or_default();
         return Err(format!("{} is the context of {known}", path.display()));
     }
+    let other = before.token.as_deref().is_some_and(|known| known != token);
+    let kept = if other { keep_before(&path)? } else { String::new() };
     let saved = Saved { server: Some(server.to_owned()), token: Some(token.to_owned()), ..before };
     saved.save(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(format!("saved for this user in {}", path.display()))
+    Ok(format!("saved for this user in {}{kept}", path.display()))
+}
+
+/// Another data directory on the same address has another owner: what was saved may be the only copy
+/// of that one's token.
+fn keep_before(path: &Path) -> Result<String, String> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".before");
+    let before = PathBuf::from(name);
+    let failed = |error: std::io::Error| format!("{}: {error}", before.display());
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    private_file::replace(&before, &text).map_err(failed)?;
+    Ok(format!("; the context that was there has another token and is kept in {}", before.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_token_of_another_data_directory_is_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, before) = (dir.path().join("context.toml"), dir.path().join("context.toml.before"));
+        let url = "http://127.0.0.1:7070";
+        let save = |token: &str| save(Some(path.clone()), url, token).expect("saved");
+        save("hf_first");
+        assert!(!save("hf_first").contains("before"), "the same token replaces nothing");
+        assert!(!before.exists());
+        assert!(save("hf_second").contains("context.toml.before"), "it is said");
+        assert!(std::fs::read_to_string(&before).expect("kept").contains("hf_first"));
+        assert_eq!(std::fs::metadata(&before).expect("kept").permissions().mode() & 0o777, 0o600);
+        assert!(std::fs::read_to_string(&path).expect("saved").contains("hf_second"));
+    }
 }

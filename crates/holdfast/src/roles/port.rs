@@ -3,14 +3,26 @@
 //! A server that answers on the port which a child was told to listen on need not be that child.
 //! Only the kernel knows, and it tells in `/proc`.
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    io::Error,
+    net::{SocketAddr, TcpListener},
+};
 
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
 
-/// Whether another process has the port already.
-pub fn is_taken(address: SocketAddr) -> bool {
-    std::net::TcpListener::bind(address).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+/// The first of these addresses, each under its flag, that cannot be listened on together with those
+/// before it.
+pub fn first_refused(wanted: &[(&'static str, SocketAddr)]) -> Option<(&'static str, SocketAddr, Error)> {
+    let mut held = Vec::new();
+    for &(flag, address) in wanted {
+        match TcpListener::bind(address) {
+            Ok(listener) => held.push(listener),
+            Err(error) => return Some((flag, address, error)),
+        }
+    }
+    None
 }
 
 /// Whether this process has a listening socket on the port of `address`; none if the kernel keeps the
@@ -43,7 +55,8 @@ fn listening(table: &str, port: u16) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, TcpStream};
+    use std::io::ErrorKind;
+    use std::net::TcpStream;
 
     #[test]
     fn a_port_is_its_listeners_alone() {
@@ -52,7 +65,9 @@ mod tests {
             // A machine need not have both families.
             let Ok(listener) = TcpListener::bind(any) else { continue };
             let address = listener.local_addr().expect("bound");
-            assert!(is_taken(address));
+            let other = ("--other", SocketAddr::new(address.ip(), 0));
+            let refused = first_refused(&[other, ("--listen", address)]).expect("it is taken");
+            assert_eq!((refused.0, refused.1, refused.2.kind()), ("--listen", address, ErrorKind::AddrInUse));
             assert_eq!(held_by(own, address), Some(true));
             assert_ne!(held_by(1, address), Some(true), "another process has not");
             let client = TcpStream::connect(address).expect("connected");

@@ -25,9 +25,10 @@ use crate::{
     output,
 };
 use api::{Client, JoinTokenRequest};
-use rt::{Disk as _, DiskLock, RealDisk};
+use rt::{Disk as _, DiskError, DiskLock, RealDisk};
 use std::{
     ffi::OsString,
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -39,6 +40,8 @@ use types::{
 
 /// The name that the server keeps its first owner token under until somebody has it.
 const OWNER_FILE: &str = "owner-token";
+/// What makes a machine a node.
+const IDENTITY_FILE: &str = "node.toml";
 /// Held by the one `up` of a data directory.
 const LOCK_FILE: &str = "up.lock";
 /// How long the server may take to say whether it is ready.
@@ -91,12 +94,25 @@ fn only_one(data_dir: &Path) -> Result<Option<Box<dyn DiskLock>>, Failure> {
             let what = format!("`holdfast up` runs already on {}", data_dir.display());
             Err(Failure::cannot_start(what, Some("name another directory with --data-dir".to_owned())))
         }
+        // An enrolled machine starts its roles all the same: each goes on when the mount is mended.
+        Err(error) if is_read_only(&error) && !data_dir.join(IDENTITY_FILE).exists() => {
+            let what = format!(
+                "the data directory {} is on a file system that is mounted read-only",
+                data_dir.display()
+            );
+            let next = "mount it writable (mount -o remount,rw …), or name another directory with --data-dir";
+            Err(Failure::cannot_start(what, Some(next.to_owned())))
+        }
         // A disk that is full must not keep what is deployed from running; each role has its own lock.
         Err(error) => {
             tracing::warn!(%error, "whether another `up` runs here is not known");
             Ok(None)
         }
     }
+}
+
+fn is_read_only(error: &DiskError) -> bool {
+    error.source.kind() == ErrorKind::ReadOnlyFilesystem
 }
 
 /// One run of `up`.
@@ -119,6 +135,7 @@ impl Up {
                 }
             }
             None => {
+                self.check_machine()?;
                 self.first_server(children).await?;
                 self.enrol().await?;
                 for spec in self.others() {
@@ -129,14 +146,35 @@ impl Up {
         self.watch(children).await
     }
 
+    /// Before anything is written and a token is spent: what would keep a role from starting is told.
+    fn check_machine(&self) -> Result<(), Failure> {
+        let (args, routing) = (&self.args, &self.args.routing);
+        let mut wanted = vec![
+            ("--listen", args.listen),
+            ("--tls-listen", routing.tls_listen),
+            ("--edge-metrics", routing.edge_metrics),
+        ];
+        if !args.without_agent {
+            ::agent::preflight(&self.data_dir.join("agent"))
+                .map_err(|error| Failure::cannot_start(process::whole(&error), None))?;
+            wanted.push(("--agent-metrics", args.agent_metrics));
+        }
+        let Some((flag, address, error)) = port::first_refused(&wanted) else { return Ok(()) };
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "the port is taken by another program or another flag".to_owned(),
+            _ => error.to_string(),
+        };
+        let next = match error.kind() {
+            ErrorKind::PermissionDenied => {
+                format!("the same command with sudo, or a port from 1024 on: {flag} …")
+            }
+            _ => format!("name another address with {flag}, or find who has it with: ss -ltnp"),
+        };
+        Err(Failure::cannot_start(format!("cannot listen on {address}: {why}"), Some(next)))
+    }
+
     /// Starts the server of a machine that is no node yet, and waits until it answers.
     async fn first_server(&self, children: &mut Vec<Watched>) -> Result<(), Failure> {
-        let address = self.args.listen;
-        if port::is_taken(address) {
-            let what = format!("cannot listen on {address}: the port is taken by another program");
-            let next = "name another address with --listen, or find who has it with: ss -ltnp";
-            return Err(Failure::cannot_start(what, Some(next.to_owned())));
-        }
         children.push(Watched::start(self.server(), Stance::Tell)?);
         let deadline = Instant::now() + limits::WAIT_DEFAULT.into();
         loop {
@@ -166,7 +204,7 @@ impl Up {
             for child in children.iter_mut() {
                 child.tend()?;
             }
-            if !said && self.answers(&children[0]).await {
+            if !said && children.iter().all(Watched::is_settled) && self.answers(&children[0]).await {
                 // Last of all: whoever reads the token may use everything, and until the machine is a
                 // node, its own copy is what makes it one.
                 if let Some(token) = self.owner_token() {
@@ -180,7 +218,7 @@ impl Up {
     }
 
     fn identity(&self) -> PathBuf {
-        self.data_dir.join("node.toml")
+        self.data_dir.join(IDENTITY_FILE)
     }
 
     /// The first owner's token, as long as nobody has it.
