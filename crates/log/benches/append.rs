@@ -8,7 +8,11 @@
     reason = "a benchmark measures the real clock, disk and threads"
 )]
 
-use holdfast_log::{Batch, Log, WalLog, wal::Options};
+use holdfast_log::{
+    Batch, Log, WalLog,
+    cluster::{self, Alone, ClusterLog},
+    wal::{Options, Wal},
+};
 use rt::{Disk, RealDisk, ThreadSpawner};
 use std::{
     fs,
@@ -50,9 +54,22 @@ fn open(dir: &Path) -> WalLog {
         .0
 }
 
+/// A cluster of one over the same kind of log, that may write.
+fn open_cluster(dir: &Path) -> ClusterLog {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    Wal::create(&disk, dir, "bench", NodeId::from_u128(1)).expect("creates");
+    let fatal = Box::new(|error: &rt::DiskError| panic!("{error}"));
+    let options = cluster::Options::default();
+    let opened = ClusterLog::open(disk, dir, options, &ThreadSpawner, Arc::new(Alone), fatal);
+    let log = opened.expect("opens").0;
+    let mut authority = log.authority();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(authority.wait_for(Option::is_some)).expect("consensus runs");
+    log
+}
+
 /// Appends per second, each writer waiting for its answer before its next append.
-fn appends(dir: &Path, writers: usize) -> f64 {
-    let log = Arc::new(open(&dir.join("log")));
+fn appends(dir: &Path, writers: usize, log: Arc<dyn Log>) -> f64 {
     let event = bytes::Bytes::from(vec![7; EVENT]);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -103,20 +120,33 @@ fn main() {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
     fs::create_dir_all(&target).expect("creates");
     let dir = tempfile::Builder::new().prefix("append-").tempdir_in(&target).expect("a directory");
-    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+    let mut rates = [const { Vec::new() }; 5];
+    let log = dir.path().join("log");
     for _ in 0..RUNS {
         rates[0].push(raw(dir.path()));
-        rates[1].push(appends(dir.path(), 1));
-        rates[2].push(appends(dir.path(), 64));
+        rates[1].push(appends(dir.path(), 1, Arc::new(open(&log))));
+        rates[2].push(appends(dir.path(), 64, Arc::new(open(&log))));
+        rates[3].push(appends(dir.path(), 1, Arc::new(open_cluster(&log))));
+        rates[4].push(appends(dir.path(), 64, Arc::new(open_cluster(&log))));
     }
-    let [raw, one, many] = rates.map(median);
+    let [raw, one, many, cluster_one, cluster_many] = rates.map(median);
     let (single, group) = (one / raw, many / one);
     println!("bare write and fdatasync of {RECORD} bytes  {raw:>10.0} /s");
     println!("append, 1 writer                       {one:>10.0} /s   {single:.2} of the bare disk");
     println!("append, 64 writers                     {many:>10.0} /s   {group:.1} times one writer");
+    let (through_one, through_many) = (cluster_one / one, cluster_many / many);
+    println!(
+        "cluster of one, 1 writer               {cluster_one:>10.0} /s   {through_one:.2} of the bare log"
+    );
+    println!(
+        "cluster of one, 64 writers             {cluster_many:>10.0} /s   {through_many:.2} of the bare log"
+    );
     let json = format!(
         "{{\"record_bytes\":{RECORD},\"runs\":{RUNS},\"raw_fdatasync_per_s\":{raw:.0},\
          \"append_1_writer_per_s\":{one:.0},\"append_64_writers_per_s\":{many:.0},\
+         \"cluster_1_writer_per_s\":{cluster_one:.0},\"cluster_64_writers_per_s\":{cluster_many:.0},\
+         \"ratio_cluster_1_writer_to_log\":{through_one:.3},\
+         \"ratio_cluster_64_writers_to_log\":{through_many:.3},\
          \"ratio_1_writer_to_raw\":{single:.3},\"ratio_64_writers_to_1\":{group:.2}}}\n"
     );
     fs::write(target.join("log_append.json"), json).expect("writes");

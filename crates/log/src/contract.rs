@@ -97,6 +97,12 @@ pub enum AppendError {
     /// The disk has no space. Reads go on, and appends work again when there is space.
     #[error("the disk of the log has no space")]
     NoSpace,
+    /// This node does not sequence, or no longer: another does, or nobody. Certainly not written.
+    #[error("this node has no authority to write: {why}")]
+    NoAuthority {
+        /// Who has, as far as is known.
+        why: String,
+    },
     /// The log has stopped, after a failed write or because it was closed.
     #[error("the log has stopped")]
     Stopped,
@@ -167,10 +173,27 @@ pub enum SnapshotError {
 /// Writes the content of a snapshot.
 pub type SnapshotWriter = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
 
+/// The right to sequence: held by one node at most, and by nobody for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// The epoch it was opened with. Whoever decides, decides for this epoch.
+    pub epoch: Epoch,
+    /// The consensus term it was won in.
+    pub term: Term,
+}
+
 /// The append-only log. See the crate's first page for what it promises.
 pub trait Log: Send + Sync + 'static {
     /// The durable head; never what is only queued.
     fn head(&self) -> Head;
+
+    /// Whether this node may append, and a wake-up whenever that changes. A log that has no other
+    /// writer gives a constant: its sender is gone. Everything that was appended under an earlier
+    /// authority and will ever take effect is visible before a new one is seen here.
+    fn authority(&self) -> watch::Receiver<Option<Authority>> {
+        let head = self.head();
+        watch::channel(Some(Authority { epoch: head.epoch, term: head.term })).1
+    }
 
     /// Queues a batch; the future resolves when it is durable.
     ///

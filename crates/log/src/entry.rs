@@ -23,6 +23,10 @@ pub enum Kind {
     Membership,
     /// An epoch is opened: the payload names the node that sequences, and why.
     Epoch,
+    /// Events with the head and the epoch that they were decided on. Only if both are what they
+    /// were does it take event ids; otherwise it is void: it has none, and nobody reads it. Which of
+    /// the two it is follows from the entries before it alone, so every member finds the same.
+    Proposal,
 }
 
 impl Kind {
@@ -33,6 +37,7 @@ impl Kind {
             Self::Blank => 2,
             Self::Membership => 3,
             Self::Epoch => 4,
+            Self::Proposal => 5,
         }
     }
 
@@ -42,6 +47,7 @@ impl Kind {
             2 => Some(Self::Blank),
             3 => Some(Self::Membership),
             4 => Some(Self::Epoch),
+            5 => Some(Self::Proposal),
             _ => None,
         }
     }
@@ -98,6 +104,46 @@ pub(crate) fn chain(before: &Chain, fields: &[u8; FIELDS], payload: &[u8]) -> Ch
     hash.update(fields);
     hash.update(payload);
     hash.finalize().into()
+}
+
+/// What the payload of a proposal begins with: the head and the epoch it was decided on.
+pub(crate) const PROPOSAL: usize = 16;
+
+/// The payload of a proposal.
+pub(crate) fn proposal(expected: EventId, epoch: Epoch, events: &[Bytes]) -> Bytes {
+    let mut payload = Vec::with_capacity(PROPOSAL + payload_size(events));
+    payload.extend_from_slice(&expected.get().to_le_bytes());
+    payload.extend_from_slice(&epoch.get().to_le_bytes());
+    put_events(&mut payload, events);
+    payload.into()
+}
+
+/// The events in a payload of them, without copying.
+pub(crate) fn events_in(payload: &Bytes, from: usize) -> Result<Vec<Bytes>, String> {
+    let wrong = || "the lengths of its events do not add up".to_string();
+    let mut events = Vec::new();
+    let mut at = from;
+    if payload.len() < from {
+        return Err(wrong());
+    }
+    while at < payload.len() {
+        let start = at + EVENT_OVERHEAD;
+        let length = payload.get(at..start).ok_or_else(wrong)?;
+        let length = u32::from_le_bytes(length.try_into().expect("a range of four bytes")) as usize;
+        let end = start.checked_add(length).filter(|end| *end <= payload.len()).ok_or_else(wrong)?;
+        events.push(payload.slice(start..end));
+        at = end;
+    }
+    Ok(events)
+}
+
+/// Whether a proposal takes effect after this head; an error if the payload is none.
+pub(crate) fn takes_effect(payload: &[u8], before: &crate::Head) -> Result<bool, String> {
+    let number = |at: usize| {
+        let bytes = payload.get(at..at + 8).ok_or("it is shorter than a proposal")?;
+        Ok::<u64, String>(u64::from_le_bytes(bytes.try_into().expect("a range of eight bytes")))
+    };
+    Ok(number(0)? == before.event.get() && number(8)? == before.epoch.get())
 }
 
 /// Bytes that a payload spends on each event besides the event itself: its length.

@@ -14,6 +14,7 @@
 //!   written after another.
 //! - Readers see only what is durable.
 
+pub mod cluster;
 pub mod conformance;
 mod contract;
 mod entry;
@@ -21,8 +22,8 @@ mod memory;
 pub mod wal;
 
 pub use contract::{
-    AppendError, AppendFuture, Appended, Batch, Head, Log, Pending, ReadError, Record, SnapshotError,
-    SnapshotWriter,
+    AppendError, AppendFuture, Appended, Authority, Batch, Head, Log, Pending, ReadError, Record,
+    SnapshotError, SnapshotWriter,
 };
 pub use entry::{Chain, EntryHeader, Kind};
 pub use memory::MemoryLog;

@@ -84,7 +84,7 @@ fn a_log_of_version_1_is_read_and_goes_on() {
     wal::scan(&RealDisk, dir.path(), EventId::ZERO, |header, _| match header.kind {
         Kind::Epoch => epochs += 1,
         Kind::Blank => blanks += 1,
-        Kind::Batch | Kind::Membership => {}
+        Kind::Batch | Kind::Membership | Kind::Proposal => {}
     })
     .expect("scans");
     assert_eq!((epochs, blanks), (2, 8));

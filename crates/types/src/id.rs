@@ -183,6 +183,13 @@ impl<'de> Deserialize<'de> for RequestId {
     }
 }
 
+impl From<u64> for NodeId {
+    /// The node of this number: for suites of tests that count their nodes.
+    fn from(number: u64) -> Self {
+        Self::from_u128(u128::from(number))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

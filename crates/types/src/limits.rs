@@ -14,6 +14,8 @@ pub const COMMAND_EVENTS: usize = 256;
 pub const EVENT_BYTES: usize = 1 << 20;
 /// The largest encoded batch, with room for its frame.
 pub const BATCH_BYTES: usize = 16 << 20;
+/// How long a server waits at its start until it may write to a log that has no other member.
+pub const ELECTION_WAIT: DurationMs = DurationMs::from_secs(10);
 /// Batches handed to the log and not yet durable.
 pub const BATCHES_IN_FLIGHT: usize = 64;
 /// Rows in one page of a list.
@@ -220,3 +222,34 @@ pub const ASKS_PER_NODE: usize = 16;
 pub const ASK_PIECES: usize = 16;
 /// How long a server that stops lets answers under way finish.
 pub const SERVER_DRAIN: DurationMs = DurationMs::from_secs(5);
+
+/// The largest message between members, or its answer: entries for one member, at least one of which
+/// always fits. More closes the connection.
+pub const PEER_MESSAGE: usize = 2 * BATCH_BYTES;
+/// A larger message between members goes in pieces of this size, and small ones go in between.
+pub const PEER_PIECE: usize = 64 << 10;
+/// The first message on a connection between members, before anybody is known.
+pub const PEER_HELLO: usize = 4 << 10;
+/// Messages to one member that wait for an answer; one more is not sent.
+pub const PEER_REQUESTS: usize = 128;
+/// Connections of other members that one member holds open; more wait in the kernel's queue.
+pub const PEER_CONNECTIONS: usize = 256;
+/// How long reaching another member may take: connection, TLS and greeting together.
+pub const PEER_CONNECT: DurationMs = DurationMs::from_secs(2);
+/// How long one that connects may take until it is known who it is; how long its reason is left to
+/// be read when it is refused, too.
+pub const PEER_GREETING: DurationMs = DurationMs::from_secs(5);
+/// Between two signs of life on a connection between members.
+pub const PEER_PING: DurationMs = DurationMs::from_secs(1);
+/// A connection between members on which nothing came or could be sent for this long is lost.
+pub const PEER_SILENCE: DurationMs = DurationMs::from_secs(5);
+/// A connection to a member that nothing was asked of for this long is closed until it is needed.
+pub const PEER_IDLE: DurationMs = DurationMs::from_secs(60);
+/// The first wait before a member is tried again; doubles each time. Short, for an election waits.
+pub const PEER_RETRY_MIN: DurationMs = DurationMs::from_ms(50);
+/// The longest such wait.
+pub const PEER_RETRY_MAX: DurationMs = DurationMs::from_secs(1);
+/// A leader heard within this time has told all there is to know of who is a member.
+pub const PEER_CURRENT: DurationMs = DurationMs::from_secs(3);
+/// How far behind a member's clock may be when a certificate is made for it.
+pub const PEER_CLOCK_BEHIND: DurationMs = DurationMs::from_secs(24 * 3600);

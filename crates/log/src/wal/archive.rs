@@ -105,7 +105,9 @@ pub(super) fn seal(store: &Store, at: EventId) -> Result<usize, SealError> {
             let view = store.view();
             // The last one is written to, so it stays.
             let candidate = (view.segments.len() > 1).then(|| &view.segments[0]);
-            let candidate = candidate.filter(|segment| segment.end.event <= at);
+            // What is not committed may still be cut, and then must not be in the archive.
+            let candidate =
+                candidate.filter(|segment| segment.end.event <= at && segment.end.index <= view.head.index);
             candidate.map(|segment| (segment.path.clone(), segment.before, segment.end, segment.used))
         };
         let Some((path, before, end, used)) = next else { return Ok(sealed) };

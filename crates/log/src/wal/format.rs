@@ -10,13 +10,20 @@ use std::path::{Path, PathBuf};
 use types::{Epoch, EventId, Index, NodeId, Term};
 
 /// The version of everything in the directory. Raised when any layout changes.
-pub(super) const VERSION: u32 = 1;
+///
+/// 2 has proposals among its entries, and the files `committed` and `members`. A directory of version 1
+/// is read as it is, and becomes one of version 2 when a member of a cluster opens it.
+pub(super) const VERSION: u32 = 2;
+/// The version of a log of one machine, without consensus: still written, and the oldest that is read.
+pub(super) const PLAIN: u32 = 1;
 const TITLE: &str = "holdfast log";
 
 pub(super) const FORMAT: &str = "format";
 pub(super) const LOCK: &str = "lock";
 pub(super) const VOTE: &str = "vote";
 pub(super) const MARK: &str = "mark";
+pub(super) const COMMITTED: &str = "committed";
+pub(super) const MEMBERS: &str = "members";
 pub(super) const ARCHIVE: &str = "archive";
 pub(super) const SNAPSHOTS: &str = "snapshots";
 const SEGMENT_SUFFIX: &str = ".seg";
@@ -54,6 +61,7 @@ pub enum CreateError {
 /// What the file `format` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Format {
+    pub version: u32,
     pub cluster: String,
     pub node: NodeId,
 }
@@ -77,7 +85,8 @@ impl Format {
     }
 
     pub(super) fn encode(&self) -> String {
-        let body = format!("{TITLE}\nversion {VERSION}\ncluster {}\nnode {}\n", self.cluster, self.node);
+        let Self { version, cluster, node } = self;
+        let body = format!("{TITLE}\nversion {version}\ncluster {cluster}\nnode {node}\n");
         format!("{body}checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
     }
 
@@ -87,11 +96,11 @@ impl Format {
         // The version comes before anything that a later version might write differently.
         let known_title = lines.next() == Some(TITLE);
         let version = lines.next().and_then(|line| line.strip_prefix("version ")?.parse::<u32>().ok());
-        match version {
+        let version = match version {
             Some(version) if known_title && version > VERSION => return Err(FormatProblem::Newer(version)),
-            Some(VERSION) if known_title => {}
+            Some(version) if known_title && version >= PLAIN => version,
             _ => return Err(FormatProblem::Unreadable),
-        }
+        };
         let body_end = text.rfind("checksum ").ok_or(FormatProblem::Unreadable)?;
         let (body, checksum) = text.split_at(body_end);
         if checksum != format!("checksum {:08x}\n", crc32c::crc32c(body.as_bytes())) {
@@ -100,7 +109,7 @@ impl Format {
         let cluster = lines.next().and_then(|line| line.strip_prefix("cluster "));
         let node = lines.next().and_then(|line| line.strip_prefix("node ")?.parse().ok());
         match (cluster, node) {
-            (Some(cluster), Some(node)) => Ok(Self { cluster: cluster.into(), node }),
+            (Some(cluster), Some(node)) => Ok(Self { version, cluster: cluster.into(), node }),
             _ => Err(FormatProblem::Unreadable),
         }
     }
@@ -199,6 +208,8 @@ pub enum VoteError {
 
 const VOTE_MAGIC: &[u8; 8] = b"HFVOTE\0\x01";
 const MARK_MAGIC: &[u8; 8] = b"HFMARK\0\x01";
+const MEMBERS_MAGIC: &[u8; 8] = b"HFMEMB\0\x01";
+const COMMITTED_MAGIC: &[u8; 8] = b"HFCOMM\0\x01";
 
 fn checked(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
     let mut out = [magic.as_slice(), body].concat();
@@ -255,6 +266,63 @@ pub(super) fn load_mark(disk: &dyn Disk, dir: &Path) -> Result<Option<Head>, Dis
     }
 }
 
+/// Notes that the cluster has committed the log up to this head.
+pub(super) fn save_committed(disk: &dyn Disk, dir: &Path, head: &Head) -> Result<(), DiskError> {
+    let mut body = [0; HEAD];
+    put_head(&mut body, head);
+    rt::replace_file(disk, &dir.join(COMMITTED), &checked(COMMITTED_MAGIC, &body))
+}
+
+/// How far the log was committed for certain. A missing or damaged note only makes this member learn
+/// it again from the others, so it is no error.
+pub(super) fn load_committed(disk: &dyn Disk, dir: &Path) -> Result<Option<Head>, DiskError> {
+    match disk.read(&dir.join(COMMITTED)) {
+        Ok(bytes) => Ok(unchecked(COMMITTED_MAGIC, &bytes, HEAD).map(get_head)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The entry that made the members what they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MembersNote {
+    pub index: Index,
+    pub term: Term,
+    pub leader: NodeId,
+    pub payload: bytes::Bytes,
+}
+
+impl MembersNote {
+    pub(super) fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
+        let mut body = Vec::with_capacity(32 + self.payload.len());
+        body.extend_from_slice(&self.index.get().to_le_bytes());
+        body.extend_from_slice(&self.term.get().to_le_bytes());
+        body.extend_from_slice(&self.leader.as_u128().to_le_bytes());
+        body.extend_from_slice(&self.payload);
+        rt::replace_file(disk, &dir.join(MEMBERS), &checked(MEMBERS_MAGIC, &body))
+    }
+
+    /// What was noted. A missing or damaged note is looked up in the log instead.
+    pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, DiskError> {
+        let bytes = match disk.read(&dir.join(MEMBERS)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let body = bytes.len().checked_sub(12).and_then(|size| unchecked(MEMBERS_MAGIC, &bytes, size));
+        let Some(body) = body.filter(|body| body.len() >= 32) else { return Ok(None) };
+        let number =
+            |at: usize| u64::from_le_bytes(body[at..at + 8].try_into().expect("a range of eight bytes"));
+        let leader = u128::from_le_bytes(body[16..32].try_into().expect("a range of sixteen bytes"));
+        Ok(Some(Self {
+            index: Index::new(number(0)),
+            term: Term::new(number(8)),
+            leader: NodeId::from_u128(leader),
+            payload: body[32..].to_vec().into(),
+        }))
+    }
+}
+
 pub(super) fn segment_path(dir: &Path, first: Index) -> PathBuf {
     dir.join(format!("{:020}{SEGMENT_SUFFIX}", first.get()))
 }
@@ -307,11 +375,11 @@ mod tests {
 
     #[test]
     fn a_format_reads_as_it_was_written_and_a_newer_one_is_named() {
-        let format = Format { cluster: "demo of 2026".into(), node: NodeId::from_u128(7) };
+        let format = Format { version: VERSION, cluster: "demo of 2026".into(), node: NodeId::from_u128(7) };
         let text = format.encode();
         assert_eq!(Format::decode(text.as_bytes()), Ok(format));
-        let newer = text.replace("version 1", "version 2");
-        assert_eq!(Format::decode(newer.as_bytes()), Err(FormatProblem::Newer(2)));
+        let newer = text.replace("version 2", "version 3");
+        assert_eq!(Format::decode(newer.as_bytes()), Err(FormatProblem::Newer(3)));
         for at in 0..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[at] ^= 1;

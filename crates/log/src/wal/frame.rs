@@ -13,7 +13,7 @@
 //! All numbers are little-endian. Records begin at multiples of 8, so that a search for records
 //! behind damage has few places to look at.
 
-use crate::entry::{self, Chain, EVENT_OVERHEAD, EntryHeader, FIELDS, FRAME, Kind};
+use crate::entry::{self, Chain, EntryHeader, FIELDS, FRAME, Kind};
 use bytes::Bytes;
 use types::{Epoch, EventId, Index, NodeId, Term, limits};
 
@@ -180,9 +180,13 @@ impl Frame {
                 header.epoch, header.term
             ));
         }
-        if header.kind == Kind::Batch && header.count == 0 || header.kind != Kind::Batch && header.count != 0
-        {
-            return Err("it has the wrong number of events for its kind".into());
+        let counts = match header.kind {
+            Kind::Batch => header.count > 0,
+            Kind::Proposal => entry::takes_effect(&self.payload, before)? == (header.count > 0),
+            Kind::Blank | Kind::Membership | Kind::Epoch => header.count == 0,
+        };
+        if !counts {
+            return Err("it has the wrong number of events for its kind and place".into());
         }
         self.events().map(|_| ())
     }
@@ -198,26 +202,14 @@ impl Frame {
         }
     }
 
-    /// Its events, without copying them; none for entries that carry none.
+    /// Its events, without copying them; none for entries that carry none, and for what is void.
     pub(super) fn events(&self) -> Result<Vec<Bytes>, String> {
-        if self.header.kind != Kind::Batch {
-            return Ok(Vec::new());
-        }
+        let events = match self.header.kind {
+            Kind::Batch => entry::events_in(&self.payload, 0)?,
+            Kind::Proposal if self.header.count > 0 => entry::events_in(&self.payload, entry::PROPOSAL)?,
+            _ => return Ok(Vec::new()),
+        };
         let wrong = || "the lengths of its events do not add up".to_string();
-        let mut events = Vec::with_capacity(self.header.count.min(1 << 16) as usize);
-        let mut at = 0;
-        while at < self.payload.len() {
-            let start = at + EVENT_OVERHEAD;
-            if start > self.payload.len() {
-                return Err(wrong());
-            }
-            let end = start + u32_at(&self.payload, at) as usize;
-            if end > self.payload.len() {
-                return Err(wrong());
-            }
-            events.push(self.payload.slice(start..end));
-            at = end;
-        }
         if events.len() != self.header.count as usize { Err(wrong()) } else { Ok(events) }
     }
 }

@@ -347,12 +347,14 @@ fn scan_records(
                 }
                 *head = frame.head();
                 let wanted = match frame.header.kind {
-                    Kind::Batch => frame.header.last() > after,
+                    Kind::Batch | Kind::Proposal => frame.header.last() > after,
                     _ => frame.header.first > after,
                 };
                 if wanted {
                     let parts = match frame.header.kind {
-                        Kind::Batch => frame.events().expect("`follows` has seen that they add up"),
+                        Kind::Batch | Kind::Proposal => {
+                            frame.events().expect("`follows` has seen that they add up")
+                        }
                         _ => vec![frame.payload.clone()],
                     };
                     each(&frame.header, &parts);

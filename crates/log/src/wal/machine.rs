@@ -2,8 +2,8 @@
 
 use super::{
     format::{
-        ARCHIVE, CreateError, FORMAT, Format, Inventory, LOCK, NOTHING, SEGMENT_HEADER, SNAPSHOTS,
-        SegmentHeader, UNFINISHED, Vote, VoteError, save_mark, segment_path,
+        ARCHIVE, CreateError, FORMAT, Format, Inventory, LOCK, NOTHING, PLAIN, SEGMENT_HEADER, SNAPSHOTS,
+        SegmentHeader, UNFINISHED, VERSION, Vote, VoteError, save_mark, segment_path,
     },
     frame::{self, Check},
     read::{Reader, Source, Step},
@@ -117,16 +117,19 @@ pub enum GroupError {
 /// The write-ahead log of one directory, opened for writing.
 #[derive(Debug)]
 pub struct Wal {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     options: Options,
     node: NodeId,
     term: Term,
     leader: NodeId,
-    head: Head,
+    /// The end of what is written and durable.
+    pub(super) head: Head,
     /// How long the last segment's file is; from where its records end on it is zeroes.
     reserved: u64,
-    buffer: Vec<u8>,
-    stopped: bool,
+    pub(super) buffer: Vec<u8>,
+    pub(super) stopped: bool,
+    /// See [`Self::is_short`].
+    short: bool,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -134,10 +137,30 @@ impl Wal {
     /// Makes a new log: its first entry opens epoch 1 in the name of `node`. Whole or not at all:
     /// after a crash on the way it can be called again.
     pub fn create(disk: &Arc<dyn Disk>, dir: &Path, cluster: &str, node: NodeId) -> Result<(), CreateError> {
-        let format = Format { cluster: cluster.into(), node };
+        let format = Format { version: PLAIN, cluster: cluster.into(), node };
         if !format.is_writable() {
             return Err(CreateError::Identity);
         }
+        Self::begin(disk, dir, &format, &first_segment(&format))
+    }
+
+    /// Makes the log of a member that joins: it has no entry yet, and gets every one, the first
+    /// included, from the others. As [`Self::create`] in all else.
+    pub fn create_member(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        cluster: &str,
+        node: NodeId,
+    ) -> Result<(), CreateError> {
+        let format = Format { version: VERSION, cluster: cluster.into(), node };
+        if !format.is_writable() {
+            return Err(CreateError::Identity);
+        }
+        let empty = SegmentHeader { log_id: format.log_id(), before: NOTHING }.encode();
+        Self::begin(disk, dir, &format, &empty)
+    }
+
+    fn begin(disk: &Arc<dyn Disk>, dir: &Path, format: &Format, content: &[u8]) -> Result<(), CreateError> {
         for part in [dir.to_path_buf(), dir.join(ARCHIVE), dir.join(SNAPSHOTS)] {
             disk.create_dir(&part)?;
         }
@@ -152,11 +175,11 @@ impl Wal {
         }
         if !found.segments.is_empty() {
             // Without `format` nobody can have appended to it, unless somebody removed that file.
-            if disk.open_read(&first)?.size()? > first_segment(&format).len() as u64 {
+            if disk.open_read(&first)?.size()? > content.len() as u64 {
                 return Err(CreateError::Remains { dir: dir.into() });
             }
         }
-        rt::replace_file(&**disk, &first, &first_segment(&format))?;
+        rt::replace_file(&**disk, &first, content)?;
         rt::replace_file(&**disk, &dir.join(FORMAT), format.encode().as_bytes())?;
         Ok(())
     }
@@ -181,6 +204,7 @@ impl Wal {
             reserved: opened.reserved,
             buffer: Vec::with_capacity(1 << 20),
             stopped: false,
+            short: false,
             _lock: opened.lock,
         };
         Ok((wal, opened.recovered))
@@ -217,6 +241,11 @@ impl Wal {
         vote.save(&*self.store.disk, &self.store.dir)
     }
 
+    /// The end of what is written and durable, committed or not.
+    pub fn tail(&self) -> Head {
+        self.head
+    }
+
     /// Appends all of it with one write and one sync, and returns when it is durable. Every batch
     /// must have passed the checks of [`crate::Log::append`]. `placed` is cleared and then gets, for each
     /// entry, where it is.
@@ -229,14 +258,19 @@ impl Wal {
             return Ok(());
         }
         let headers = self.encode(entries, placed);
-        let result = self.make_room().and_then(|()| self.write());
-        if let Err(error) = result {
+        if let Err(error) = self.make_durable() {
             placed.clear();
-            self.stopped |= matches!(error, GroupError::Failed(_));
             return Err(error);
         }
         self.publish(entries, &headers);
         Ok(())
+    }
+
+    /// Writes and syncs the buffer. After anything but a lack of space nothing is written any more.
+    pub(super) fn make_durable(&mut self) -> Result<(), GroupError> {
+        let result = self.make_room().and_then(|()| self.write());
+        self.stopped |= matches!(result, Err(GroupError::Failed(_)));
+        result
     }
 
     fn encode(&mut self, entries: &[Entry], placed: &mut Vec<Appended>) -> Vec<(EntryHeader, u64)> {
@@ -278,29 +312,56 @@ impl Wal {
         Arc::clone(&self.store.view().segments.last().expect("a log has a segment").file)
     }
 
+    /// Whether the disk could not give the space that is kept in reserve: what is reserved already
+    /// still takes a little, and whoever can wait should.
+    pub(super) fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Tries again to get the reserve, if there was no space for it.
+    pub(super) fn replenish(&mut self) -> Result<(), GroupError> {
+        if self.short && !self.stopped {
+            let used = self.used();
+            self.reserve(used)?;
+        }
+        Ok(())
+    }
+
     /// Sees to it that the buffer fits into reserved space of the last segment, which may be new.
     fn make_room(&mut self) -> Result<(), GroupError> {
         let size = self.buffer.len() as u64;
         let used = self.used();
         if used > SEGMENT_HEADER as u64 && used + size > self.options.segment_bytes {
-            self.rotate()?;
+            match self.rotate() {
+                // A segment that grows a little too large is better than none.
+                Err(GroupError::NoSpace(_)) if used + size <= self.reserved => self.short = true,
+                rotated => rotated?,
+            }
         }
         let end = self.used() + size;
-        if end <= self.reserved {
+        if end + self.options.reserve_bytes / 2 <= self.reserved {
             return Ok(());
         }
+        self.reserve(end)
+    }
+
+    /// Reserves space behind `end`, or at least up to it.
+    fn reserve(&mut self, end: u64) -> Result<(), GroupError> {
         let file = self.last_file();
         // Less than what was asked for will do when space is short.
         for goal in [end + self.options.reserve_bytes, end] {
+            if goal <= self.reserved {
+                return Ok(());
+            }
             match file.allocate(goal) {
                 Ok(()) => {
+                    self.short = goal == end && self.options.reserve_bytes > 0;
                     self.reserved = goal;
                     return Ok(());
                 }
                 Err(error) if error.is_no_space() => {
-                    if let Err(error) = file.set_len(self.reserved) {
-                        return Err(GroupError::Failed(error));
-                    }
+                    self.short = true;
+                    file.set_len(self.reserved).map_err(GroupError::Failed)?;
                     if goal == end {
                         return Err(GroupError::NoSpace(error));
                     }
@@ -430,7 +491,7 @@ impl Wal {
         if last >= self.head.index {
             return Ok(());
         }
-        assert!(last > self.last_purged(), "what is archived is committed, and is never cut");
+        assert!(last >= self.last_purged(), "what is archived is committed, and is never cut");
         let cut = self.cut(last);
         self.stopped |= cut.is_err();
         cut.map_err(GroupError::Failed)
@@ -441,7 +502,9 @@ impl Wal {
         let disk = &*store.disk;
         let (end, used, file) = {
             let view = store.view();
-            let place = view.segments.partition_point(|segment| segment.before.index < last) - 1;
+            let place = view.segments.partition_point(|segment| segment.before.index < last);
+            // The very first segment may lose all its entries, and stays.
+            let place = place.saturating_sub(1);
             let segment = &view.segments[place];
             (segment.before, segment.used, Arc::clone(&segment.file))
         };
@@ -451,6 +514,10 @@ impl Wal {
             snapshots.iter().all(|at| *at <= head.event),
             "what a snapshot reflects is committed, and is never cut"
         );
+        assert!(
+            !store.view().replica.is_used() || store.head().index <= head.index,
+            "what is committed is never cut"
+        );
         // The mark says what must be there at the next start, so it goes down first.
         save_mark(disk, &store.dir, &head)?;
         // The newest first, each durably, so that a crash never leaves a gap.
@@ -458,12 +525,15 @@ impl Wal {
             let path = {
                 let mut view = store.change();
                 let newest = view.segments.last().expect("a log has a segment");
-                if newest.before.index < last {
+                if newest.before.index < last || view.segments.len() == 1 {
                     break;
                 }
                 let path = newest.path.clone();
                 view.segments.pop();
-                view.head = view.segments.last().expect("the one with `last` stays").end;
+                let end = view.segments.last().expect("the one with `last` stays").end;
+                if !view.replica.is_used() {
+                    view.head = end;
+                }
                 path
             };
             disk.remove(&path)?;
@@ -472,9 +542,15 @@ impl Wal {
         file.set_len(offset)?;
         file.sync_data()?;
         let mut view = store.change();
-        view.recent.clear();
+        if !view.replica.is_used() {
+            view.recent.clear();
+        }
         view.segments.last_mut().expect("a log has a segment").cut(offset, head);
-        view.head = head;
+        if view.replica.is_used() {
+            view.replica.cut(&head);
+        } else {
+            view.head = head;
+        }
         drop(view);
         self.head = head;
         self.term = self.term.max(head.term);

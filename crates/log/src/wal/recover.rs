@@ -20,6 +20,7 @@ use super::{
     frame::{self, Check, Found},
     machine::{Mistake, Options},
     read::{Reader, Source, Step},
+    replica::Replica,
     snapshot,
     store::{Recent, Segment, Store, View},
 };
@@ -193,7 +194,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
         archived: archived.len(),
         dropped,
     };
-    let view = View { head, segments, archived, recent: Recent::new(options.recent_bytes) };
+    let recent = Recent::new(options.recent_bytes);
+    let view = View { head, segments, archived, recent, replica: Replica::default() };
     let store = Store::new(disk, dir, log_id, check, view);
     Ok(Opened { store, node: format.node, reserved, lock, recovered })
 }

@@ -8,6 +8,7 @@ use super::{
     format::SEGMENT_HEADER,
     frame::Check,
     read::{Reader, Source, Step},
+    replica::Replica,
 };
 use crate::{Head, ReadError, Record};
 use bytes::Bytes;
@@ -36,8 +37,16 @@ pub(super) struct Segment {
     pub file: Arc<dyn DiskFile>,
     /// Where its durable records end.
     pub used: u64,
-    /// Some of its events and where their records begin.
-    marks: Vec<(EventId, u64)>,
+    /// Some of its entries and where their records begin.
+    marks: Vec<Mark>,
+}
+
+/// Where the record of an entry begins.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    index: Index,
+    event: EventId,
+    offset: u64,
 }
 
 impl Segment {
@@ -47,8 +56,8 @@ impl Segment {
 
     /// Takes note of a durable record that begins at `offset` and after which the head is `end`.
     pub(super) fn note(&mut self, offset: u64, next: u64, end: Head) {
-        if self.marks.last().is_none_or(|(_, at)| offset >= at + MARK_EVERY) {
-            self.marks.push((self.end.event.next(), offset));
+        if self.marks.last().is_none_or(|mark| offset >= mark.offset + MARK_EVERY) {
+            self.marks.push(Mark { index: self.end.index.next(), event: self.end.event.next(), offset });
         }
         self.end = end;
         self.used = next;
@@ -56,15 +65,21 @@ impl Segment {
 
     /// Forgets everything from `used` on.
     pub(super) fn cut(&mut self, used: u64, end: Head) {
-        self.marks.retain(|(_, offset)| *offset < used);
+        self.marks.retain(|mark| mark.offset < used);
         self.used = used;
         self.end = end;
     }
 
     /// Where to begin reading for this event.
     fn place(&self, event: EventId) -> u64 {
-        let after = self.marks.partition_point(|(first, _)| *first <= event);
-        after.checked_sub(1).map_or(SEGMENT_HEADER as u64, |at| self.marks[at].1)
+        let after = self.marks.partition_point(|mark| mark.event <= event);
+        after.checked_sub(1).map_or(SEGMENT_HEADER as u64, |at| self.marks[at].offset)
+    }
+
+    /// Where to begin reading for this entry.
+    pub(super) fn place_of(&self, index: Index) -> u64 {
+        let after = self.marks.partition_point(|mark| mark.index <= index);
+        after.checked_sub(1).map_or(SEGMENT_HEADER as u64, |at| self.marks[at].offset)
     }
 }
 
@@ -109,12 +124,15 @@ impl Recent {
 /// Everything readers look at.
 #[derive(Debug)]
 pub(super) struct View {
+    /// The end of what readers may see: what is durable and, in a cluster, committed.
     pub head: Head,
     /// In order; the last one is written to.
     pub segments: Vec<Segment>,
     /// In order, all before the first segment.
     pub archived: Vec<Archived>,
     pub recent: Recent,
+    /// What a member of a cluster has besides; empty in a log of one machine.
+    pub replica: Replica,
 }
 
 /// A log directory and what is durable in it.
@@ -135,7 +153,7 @@ pub(super) struct Store {
 /// Where the next records for a reader are.
 enum Place {
     Ready(Vec<Record>),
-    Segment { path: PathBuf, reader: Reader },
+    Segment { path: PathBuf, reader: Reader, until: EventId },
     Archived(Archived),
 }
 
@@ -195,12 +213,12 @@ impl Store {
     fn read_some(&self, after: EventId, max: usize) -> Result<Vec<Record>, ReadError> {
         match self.find(after, max)? {
             Place::Ready(records) => Ok(records),
-            Place::Segment { path, reader } => collect(reader, &path, after, max),
+            Place::Segment { path, reader, until } => collect(reader, &path, after, until, max),
             Place::Archived(archived) => {
                 let content = self.unpack(&archived)?;
                 let limit = content.len() as u64;
                 let reader = Reader::new(Source::Memory(content), SEGMENT_HEADER as u64, limit, self.check);
-                collect(reader, &archived.path, after, max)
+                collect(reader, &archived.path, after, archived.end.event, max)
             }
         }
     }
@@ -223,14 +241,14 @@ impl Store {
         {
             let source = Source::File(Arc::clone(&segment.file));
             let reader = Reader::new(source, segment.place(after.next()), segment.used, self.check);
-            return Ok(Place::Segment { path: segment.path.clone(), reader });
+            return Ok(Place::Segment { path: segment.path.clone(), reader, until: view.head.event });
         }
         let archived = view.archived.partition_point(|archived| archived.end.event <= after);
         let archived = view.archived.get(archived).expect("recovery has seen that nothing is missing");
         Ok(Place::Archived(archived.clone()))
     }
 
-    fn unpack(&self, archived: &Archived) -> Result<Bytes, ReadError> {
+    pub(super) fn unpack(&self, archived: &Archived) -> Result<Bytes, ReadError> {
         let first = archived.before.index.next();
         let known = self.unpacked.lock().expect("no code panics while it holds this lock").clone();
         if let Some((at, content)) = known
@@ -245,13 +263,19 @@ impl Store {
     }
 }
 
-/// Events after the cursor from one segment that has the next one.
-fn collect(mut reader: Reader, path: &Path, after: EventId, max: usize) -> Result<Vec<Record>, ReadError> {
+/// Events after the cursor and up to `until`, from one segment that has the next one.
+fn collect(
+    mut reader: Reader,
+    path: &Path,
+    after: EventId,
+    until: EventId,
+    max: usize,
+) -> Result<Vec<Record>, ReadError> {
     let damaged =
         |offset, why: &str| ReadError::Damaged { path: path.to_path_buf(), offset, why: why.into() };
     let mut records: Vec<Record> = Vec::new();
     let mut bytes = 0;
-    while records.len() < max && bytes < READ_BYTES {
+    while records.len() < max && bytes < READ_BYTES && records.last().is_none_or(|last| last.id < until) {
         let (offset, frame) = match reader.next().map_err(ReadError::Disk)? {
             Step::Frame(offset, frame) => (offset, frame),
             Step::End(offset) if records.is_empty() => {
@@ -264,7 +288,7 @@ fn collect(mut reader: Reader, path: &Path, after: EventId, max: usize) -> Resul
         let first = frame.header.first;
         for (place, event) in events.into_iter().enumerate() {
             let id = first.plus(place as u64);
-            if id > after && records.len() < max {
+            if id > after && id <= until && records.len() < max {
                 if id != records.last().map_or(after, |last| last.id).next() {
                     return Err(damaged(offset, "its events do not follow those before"));
                 }

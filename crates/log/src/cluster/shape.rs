@@ -1,0 +1,358 @@
+//! The shapes that openraft works with, made of ours.
+//!
+//! A term has one leader, as in the Raft paper, and every log id still says which node that was: our
+//! log writes it down. openraft counts entries from 0 and our log from 1; [`ours`] and [`theirs`] are
+//! the only places that know.
+
+use crate::{Kind, wal::RawEntry};
+use bytes::Bytes;
+use openraft::{
+    AsyncRuntime, EntryPayload, LogId, Membership, OptionalSend, RaftTypeConfig,
+    entry::RaftEntry,
+    raft::responder::Responder,
+    vote::{LeaderIdCompare, RaftLeaderId},
+};
+use openraft_rt_tokio::{TokioInstant, TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime, TokioWatch};
+use serde::{Deserialize, Serialize};
+use std::{cmp::Ordering, collections::BTreeMap, fmt, future::Future, pin::Pin, time::Duration};
+use types::{EventId, Index, NodeId, Term};
+
+/// Where a member can be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// What people call it.
+    pub name: String,
+    /// Where other members reach it: host and port.
+    pub peer: String,
+    /// Where clients reach its API: a URL. Empty if it has none.
+    pub api: String,
+}
+
+/// The consensus layer's configuration: every type it needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape;
+
+impl RaftTypeConfig for Shape {
+    type D = Data;
+    type R = Applied;
+    type NodeId = NodeId;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = Candidate;
+    type Vote = openraft::Vote<Candidate>;
+    type Payload = EntryPayload<Data, NodeId, Member>;
+    type Entry = Placed;
+    type Responder<T>
+        = Call<T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type AsyncRuntime = Runtime;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// What a leader asks to have appended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data {
+    /// A batch, a proposal or an epoch, by its code in the format.
+    pub code: u8,
+    /// What stands in it.
+    pub payload: Bytes,
+}
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kind {}, {} bytes", self.code, self.payload.len())
+    }
+}
+
+/// What became of an entry that is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The last event with it.
+    pub last: EventId,
+    /// How many events it has.
+    pub events: u64,
+}
+
+/// A node in a term: one that stands for election or leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The term.
+    pub term: u64,
+    /// The node.
+    pub node: NodeId,
+}
+
+/// The one leader of a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Leader {
+    /// The term.
+    pub term: u64,
+    /// The node.
+    pub node: NodeId,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "term {} of {}", self.term, self.node)
+    }
+}
+
+impl fmt::Display for Leader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "term {} of {}", self.term, self.node)
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        // Two candidates of one term cannot be compared: whoever has voted for one never does for the
+        // other.
+        LeaderIdCompare::std(self, other)
+    }
+}
+
+impl PartialEq<Leader> for Candidate {
+    fn eq(&self, _: &Leader) -> bool {
+        false
+    }
+}
+
+impl PartialOrd<Leader> for Candidate {
+    fn partial_cmp(&self, other: &Leader) -> Option<Ordering> {
+        Some(self.term.cmp(&other.term).then(Ordering::Less))
+    }
+}
+
+impl RaftLeaderId for Candidate {
+    type Term = u64;
+    type NodeId = NodeId;
+    type Committed = Leader;
+
+    fn new(term: u64, node: NodeId) -> Self {
+        Self { term, node }
+    }
+
+    fn term(&self) -> u64 {
+        self.term
+    }
+
+    fn node_id(&self) -> &NodeId {
+        &self.node
+    }
+
+    fn to_committed(&self) -> Leader {
+        Leader { term: self.term, node: self.node }
+    }
+}
+
+/// An entry with its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Where it stands.
+    pub id: LogId<Leader>,
+    /// What stands there.
+    pub payload: EntryPayload<Data, NodeId, Member>,
+}
+
+impl fmt::Display for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.id, self.payload)
+    }
+}
+
+impl RaftEntry for Placed {
+    type CommittedLeaderId = Leader;
+    type Payload = EntryPayload<Data, NodeId, Member>;
+
+    fn new(id: LogId<Leader>, payload: Self::Payload) -> Self {
+        Self { id, payload }
+    }
+
+    fn log_id_parts(&self) -> (&Leader, u64) {
+        (&self.id.leader_id, self.id.index)
+    }
+
+    fn set_log_id(&mut self, id: LogId<Leader>) {
+        self.id = id;
+    }
+
+    fn get_membership(&self) -> Option<Membership<NodeId, Member>> {
+        match &self.payload {
+            EntryPayload::Membership(membership) => Some(membership.clone()),
+            EntryPayload::Blank | EntryPayload::Normal(_) => None,
+        }
+    }
+}
+
+/// An index of theirs as one of ours.
+pub fn ours(index: u64) -> Index {
+    Index::new(index + 1)
+}
+
+/// An index of ours as one of theirs.
+///
+/// # Panics
+/// For index 0, at which nothing stands.
+pub fn theirs(index: Index) -> u64 {
+    index.get().checked_sub(1).expect("entries are counted from 1")
+}
+
+/// The id of an entry; `None` for index 0.
+pub fn log_id(index: Index, term: Term, leader: NodeId) -> Option<LogId<Leader>> {
+    (index > Index::ZERO)
+        .then(|| LogId { leader_id: Leader { term: term.get(), node: leader }, index: theirs(index) })
+}
+
+/// The version of the encoding of memberships.
+const MEMBERSHIP: u8 = 1;
+
+/// Who is a member, as it is stored: configurations of voters, and everyone's address.
+#[derive(Serialize, Deserialize)]
+struct StoredMembers {
+    voters: Vec<std::collections::BTreeSet<NodeId>>,
+    nodes: BTreeMap<NodeId, Member>,
+}
+
+/// The stored form of a membership.
+pub fn encode_members(members: &Membership<NodeId, Member>) -> Bytes {
+    let nodes = members.nodes().map(|(id, member)| (*id, member.clone())).collect();
+    let stored = StoredMembers { voters: members.get_joint_config().clone(), nodes };
+    let mut bytes = vec![MEMBERSHIP];
+    bytes.extend(postcard::to_stdvec(&stored).expect("members are plain data"));
+    bytes.into()
+}
+
+/// A membership from its stored form.
+///
+/// # Errors
+/// It is of a later version, or not one at all.
+pub fn decode_members(bytes: &[u8]) -> Result<Membership<NodeId, Member>, String> {
+    let Some((&MEMBERSHIP, body)) = bytes.split_first() else {
+        return Err("the members are written in a form that this program does not know".into());
+    };
+    let stored: StoredMembers = postcard::from_bytes(body).map_err(|error| error.to_string())?;
+    Membership::new(stored.voters, stored.nodes).map_err(|error| error.to_string())
+}
+
+impl Placed {
+    /// As our log stores it.
+    pub fn to_raw(&self) -> RawEntry {
+        let (kind, payload) = match &self.payload {
+            EntryPayload::Blank => (Kind::Blank, Bytes::new()),
+            EntryPayload::Membership(members) => (Kind::Membership, encode_members(members)),
+            EntryPayload::Normal(data) => {
+                (Kind::from_code(data.code).unwrap_or(Kind::Blank), data.payload.clone())
+            }
+        };
+        let leader = self.id.leader_id;
+        RawEntry { kind, term: Term::new(leader.term), leader: leader.node, payload }
+    }
+
+    /// From how our log stores it.
+    ///
+    /// # Errors
+    /// Members that cannot be read.
+    pub fn from_raw(index: Index, raw: RawEntry) -> Result<Self, String> {
+        let leader_id = Leader { term: raw.term.get(), node: raw.leader };
+        let payload = match raw.kind {
+            Kind::Blank => EntryPayload::Blank,
+            Kind::Membership => EntryPayload::Membership(decode_members(&raw.payload)?),
+            kind @ (Kind::Batch | Kind::Proposal | Kind::Epoch) => {
+                EntryPayload::Normal(Data { code: kind.code(), payload: raw.payload })
+            }
+        };
+        Ok(Self { id: LogId { leader_id, index: theirs(index) }, payload })
+    }
+}
+
+/// Is called with an answer. Dropped without a call, the answer is not known.
+pub struct Call<T>(pub Box<dyn FnOnce(T) + Send>);
+
+impl<T: OptionalSend + 'static> Responder<Shape, T> for Call<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
+
+/// Tokio, but for very short waits: a timer of tokio takes a millisecond at least, and the consensus
+/// layer waits for one microsecond to gather its messages.
+#[derive(Debug)]
+pub struct Runtime(TokioRuntime);
+
+/// Waits that are shorter than this only let others go first.
+const NO_WAIT: Duration = Duration::from_micros(50);
+
+impl AsyncRuntime for Runtime {
+    type JoinError = tokio::task::JoinError;
+    type JoinHandle<T: OptionalSend + 'static> = tokio::task::JoinHandle<T>;
+    type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+    type Instant = TokioInstant;
+    type TimeoutError = tokio::time::error::Elapsed;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> = tokio::time::Timeout<T>;
+    type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
+    type Mpsc = TokioMpsc;
+    type Watch = TokioWatch;
+    type Oneshot = TokioOneshot;
+    type Mutex<T: OptionalSend + 'static> = TokioMutex<T>;
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the door through which consensus makes its tasks; a simulator has another runtime"
+    )]
+    fn spawn<T>(future: T) -> Self::JoinHandle<T::Output>
+    where
+        T: Future + OptionalSend + 'static,
+        T::Output: OptionalSend + 'static,
+    {
+        tokio::spawn(future)
+    }
+
+    fn sleep(duration: Duration) -> Self::Sleep {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
+        if deadline < <TokioInstant as openraft::Instant>::now() + NO_WAIT {
+            return Box::pin(tokio::task::yield_now());
+        }
+        Box::pin(TokioRuntime::sleep_until(deadline))
+    }
+
+    fn timeout<R, F: Future<Output = R> + OptionalSend>(
+        duration: Duration,
+        future: F,
+    ) -> Self::Timeout<R, F> {
+        tokio::time::timeout(duration, future)
+    }
+
+    fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
+        deadline: Self::Instant,
+        future: F,
+    ) -> Self::Timeout<R, F> {
+        TokioRuntime::timeout_at(deadline, future)
+    }
+
+    fn is_panic(error: &Self::JoinError) -> bool {
+        error.is_panic()
+    }
+
+    fn thread_rng() -> Self::ThreadLocalRng {
+        TokioRuntime::thread_rng()
+    }
+
+    fn new(threads: usize) -> Self {
+        Self(TokioRuntime::new(threads))
+    }
+
+    fn block_on<F, T>(&mut self, future: F) -> T
+    where
+        F: Future<Output = T>,
+    {
+        self.0.block_on(future)
+    }
+}

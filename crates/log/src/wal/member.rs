@@ -1,0 +1,559 @@
+//! The log of one member of a cluster, behind a thread: what the consensus layer hands over queues
+//! up, and one writer makes it durable.
+//!
+//! ```text
+//!   hand over ─► queue ─► writer: all that waits ─► one write, one sync ─► tell each
+//!       └─► readable for others at once                commit ─► readable for everyone
+//! ```
+//!
+//! Invariants:
+//!
+//! - Everything is done in the order it was handed over: a vote is not durable before the entries in
+//!   front of it, and a cut comes after what it cuts.
+//! - Nobody is told before the sync that covers it has returned.
+//! - After a failed write or sync nothing is written any more; the process must end.
+//! - A disk without space makes the writer wait, not fail: what was handed over is neither lost nor
+//!   told as durable, and goes on when there is space.
+
+use super::{
+    format::{CreateError, MembersNote, Vote, VoteError},
+    machine::{GroupError, Options, Wal},
+    recover::{OpenError, Recovered},
+    replica::{self, Committed, RawEntry},
+    snapshot,
+    store::Store,
+    thread::{Fatal, OpenLogError},
+};
+use crate::{Head, ReadError, Record, SnapshotError, SnapshotWriter};
+use bytes::Bytes;
+use rt::{Disk, DiskError, Spawner, TaskHandle};
+use std::{
+    collections::VecDeque,
+    fmt,
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::watch;
+use types::{EventId, Index, NodeId, Term};
+
+/// A group is closed when it has this many bytes.
+const GROUP_BYTES: usize = 16 << 20;
+/// How long the writer waits for space before it looks again.
+const SPACE_WAIT: Duration = Duration::from_millis(200);
+
+/// Why something that was handed over is not durable. Whether it is on disk, only a restart can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log has stopped")]
+pub struct Halted;
+
+/// Is told what became of something handed over. Called from the writer's thread; must not block.
+pub type Done = Box<dyn FnOnce(Result<(), Halted>) + Send>;
+
+/// Why a member's log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenMemberError {
+    /// The log itself does not open.
+    #[error(transparent)]
+    Open(#[from] OpenLogError),
+    /// What is committed cannot be found in it.
+    #[error("the log cannot be read")]
+    Read(#[from] ReadError),
+    /// The vote cannot be read.
+    #[error(transparent)]
+    Vote(#[from] VoteError),
+}
+
+impl OpenMemberError {
+    /// The disk did not let the log be looked for.
+    pub fn from_disk(error: DiskError) -> Self {
+        OpenError::from(error).into()
+    }
+
+    /// What is wrong with the log itself, if that is it.
+    pub fn open_error(&self) -> Option<&OpenError> {
+        match self {
+            Self::Open(OpenLogError::Open(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<OpenError> for OpenMemberError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+impl From<CreateError> for OpenMemberError {
+    fn from(error: CreateError) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+/// The log of one member. See the top of this file.
+pub struct MemberLog {
+    store: Arc<Store>,
+    shared: Arc<Shared>,
+    writer: Mutex<Option<TaskHandle>>,
+    durable: watch::Receiver<Index>,
+    node: NodeId,
+    vote: Mutex<Vote>,
+    short: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for MemberLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemberLog").field("dir", &self.store.dir).field("tail", &self.tail()).finish()
+    }
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+struct Queue {
+    jobs: VecDeque<Job>,
+    busy: bool,
+    open: bool,
+}
+
+enum Job {
+    Append { entries: Vec<RawEntry>, done: Done },
+    Cut { last: Index, done: Done },
+    Vote { vote: Vote, done: Done },
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl MemberLog {
+    /// Opens the log in this directory and starts its writer. What is behind the last noted commit
+    /// is not visible yet.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+        spawner: &dyn Spawner,
+        on_fatal: Fatal,
+    ) -> Result<(Self, Recovered), OpenMemberError> {
+        let (wal, recovered) = Wal::open(disk, dir, options)?;
+        wal.adopt_format()?;
+        let vote = wal.vote()?;
+        let store = Arc::clone(wal.store());
+        store.become_member()?;
+        let node = wal.node();
+        let queue = Queue { jobs: VecDeque::new(), busy: false, open: true };
+        let shared = Arc::new(Shared { queue: Mutex::new(queue), wake: Condvar::new() });
+        let (tell, durable) = watch::channel(wal.tail().index);
+        let short = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            wal,
+            shared: Arc::clone(&shared),
+            store: Arc::clone(&store),
+            durable: tell,
+            short: Arc::clone(&short),
+            on_fatal,
+        };
+        let handle =
+            spawner.spawn("log-writer", Box::new(move || writer.run())).map_err(OpenLogError::Thread)?;
+        let writer = Mutex::new(Some(handle));
+        let log = Self { store, shared, writer, durable, node, vote: vote.into(), short };
+        Ok((log, recovered))
+    }
+
+    /// The member this log belongs to.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Whether the disk has no space beyond what this log has in reserve. Nothing new should be begun;
+    /// what is under way still finds place.
+    pub fn is_short_of_space(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
+    }
+
+    /// The end of what is committed.
+    pub fn head(&self) -> Head {
+        self.store.head()
+    }
+
+    /// The end of what is durable here.
+    pub fn tail(&self) -> Head {
+        self.store.view().tail()
+    }
+
+    /// How far this log is durable, and a wake-up whenever that moves.
+    pub fn durable(&self) -> watch::Receiver<Index> {
+        self.durable.clone()
+    }
+
+    /// The last entry there is, durable or only handed over.
+    pub fn newest(&self) -> Index {
+        self.store.newest()
+    }
+
+    /// The last entry that only the archive has.
+    pub fn sealed(&self) -> Index {
+        self.store.view().archived.last().map_or(Index::ZERO, |archived| archived.end.index)
+    }
+
+    /// Hands entries over that follow [`Self::newest`]. They can be read at once and are durable when
+    /// `done` is told so.
+    ///
+    /// # Errors
+    /// An entry is not in the form of its kind; nothing was handed over, and `done` is not called.
+    pub fn append(&self, entries: Vec<RawEntry>, done: Done) -> Result<(), String> {
+        entries.iter().try_for_each(replica::check)?;
+        // In memory and in the queue under one lock: both have the same order.
+        let mut queue = self.shared.lock();
+        self.store.hand_over(&entries);
+        self.push(&mut queue, Job::Append { entries, done });
+        Ok(())
+    }
+
+    /// Removes every entry after `last`.
+    pub fn cut(&self, last: Index, done: Done) {
+        let mut queue = self.shared.lock();
+        self.store.take_back(last);
+        self.push(&mut queue, Job::Cut { last, done });
+    }
+
+    /// Replaces the vote.
+    pub fn save_vote(&self, vote: Vote, done: Done) {
+        *self.vote.lock().expect("no code panics while it holds this lock") = vote;
+        self.push(&mut self.shared.lock(), Job::Vote { vote, done });
+    }
+
+    /// The vote, as it was last handed over.
+    pub fn vote(&self) -> Vote {
+        *self.vote.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn push(&self, queue: &mut Queue, job: Job) {
+        if !queue.open {
+            job.done()(Err(Halted));
+            return;
+        }
+        queue.jobs.push_back(job);
+        if !queue.busy {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Makes everything up to `index` visible. `None` while that is not durable here: wait for
+    /// [`Self::durable`].
+    pub fn commit(&self, index: Index) -> Option<Committed> {
+        self.store.commit(index)
+    }
+
+    /// Wakes those who wait for events that [`Self::commit`] made visible.
+    pub fn announce(&self) {
+        self.store.announce();
+    }
+
+    /// Notes on disk how far the log is committed, so that a restart shows as much at once.
+    ///
+    /// # Errors
+    /// The disk failed; only the shortcut is lost.
+    pub fn note_committed(&self) -> Result<(), DiskError> {
+        self.store.note_committed()
+    }
+
+    /// As [`Self::entries`], if the first of them is in memory: never blocks.
+    pub fn hot_entries(&self, from: Index, until: Index, max_bytes: usize) -> Option<Vec<(Index, RawEntry)>> {
+        self.store.hot_entries(from, until, max_bytes)
+    }
+
+    /// Entries from `from` up to and without `until`: at least one if there is one, and about
+    /// `max_bytes` at most.
+    ///
+    /// # Errors
+    /// The disk failed or what is on it is not what was written.
+    pub fn entries(
+        &self,
+        from: Index,
+        until: Index,
+        max_bytes: usize,
+    ) -> Result<Vec<(Index, RawEntry)>, ReadError> {
+        self.store.entries(from, until, max_bytes)
+    }
+
+    /// The first entry of each term in a range of durable entries, with that term's leader.
+    ///
+    /// # Errors
+    /// As [`Self::entries`].
+    pub fn leaders(&self, first: Index, last: Index) -> Result<Vec<(Index, Term, NodeId)>, ReadError> {
+        self.store.leaders(first, last)
+    }
+
+    /// The last committed entry that changed the members: index, term, leader, payload.
+    ///
+    /// # Errors
+    /// As [`Self::entries`].
+    pub fn members(&self) -> Result<Option<(Index, Term, NodeId, Bytes)>, ReadError> {
+        Ok(self.store.members()?.map(|note| (note.index, note.term, note.leader, note.payload)))
+    }
+
+    /// The last committed entry that opened an epoch.
+    ///
+    /// # Errors
+    /// As [`Self::entries`].
+    pub fn last_epoch(&self) -> Result<Option<(Index, RawEntry)>, ReadError> {
+        self.store.last_epoch()
+    }
+
+    /// Whether any entry here, committed or not, says who the members are.
+    ///
+    /// # Errors
+    /// As [`Self::entries`].
+    pub fn has_members(&self) -> Result<bool, ReadError> {
+        if self.store.members()?.is_some() {
+            return Ok(true);
+        }
+        let mut found = false;
+        self.store.walk(self.head().index.next(), |_, frame| {
+            found |= frame.header.kind == crate::Kind::Membership;
+            !found
+        })?;
+        Ok(found)
+    }
+
+    /// Notes the committed entry that made the members what they are.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn note_members(&self, index: Index, entry: &RawEntry) -> Result<(), DiskError> {
+        // First, so that a restart never finds members that it does not know as committed.
+        self.note_committed()?;
+        let RawEntry { term, leader, payload, .. } = entry.clone();
+        MembersNote { index, term, leader, payload }.save(&*self.store.disk, &self.store.dir)
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> std::path::PathBuf {
+        self.store.dir.clone()
+    }
+
+    /// Committed events after the cursor; see [`crate::Log::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(&self, after: EventId, max_events: usize) -> Result<Vec<Record>, ReadError> {
+        self.store.read(after, max_events)
+    }
+
+    /// The last committed event, and a wake-up whenever that moves.
+    pub fn subscribe(&self) -> watch::Receiver<EventId> {
+        self.store.subscribe()
+    }
+
+    /// See [`crate::Log::save_snapshot`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn save_snapshot(&self, at: EventId, write: SnapshotWriter) -> Result<(), SnapshotError> {
+        // First, so that a restart never finds a snapshot of what it does not know as committed.
+        self.note_committed().map_err(SnapshotError::Disk)?;
+        snapshot::save(&self.store, at, write)
+    }
+
+    /// See [`crate::Log::load_snapshot`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_snapshot(&self) -> Result<Option<(EventId, Vec<u8>)>, SnapshotError> {
+        snapshot::load(&self.store)
+    }
+
+    /// Writes what is queued, stops the writer and notes how far the log is. Blocks. Dropping does
+    /// the same.
+    pub fn close(&self) {
+        self.shared.lock().open = false;
+        self.shared.wake.notify_all();
+        let writer = self.writer.lock().expect("no code panics while it holds this lock").take();
+        if let Some(writer) = writer
+            && !writer.join()
+        {
+            tracing::error!("the writer of the log ended in a panic");
+        }
+    }
+}
+
+impl Drop for MemberLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Job {
+    fn done(self) -> Done {
+        match self {
+            Self::Append { done, .. } | Self::Cut { done, .. } | Self::Vote { done, .. } => done,
+        }
+    }
+}
+
+/// What the thread owns.
+struct Writer {
+    wal: Wal,
+    shared: Arc<Shared>,
+    store: Arc<Store>,
+    durable: watch::Sender<Index>,
+    short: Arc<AtomicBool>,
+    on_fatal: Fatal,
+}
+
+/// What the writer does in one go.
+enum Step {
+    Append(Vec<RawEntry>, Vec<Done>),
+    Cut(Index, Done),
+    Vote(Vote, Done),
+}
+
+impl Writer {
+    fn run(mut self) {
+        let guard = StopOnPanic(Arc::clone(&self.shared));
+        while let Some(step) = self.take() {
+            let (result, owed) = match step {
+                Step::Append(entries, owed) => (self.append(&entries), owed),
+                Step::Cut(last, done) => (self.wal.cut_suffix(last), vec![done]),
+                Step::Vote(vote, done) => (self.wal.save_vote(vote).map_err(GroupError::Failed), vec![done]),
+            };
+            match result {
+                Ok(()) => {
+                    self.note_space();
+                    self.durable.send_replace(self.wal.tail().index);
+                    owed.into_iter().for_each(|done| done(Ok(())));
+                }
+                Err(error) => return self.stop(error, owed),
+            }
+        }
+        drop(guard);
+        if let Err(error) = self.store.note_committed().and_then(|()| self.wal.close()) {
+            tracing::warn!(%error, "cannot note the end of the log; the next start is as after a crash");
+        }
+    }
+
+    /// Waits for space as long as it takes.
+    fn append(&mut self, entries: &[RawEntry]) -> Result<(), GroupError> {
+        let mut told = false;
+        loop {
+            match self.wal.append_raw(entries) {
+                Err(GroupError::NoSpace(error)) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!(%error, "the disk of the log is full; everything waits for space");
+                    }
+                    self.note_space();
+                    let queue = self.shared.lock();
+                    if !queue.open {
+                        return Err(GroupError::NoSpace(error));
+                    }
+                    let waited = self.shared.wake.wait_timeout(queue, SPACE_WAIT);
+                    drop(waited.expect("no code panics while it holds this lock"));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn note_space(&self) {
+        let short = self.wal.is_short();
+        if self.short.swap(short, Ordering::Relaxed) != short {
+            match short {
+                true => tracing::error!("the disk of the log has no space in reserve; no new writes"),
+                false => tracing::info!("the disk of the log has space again"),
+            }
+        }
+    }
+
+    /// The next thing to do: neighbouring appends together. `None` when closed and empty.
+    fn take(&mut self) -> Option<Step> {
+        let shared = Arc::clone(&self.shared);
+        let mut queue = shared.lock();
+        queue.busy = false;
+        while queue.jobs.is_empty() {
+            if !queue.open {
+                return None;
+            }
+            if self.wal.is_short() {
+                // Nothing new comes until there is space, so somebody must look.
+                let waited = shared.wake.wait_timeout(queue, SPACE_WAIT);
+                drop(waited.expect("no code panics while it holds this lock"));
+                if let Err(error) = self.wal.replenish() {
+                    tracing::debug!(%error, "no space yet");
+                }
+                self.note_space();
+                queue = shared.lock();
+                continue;
+            }
+            queue = shared.wake.wait(queue).expect("no code panics while it holds this lock");
+        }
+        queue.busy = true;
+        let (mut all, mut owed, mut bytes) = (Vec::new(), Vec::new(), 0);
+        loop {
+            match queue.jobs.pop_front() {
+                Some(Job::Append { entries, done }) => {
+                    bytes += entries.iter().map(|entry| entry.payload.len()).sum::<usize>();
+                    all.extend(entries);
+                    owed.push(done);
+                    let more = matches!(queue.jobs.front(), Some(Job::Append { .. }));
+                    if !more || bytes > GROUP_BYTES {
+                        return Some(Step::Append(all, owed));
+                    }
+                }
+                Some(Job::Cut { last, done }) => return Some(Step::Cut(last, done)),
+                Some(Job::Vote { vote, done }) => return Some(Step::Vote(vote, done)),
+                None => unreachable!("an append is taken only together with a next one"),
+            }
+        }
+    }
+
+    fn stop(self, error: GroupError, owed: Vec<Done>) {
+        let behind = {
+            let mut queue = self.shared.lock();
+            queue.open = false;
+            std::mem::take(&mut queue.jobs)
+        };
+        owed.into_iter().for_each(|done| done(Err(Halted)));
+        behind.into_iter().for_each(|job| job.done()(Err(Halted)));
+        match error {
+            GroupError::Failed(error) => {
+                tracing::error!(%error, "the log has failed and stops; this process must end");
+                (self.on_fatal)(&error);
+            }
+            GroupError::NoSpace(_) | GroupError::Stopped => {}
+        }
+    }
+}
+
+/// Stops the log when its writer is gone without having said so.
+struct StopOnPanic(Arc<Shared>);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        let Ok(mut queue) = self.0.queue.lock() else { return };
+        queue.open = false;
+        let owed = std::mem::take(&mut queue.jobs);
+        drop(queue);
+        owed.into_iter().for_each(|job| job.done()(Err(Halted)));
+    }
+}
+
+/// The payload of an entry that opens an epoch in which `node` sequences.
+pub fn epoch_payload(node: NodeId, why: &[u8]) -> Bytes {
+    [node.as_u128().to_le_bytes().as_slice(), why].concat().into()
+}
+
+/// The node that an epoch entry names, and what else it says.
+pub fn read_epoch(payload: &Bytes) -> Option<(NodeId, Bytes)> {
+    let node = payload.get(..16)?.try_into().expect("a range of sixteen bytes");
+    Some((NodeId::from_u128(u128::from_le_bytes(node)), payload.slice(16..)))
+}
