@@ -17,7 +17,7 @@ use crate::{
 };
 use domain::{Actor, Command, Done, Envelope, State, codec, view::Views};
 use futures_util::{StreamExt, stream::FuturesOrdered};
-use log::{AppendError, Log};
+use log::{AppendError, Authority, Log};
 use std::{
     sync::{
         Arc, Mutex, RwLock,
@@ -138,6 +138,8 @@ pub struct Core(Arc<Shared>);
 pub struct Driver {
     core: Core,
     queue: mpsc::Receiver<Waiting>,
+    /// The authority it decided under last.
+    led: Option<Authority>,
 }
 
 impl Core {
@@ -178,7 +180,7 @@ impl Core {
             rebuilding: Arc::default(),
         };
         let core = Self(Arc::new(shared));
-        Ok((core.clone(), Driver { core, queue: waiting }))
+        Ok((core.clone(), Driver { core, queue: waiting, led: None }))
     }
 
     /// Has a command decided, and answers when that is durable.
@@ -438,37 +440,119 @@ impl Driver {
     /// answered.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let views = tokio::spawn(follow(self.core.clone(), shutdown.clone()));
-        let mut sequencer = Sequencer::new(self.core.state().as_ref().clone(), self.core.head().epoch);
-        let mut under_way = FuturesOrdered::new();
+        let mut authority = self.core.0.log.authority();
         let mut waiting: Vec<Waiting> = Vec::new();
-        let mut broken = false;
-        let mut snapshot_at = self.core.state().head;
         loop {
-            let open = !broken && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 && !shutdown.is_cancelled();
-            tokio::select! {
-                biased;
-                Some((result, batch)) = under_way.next(), if !under_way.is_empty() => {
-                    broken |= self.conclude(result, batch);
-                    if broken && under_way.is_empty() {
-                        sequencer.reset(self.core.state().as_ref().clone());
-                        broken = false;
-                    }
-                    snapshot_at = self.snapshot(snapshot_at);
-                }
-                count = self.queue.recv_many(&mut waiting, limits::BATCH_COMMANDS), if open && waiting.is_empty() => {
-                    if count == 0 { break; }
-                }
-                () = shutdown.cancelled(), if under_way.is_empty() => break,
+            let held = *authority.borrow_and_update();
+            if let Err(error) = self.catch_up() {
+                tracing::error!(%error, "the state cannot follow the log");
+                break;
             }
-            while !waiting.is_empty() && !broken && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 {
-                let batch = self.decide(&mut sequencer, &mut waiting);
-                under_way.push_back(self.append(batch));
+            let goes_on = match held {
+                Some(held) => self.lead(held, &mut authority, &mut waiting, &shutdown).await,
+                None => self.stand_by(&mut authority, &mut waiting, &shutdown).await,
+            };
+            if !goes_on {
+                break;
             }
         }
         drop(self.queue);
         // Waited for, so that nothing holds the log once this returns.
         views.abort();
         let _aborted = views.await;
+    }
+
+    /// Decides and writes under this authority, until it is gone, or an append has failed: then what
+    /// was decided on it is thrown away and the log is asked again what stands. False at the end.
+    async fn lead(
+        &mut self,
+        held: Authority,
+        authority: &mut watch::Receiver<Option<Authority>>,
+        waiting: &mut Vec<Waiting>,
+        shutdown: &CancellationToken,
+    ) -> bool {
+        if self.led.replace(held) != Some(held) {
+            tracing::info!(epoch = %held.epoch, "this node sequences");
+            // What was in doubt under an earlier authority has been decided: the log has been read up
+            // to this one.
+            self.core.0.doubt.store(false, Ordering::SeqCst);
+        }
+        let mut sequencer = Sequencer::new(self.core.state().as_ref().clone(), held.epoch);
+        let mut under_way = FuturesOrdered::new();
+        let mut leaving = false;
+        let mut constant = false;
+        let mut snapshot_at = self.core.state().head;
+        loop {
+            if leaving && under_way.is_empty() {
+                return true;
+            }
+            let open =
+                !leaving && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 && !shutdown.is_cancelled();
+            tokio::select! {
+                biased;
+                Some((result, batch)) = under_way.next(), if !under_way.is_empty() => {
+                    leaving |= self.conclude(result, batch);
+                    snapshot_at = self.snapshot(snapshot_at);
+                }
+                changed = authority.changed(), if !leaving && !constant => match changed {
+                    Ok(()) => leaving = true,
+                    Err(_) if authority.borrow().is_some() => constant = true,
+                    Err(_) => leaving = true,
+                },
+                count = self.queue.recv_many(waiting, limits::BATCH_COMMANDS), if open && waiting.is_empty() => {
+                    if count == 0 { return false; }
+                }
+                () = shutdown.cancelled(), if under_way.is_empty() => return false,
+            }
+            while !waiting.is_empty() && !leaving && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 {
+                let batch = self.decide(&mut sequencer, waiting);
+                under_way.push_back(self.append(batch));
+            }
+        }
+    }
+
+    /// Follows what another node writes, and takes no command, until this node may. False at the end.
+    async fn stand_by(
+        &mut self,
+        authority: &mut watch::Receiver<Option<Authority>>,
+        waiting: &mut Vec<Waiting>,
+        shutdown: &CancellationToken,
+    ) -> bool {
+        let mut durable = self.core.0.log.subscribe();
+        let mut snapshot_at = self.core.state().head;
+        loop {
+            for (_, answer) in waiting.drain(..) {
+                let why = "this node does not sequence; another does, or nobody at the moment".to_owned();
+                let _gone = answer.send(Answer::Unavailable { storage_full: false, why });
+            }
+            tokio::select! {
+                changed = authority.changed() => return changed.is_ok(),
+                changed = durable.changed() => {
+                    if changed.is_err() { return false; }
+                    if let Err(error) = self.catch_up() {
+                        tracing::error!(%error, "the state cannot follow the log");
+                        return false;
+                    }
+                    snapshot_at = self.snapshot(snapshot_at);
+                }
+                count = self.queue.recv_many(waiting, limits::BATCH_COMMANDS) => {
+                    if count == 0 { return false; }
+                }
+                () = shutdown.cancelled() => return false,
+            }
+        }
+    }
+
+    /// Brings the state to the end of what is committed, whoever wrote it.
+    fn catch_up(&self) -> Result<(), StartError> {
+        let head = self.core.head().event;
+        if self.core.state().head >= head {
+            return Ok(());
+        }
+        let mut state = self.core.state().as_ref().clone();
+        fold_until(self.core.0.log.as_ref(), state.head, head, |envelope| state.apply(envelope))?;
+        self.core.publish(state);
+        Ok(())
     }
 
     fn decide(

@@ -117,7 +117,7 @@ fn each_event(
     mut each: impl FnMut(EventId, Epoch, &[u8]),
 ) -> Result<(), Failure> {
     let scanned = wal::scan(&RealDisk, dir, after, |header, events| {
-        if header.kind != log::Kind::Batch {
+        if !matches!(header.kind, log::Kind::Batch | log::Kind::Proposal) {
             return;
         }
         for (place, event) in events.iter().enumerate() {

@@ -94,7 +94,7 @@ impl Watched {
             if self.stance == Stance::Tell && lived < FIRST_START {
                 return Err(failed(self.spec.name, status));
             }
-            if lived >= limits::RESTART_BACKOFF_RESET.into() {
+            if lived >= Duration::from(limits::RESTART_BACKOFF_RESET) {
                 self.wait = limits::RESTART_BACKOFF_MIN.into();
             }
             self.again_later(&format!("it has ended ({status}) and said why above"));
