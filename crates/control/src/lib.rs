@@ -6,6 +6,7 @@
 
 mod http;
 mod observe;
+pub mod peer;
 mod reconcile;
 mod secret;
 mod sequencer;
