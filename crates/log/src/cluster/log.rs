@@ -178,7 +178,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl ClusterLog {
     /// Opens the log of a member and takes part. A log that has no members yet is made the first
-    /// member of a cluster of its own; one that [`Wal::create_member`] made waits to be added.
+    /// member of a cluster of its own; one that [`crate::wal::Wal::create_member`] made waits to be added.
     ///
     /// Call it outside of any async task: it blocks until the log is recovered.
     ///
