@@ -6,11 +6,7 @@ use crate::{
     writer::{Answer, Core, StartError},
 };
 use domain::{Actor, Command, NewToken};
-use log::{
-    Log,
-    cluster::{self, ClusterLog, OpenClusterError},
-    wal::{OpenMemberError, Wal},
-};
+use log::{Log, WalLog, wal::OpenLogError};
 use rt::{Clock, Disk, OsRandom, Random, RealDisk, SystemClock, ThreadSpawner};
 use std::{
     net::SocketAddr,
@@ -19,7 +15,7 @@ use std::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use types::{Name, NodeId, limits};
+use types::{Name, NodeId};
 
 /// How a server is started.
 #[derive(Clone, Debug)]
@@ -42,7 +38,7 @@ pub enum ServerError {
         dir: PathBuf,
         /// What is wrong, with the way on.
         #[source]
-        source: OpenClusterError,
+        source: OpenLogError,
     },
     /// The log opens and cannot be folded.
     #[error("the log in {dir} cannot be folded into a state")]
@@ -122,8 +118,6 @@ impl Server {
             .await
             .expect("opening does not panic")
             .map_err(|source| ServerError::Log { dir: dir.clone(), source })?;
-        let mut authority = log.authority();
-        let log: Arc<dyn Log> = Arc::new(log);
         let folded = tokio::task::spawn_blocking(move || {
             Core::open(log, Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(OsRandom) as Arc<dyn Random>)
         });
@@ -134,11 +128,6 @@ impl Server {
             })?;
         let stop_driver = CancellationToken::new();
         let driver = tokio::spawn(driver.run(stop_driver.clone()));
-        // A cluster of one elects itself at once; the bound is for a disk that takes its time.
-        let elected = tokio::time::timeout(limits::ELECTION_WAIT.into(), authority.wait_for(Option::is_some));
-        if !matches!(elected.await, Ok(Ok(_))) {
-            return Err(ServerError::Begin("this node was not elected to write to its own log".into()));
-        }
         let owner = begin(&core, disk, &config, cluster).await.map_err(ServerError::Begin)?;
         Ok(Self { core, address, owner, listener, driver, stop_driver })
     }
@@ -205,22 +194,18 @@ impl Server {
 }
 
 /// The log of this machine, and the name that tells it from all others.
-fn open_log(disk: Arc<dyn Disk>, dir: &Path) -> Result<(ClusterLog, String), OpenClusterError> {
+fn open_log(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Arc<dyn Log>, String), OpenLogError> {
     // After a failed write nothing in memory can be trusted to match the disk. The process ends at
     // once, without destructors, and the next start reads what is really there.
     let fatal = Box::new(|error: &rt::DiskError| {
         tracing::error!(%error, "the log's disk failed; this process stops now");
         std::process::abort();
     });
-    let dir = dir.join("log");
-    if !Wal::exists(&*disk, &dir).map_err(OpenMemberError::from_disk)? {
-        let cluster = format!("{:032x}", OsRandom.u128());
-        let node = NodeId::from_parts(SystemClock.now(), OsRandom.u128());
-        Wal::create(&disk, &dir, &cluster, node).map_err(OpenMemberError::from)?;
-    }
-    let options = cluster::Options::default();
+    let cluster = format!("{:032x}", OsRandom.u128());
+    let node = NodeId::from_parts(SystemClock.now(), OsRandom.u128());
+    let options = log::wal::Options::default();
     let (log, recovered) =
-        ClusterLog::open(disk, &dir, options, &ThreadSpawner, Arc::new(cluster::Alone), fatal)?;
+        WalLog::open_or_create(disk, &dir.join("log"), &cluster, node, options, &ThreadSpawner, fatal)?;
     if let Some(dropped) = &recovered.dropped {
         tracing::warn!(
             ?dropped,
@@ -228,7 +213,7 @@ fn open_log(disk: Arc<dyn Disk>, dir: &Path) -> Result<(ClusterLog, String), Ope
         );
     }
     tracing::info!(head = %recovered.head.event, segments = recovered.segments, "the log is open");
-    Ok((log, recovered.cluster))
+    Ok((Arc::new(log), recovered.cluster))
 }
 
 /// Holds the first owner's secret from before the log is begun until somebody has it, so that a

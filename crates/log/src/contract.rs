@@ -284,7 +284,8 @@ impl Future for AppendFuture {
 /// What every implementation refuses before it looks at the head. Gives the size of the record.
 pub(crate) fn check_batch(batch: &Batch) -> Result<usize, AppendError> {
     let limit = types::limits::BATCH_BYTES;
-    let bytes = crate::entry::payload_size(&batch.events) + crate::entry::FRAME;
+    // As a proposal, which is the larger of the two forms: what one log takes, every log takes.
+    let bytes = crate::entry::PROPOSAL + crate::entry::payload_size(&batch.events) + crate::entry::FRAME;
     if batch.events.is_empty() {
         return Err(AppendError::Empty);
     }

@@ -14,8 +14,6 @@ pub const COMMAND_EVENTS: usize = 256;
 pub const EVENT_BYTES: usize = 1 << 20;
 /// The largest encoded batch, with room for its frame.
 pub const BATCH_BYTES: usize = 16 << 20;
-/// How long a server waits at its start until it may write to a log that has no other member.
-pub const ELECTION_WAIT: DurationMs = DurationMs::from_secs(10);
 /// Batches handed to the log and not yet durable.
 pub const BATCHES_IN_FLIGHT: usize = 64;
 /// Rows in one page of a list.

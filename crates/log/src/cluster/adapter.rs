@@ -262,7 +262,10 @@ impl Machine {
             EntryPayload::Normal(data) if data.code == Kind::Epoch.code() => {
                 if let Some((node, _)) = crate::wal::read_epoch(&data.payload) {
                     // Who may stand again after a restart, must be known at the restart.
-                    self.log.note_committed().map_err(broken)?;
+                    if let Err(error) = self.log.note_committed() {
+                        // Only the shortcut is lost.
+                        tracing::warn!(%error, "how far the log is committed could not be noted");
+                    }
                     (self.watch)(Seen::Epoch { id: entry.id, node });
                 }
             }

@@ -412,11 +412,16 @@ impl ClusterLog {
         gate.end = end;
         // The channel to consensus has room for far more than may be in flight, so this never waits;
         // and nobody else proposes in between, so the order is that of the gate.
-        let sent = self.0.raft.write(data).responder(call).with_leader(leader).into_future().now_or_never();
+        let request = self.0.raft.write(data).responder(call).with_leader(leader).into_future();
+        // Not under tokio's budget for a task: without budget it would wait although there is room.
+        let mut request = Box::pin(tokio::task::coop::unconstrained(request));
+        let sent = (&mut request).now_or_never();
+        // The gate first: a request that was not taken drops its call, which settles the answer as
+        // unknown and needs the gate for that.
         drop(gate);
+        drop(request);
         match sent {
             Some(Ok(())) => {}
-            // The call was dropped with the request, and has settled the answer as unknown or will.
             Some(Err(error)) => tracing::error!(%error, "consensus has stopped"),
             None => tracing::error!("consensus took no request"),
         }

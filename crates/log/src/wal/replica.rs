@@ -369,6 +369,10 @@ impl Store {
             }
             true
         })?;
+        // Noted, so that the next start need not go through all of history for it.
+        if let Some(found) = &found {
+            found.save(&*self.disk, &self.dir).map_err(ReadError::Disk)?;
+        }
         Ok(found)
     }
 
