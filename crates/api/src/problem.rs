@@ -110,6 +110,8 @@ codes! {
     NotVisibleYet = "not_visible_yet", 503, 6, "Written, not yet visible";
     /// The server cannot take it now; it was certainly not executed.
     Unavailable = "unavailable", 503, 6, "Not available now";
+    /// No majority of the members can be reached, so nothing can be said about now.
+    NoQuorum = "no_quorum", 503, 6, "No majority answers";
     /// It may or may not have been executed.
     UnknownOutcome = "unknown_outcome", 504, 7, "The outcome is not known";
     /// The disk of the server is full; it was not executed.

@@ -4,6 +4,11 @@
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The header of answers that names the event they reflect.
 pub const HOLDFAST_EVENT: &str = "holdfast-event";
+/// The header of answers of a member that does not lead: for how many milliseconds it has not heard a
+/// leader.
+pub const HOLDFAST_AGE: &str = "holdfast-age";
+/// The header with which a client asks to be sent to the leader itself: `redirect`.
+pub const HOLDFAST_FORWARD: &str = "holdfast-forward";
 /// The header of an event stream's reader that says the last id it has.
 pub const LAST_EVENT_ID: &str = "last-event-id";
 

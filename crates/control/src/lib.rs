@@ -4,6 +4,7 @@
 //! Start reading at [`Sequencer`] (decides), go on to [`Core`] (makes it durable and visible), then
 //! `reconcile` (what happens by itself) and `http` (who may ask for what).
 
+pub mod cluster;
 mod http;
 mod observe;
 pub mod peer;
@@ -18,5 +19,5 @@ pub use http::{Images, Options, Resolving, openapi, router, serve};
 pub use observe::Observations;
 pub use secret::Secret;
 pub use sequencer::{Decided, Outcome, Proposal, Sequencer};
-pub use server::{Config, Server, ServerError};
+pub use server::{Config, Initialised, Server, ServerError, init};
 pub use writer::{Answer, Core, Driver, NotVisible, Rebuilt, StartError};

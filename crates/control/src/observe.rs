@@ -55,6 +55,13 @@ impl Observations {
         Self { said, changed: tokio::sync::watch::Sender::new(0) }
     }
 
+    /// Forgets the leases, for they were renewed elsewhere meanwhile; observing since `now`. What is
+    /// known of plans that this log never made stays.
+    pub fn begin_anew(&self, now: Timestamp) {
+        self.lock().seen = Observed { since: now, nodes: Default::default() };
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Said> {
         self.said.lock().expect("no thread panics while it holds this")
     }

@@ -49,7 +49,7 @@ pub async fn rollout(core: Core, shutdown: CancellationToken) {
     let mut looked: BTreeMap<EnvId, Looked> = BTreeMap::new();
     let mut tick = timer(TICK);
     let mut news = true;
-    while !shutdown.is_cancelled() {
+    while leads(&core, &shutdown).await {
         let (state, observed, now) = (core.state(), core.observations().snapshot(), core.now());
         for (id, env) in &state.envs {
             let due = looked.get(id).is_none_or(|last| {
@@ -70,6 +70,19 @@ pub async fn rollout(core: Core, shutdown: CancellationToken) {
             },
             () = shutdown.cancelled() => return,
         };
+    }
+}
+
+/// Waits until this node sequences; false at the end. Another that reconciled as well would be
+/// refused, and would plan without what nodes say.
+async fn leads(core: &Core, shutdown: &CancellationToken) -> bool {
+    let mut authority = core.authority();
+    let held = shutdown.run_until_cancelled(authority.wait_for(Option::is_some)).await;
+    match held {
+        Some(Ok(_)) => true,
+        // Its sender is gone: what it says now is for ever.
+        Some(Err(_)) => core.leads(),
+        None => false,
     }
 }
 
@@ -135,7 +148,7 @@ async fn every(
     look: impl Fn(&State, &Observed, Timestamp) -> Vec<Step>,
 ) {
     let mut tick = timer(tick);
-    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() && leads(&core, &shutdown).await {
         let steps = look(&core.state(), &core.observations().snapshot(), core.now());
         propose(&core, steps).await;
     }

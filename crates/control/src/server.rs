@@ -1,21 +1,22 @@
-//! A server, put together: the log on this machine's disk, the core over it, reconcilers, HTTP.
+//! A server, put together: its place in its cluster with the log, the core over it, reconcilers, HTTP.
 
 use crate::{
+    cluster::{Cluster, OpenError, Settings},
     http, reconcile,
     secret::Secret,
-    writer::{Answer, Core, StartError},
+    writer::{Answer, Core, Driver, StartError},
 };
 use domain::{Actor, Command, NewToken};
-use log::{Log, WalLog, wal::OpenLogError};
-use rt::{Clock, Disk, OsRandom, Random, RealDisk, SystemClock, ThreadSpawner};
+use log::Log;
+use rt::{Clock, Disk, OsRandom, Random, RealDisk, SystemClock};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use types::{Name, NodeId};
+use types::{Name, NodeId, limits};
 
 /// How a server is started.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ pub enum ServerError {
         dir: PathBuf,
         /// What is wrong, with the way on.
         #[source]
-        source: OpenLogError,
+        source: OpenError,
     },
     /// The log opens and cannot be folded.
     #[error("the log in {dir} cannot be folded into a state")]
@@ -86,11 +87,36 @@ pub enum ServerError {
 /// A server that has started.
 pub struct Server {
     core: Core,
+    cluster: Option<Cluster>,
     address: SocketAddr,
     owner: Option<Secret>,
     listener: TcpListener,
+    writer: Writer,
+    /// Other members are let in from before there is anything to serve: they may have to elect.
+    stop_peers: CancellationToken,
+}
+
+/// The task that decides and writes. Without its end nothing of a server may go.
+struct Writer {
     driver: tokio::task::JoinHandle<()>,
-    stop_driver: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Writer {
+    fn start(driver: Driver) -> Self {
+        let stop = CancellationToken::new();
+        Self { driver: tokio::spawn(driver.run(stop.clone())), stop }
+    }
+
+    /// Ends it when everything asked before is answered.
+    async fn end(mut self) {
+        self.stop.cancel();
+        if !self.driver.is_finished()
+            && let Err(error) = (&mut self.driver).await
+        {
+            tracing::error!(%error, "the writer ended badly");
+        }
+    }
 }
 
 impl Server {
@@ -108,28 +134,26 @@ impl Server {
             .map_err(|source| ServerError::Listen { address: config.listen, source })?;
         let address =
             listener.local_addr().map_err(|source| ServerError::Listen { address: config.listen, source })?;
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let dir = config.data_dir.clone();
-        let opened = tokio::task::spawn_blocking({
-            let (disk, dir) = (disk.clone(), dir.clone());
-            move || open_log(disk, &dir)
-        });
-        let (log, cluster) = opened
-            .await
+        let (dir, runtime) = (config.data_dir.clone(), Handle::current());
+        let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, runtime)).await;
+        let cluster = opened
             .expect("opening does not panic")
-            .map_err(|source| ServerError::Log { dir: dir.clone(), source })?;
-        let folded = tokio::task::spawn_blocking(move || {
-            Core::open(log, Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(OsRandom) as Arc<dyn Random>)
-        });
-        let (core, driver) =
-            folded.await.expect("folding does not panic").map_err(|source| match source {
-                StartError::ClockBehind { .. } => ServerError::Clock { dir: dir.clone(), source },
-                _ => ServerError::Fold { dir: dir.clone(), source },
-            })?;
-        let stop_driver = CancellationToken::new();
-        let driver = tokio::spawn(driver.run(stop_driver.clone()));
-        let owner = begin(&core, disk, &config, cluster).await.map_err(ServerError::Begin)?;
-        Ok(Self { core, address, owner, listener, driver, stop_driver })
+            .map_err(|source| ServerError::Log { dir: config.data_dir.clone(), source })?;
+        let peers = listen_for_members(&cluster, &config).await?;
+        let stop_peers = CancellationToken::new();
+        if let Some(peers) = peers {
+            let (cluster, stop) = (cluster.clone(), stop_peers.clone());
+            tokio::spawn(async move { cluster.serve(peers, stop).await });
+        }
+        match fold_and_begin(&cluster, &config).await {
+            Ok((core, writer, owner)) => {
+                Ok(Self { core, cluster: Some(cluster), address, owner, listener, writer, stop_peers })
+            }
+            Err(error) => {
+                stop_peers.cancel();
+                Err(error)
+            }
+        }
     }
 
     /// Where it listens.
@@ -162,12 +186,17 @@ impl Server {
         parts.spawn(reconcile::rollout(self.core.clone(), stop.clone()));
         parts.spawn(reconcile::liveness(self.core.clone(), stop.clone()));
         parts.spawn(reconcile::garbage(self.core.clone(), stop.clone()));
-        let router = http::router(self.core.clone(), http::Options::default());
+        let options = http::Options { cluster: self.cluster.clone(), ..http::Options::default() };
+        let router = http::router(self.core.clone(), options);
+        if let Some(cluster) = &self.cluster {
+            cluster.answer_with(self.core.clone(), router.clone());
+            parts.spawn(cluster.clone().keep_members(self.core.clone(), stop.clone()));
+        }
         parts.spawn(http::serve(self.listener, router, stop.clone()));
         let ended = tokio::select! {
             biased;
             () = shutdown.cancelled() => None,
-            ended = &mut self.driver => Some(("the writer of the log", ended)),
+            ended = &mut self.writer.driver => Some(("the writer of the log", ended)),
             Some(ended) = parts.join_next() => Some(("a reconciler or the HTTP server", ended)),
         };
         stop.cancel();
@@ -176,12 +205,15 @@ impl Server {
                 tracing::error!(%error, "a part of the server ended badly");
             }
         }
-        // Last, so that everything asked before the end is answered.
-        self.stop_driver.cancel();
-        if !self.driver.is_finished()
-            && let Err(error) = (&mut self.driver).await
-        {
-            tracing::error!(%error, "the writer ended badly");
+        // Then, so that everything asked before the end is answered.
+        self.writer.end().await;
+        self.stop_peers.cancel();
+        if let Some(cluster) = self.cluster {
+            // Blocks until what is queued is written and the lead, if it can be, is handed over.
+            let closed = tokio::task::spawn_blocking(move || cluster.log().close()).await;
+            if let Err(error) = closed {
+                tracing::error!(%error, "the log did not close well");
+            }
         }
         match ended {
             None => Ok(()),
@@ -193,32 +225,104 @@ impl Server {
     }
 }
 
-/// The log of this machine, and the name that tells it from all others.
-fn open_log(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Arc<dyn Log>, String), OpenLogError> {
-    // After a failed write nothing in memory can be trusted to match the disk. The process ends at
-    // once, without destructors, and the next start reads what is really there.
-    let fatal = Box::new(|error: &rt::DiskError| {
-        tracing::error!(%error, "the log's disk failed; this process stops now");
-        std::process::abort();
-    });
-    let cluster = format!("{:032x}", OsRandom.u128());
-    let node = NodeId::from_parts(SystemClock.now(), OsRandom.u128());
-    let options = log::wal::Options::default();
-    let (log, recovered) =
-        WalLog::open_or_create(disk, &dir.join("log"), &cluster, node, options, &ThreadSpawner, fatal)?;
-    if let Some(dropped) = &recovered.dropped {
-        tracing::warn!(
-            ?dropped,
-            "the end of the log was torn by a crash and is cut off; nothing of it was acknowledged"
-        );
+/// A data directory that is a member and can be started.
+pub struct Initialised {
+    /// The cluster.
+    pub cluster: String,
+    /// The member.
+    pub node: NodeId,
+    /// The first owner's secret, as long as nobody has taken it over: see [`Server::owner_taken`].
+    pub owner: Option<Secret>,
+    /// There was a log already, which is as it was.
+    pub before: bool,
+}
+
+/// Makes a data directory the first member of a cluster that others can join, and begins its log. One
+/// that has a log already only gets its settings.
+///
+/// # Errors
+/// Each names what is wrong and, in its source, the way on; it can be run again.
+pub async fn init(data_dir: &Path, org: Name, settings: &Settings) -> Result<Initialised, ServerError> {
+    let failed = |source: OpenError| ServerError::Log { dir: data_dir.to_owned(), source };
+    let known = Settings::load(data_dir).map_err(|error| failed(error.into()))?;
+    let joined = known.as_ref().is_some_and(|known| known.joined);
+    let before = log::wal::owner(&RealDisk, &data_dir.join("log"))
+        .map_err(|error| failed(log::cluster::OpenClusterError::Log(error.into()).into()))?
+        .is_some();
+    let settings = Settings { joined, ..settings.clone() };
+    settings.save(data_dir).map_err(|error| failed(error.into()))?;
+    let config = Config { data_dir: data_dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), org };
+    let (dir, runtime) = (data_dir.to_owned(), Handle::current());
+    let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, runtime)).await;
+    let cluster = opened.expect("opening does not panic").map_err(failed)?;
+    let begun = fold_and_begin(&cluster, &config).await;
+    let (name, node) = (cluster.name().to_owned(), cluster.own());
+    let ended = match begun {
+        Ok((core, writer, owner)) => {
+            writer.end().await;
+            drop(core);
+            Ok(Initialised { cluster: name, node, owner, before })
+        }
+        Err(error) => Err(error),
+    };
+    let closed = tokio::task::spawn_blocking(move || cluster.log().close()).await;
+    closed.expect("closing does not panic");
+    ended
+}
+
+/// The port for other members, if there is to be one.
+async fn listen_for_members(cluster: &Cluster, config: &Config) -> Result<Option<TcpListener>, ServerError> {
+    let Some(address) = cluster.settings().listen else { return Ok(None) };
+    debug_assert_ne!(address, config.listen);
+    TcpListener::bind(address).await.map(Some).map_err(|source| ServerError::Listen { address, source })
+}
+
+/// Folds the log, starts the writer, and begins a log that is new.
+async fn fold_and_begin(
+    cluster: &Cluster,
+    config: &Config,
+) -> Result<(Core, Writer, Option<Secret>), ServerError> {
+    let dir = config.data_dir.clone();
+    let status = cluster.log().status();
+    let is_alone = status.voters.iter().eq([&status.own]);
+    let mut authority = cluster.log().authority();
+    if is_alone {
+        // It elects itself at once, and then everything that is in its log is known to be committed. A
+        // disk that is full may keep it from that; what it knows is served all the same.
+        let elected = authority.wait_for(Option::is_some);
+        if tokio::time::timeout(limits::ELECTION_WAIT.into(), elected).await.is_err() {
+            tracing::error!("this node was not elected to write to its own log yet; it serves what it knows");
+        }
     }
-    tracing::info!(head = %recovered.head.event, segments = recovered.segments, "the log is open");
-    Ok((Arc::new(log), recovered.cluster))
+    let log: Arc<dyn Log> = Arc::new(cluster.log().clone());
+    let folded = tokio::task::spawn_blocking(move || {
+        Core::open(log, Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(OsRandom) as Arc<dyn Random>)
+    });
+    let (core, driver) = folded.await.expect("folding does not panic").map_err(|source| match source {
+        StartError::ClockBehind { .. } => ServerError::Clock { dir: dir.clone(), source },
+        _ => ServerError::Fold { dir: dir.clone(), source },
+    })?;
+    let writer = Writer::start(driver);
+    if !is_alone {
+        return Ok((core, writer, kept_secret(config)));
+    }
+    match begin(&core, Arc::new(RealDisk), config, cluster.name().to_owned()).await {
+        Ok(owner) => Ok((core, writer, owner)),
+        Err(why) => {
+            writer.end().await;
+            Err(ServerError::Begin(why))
+        }
+    }
 }
 
 /// Holds the first owner's secret from before the log is begun until somebody has it, so that a
 /// crash in between cannot lock everybody out.
 const OWNER_FILE: &str = "owner-token";
+
+fn kept_secret(config: &Config) -> Option<Secret> {
+    let text = std::fs::read_to_string(config.data_dir.join(OWNER_FILE)).ok()?;
+    Some(Secret::from_text(text.trim()))
+}
 
 async fn begin(
     core: &Core,
@@ -226,8 +330,7 @@ async fn begin(
     config: &Config,
     cluster: String,
 ) -> Result<Option<Secret>, String> {
-    let path = config.data_dir.join(OWNER_FILE);
-    let kept = std::fs::read_to_string(&path).ok().map(|text| Secret::from_text(text.trim()));
+    let (path, kept) = (config.data_dir.join(OWNER_FILE), kept_secret(config));
     if !core.state().cluster.is_empty() {
         return Ok(kept);
     }
@@ -238,6 +341,8 @@ async fn begin(
     let command = Command::Bootstrap { cluster, org: config.org.clone(), owner };
     match core.submit(command, Actor::System, None).await {
         Answer::Executed { .. } => Ok(Some(secret)),
+        // What was there already has become visible meanwhile.
+        Answer::Refused { .. } if !core.state().cluster.is_empty() => Ok(kept_secret(config)),
         Answer::Refused { text, .. } => Err(text),
         Answer::Unavailable { why, .. } | Answer::Unknown { why } => Err(why),
     }
@@ -254,8 +359,9 @@ mod tests {
             Core::open(log, Arc::new(SystemClock), Arc::new(OsRandom)).expect("an empty log folds");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let stop_driver = CancellationToken::new();
-        Server { core, address, owner: None, listener, driver: part, stop_driver }
+        let writer = Writer { driver: part, stop: CancellationToken::new() };
+        let stop_peers = CancellationToken::new();
+        Server { core, cluster: None, address, owner: None, listener, writer, stop_peers }
     }
 
     #[tokio::test]

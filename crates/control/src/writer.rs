@@ -140,6 +140,8 @@ pub struct Driver {
     queue: mpsc::Receiver<Waiting>,
     /// The authority it decided under last.
     led: Option<Authority>,
+    /// What the last snapshot reflects, whoever asked for it.
+    snapshot_at: EventId,
 }
 
 impl Core {
@@ -153,16 +155,18 @@ impl Core {
         clock: Arc<dyn rt::Clock>,
         random: Arc<dyn rt::Random>,
     ) -> Result<(Self, Driver), StartError> {
-        let mut state = load_snapshot(log.as_ref());
-        fold(log.as_ref(), state.head, |envelope| state.apply(envelope))?;
+        // Read once: others may write meanwhile, and state and views must begin at the same event.
+        let head = log.head().event;
+        let mut state = load_snapshot(log.as_ref(), head);
+        let snapshot_at = state.head;
+        fold_until(log.as_ref(), state.head, head, |envelope| state.apply(envelope))?;
         let (now, newest) = (clock.now(), state.at);
         if now.plus(limits::CLOCK_BEHIND) < newest {
             return Err(StartError::ClockBehind { clock: now, newest });
         }
         let mut views = Views::new();
-        fold(log.as_ref(), EventId::ZERO, |envelope| views.apply(envelope))?;
+        fold_until(log.as_ref(), EventId::ZERO, head, |envelope| views.apply(envelope))?;
         let (queue, waiting) = mpsc::channel(limits::COMMAND_QUEUE);
-        let head = state.head;
         let shared = Shared {
             observations: Observations::new(now.max(newest)),
             log,
@@ -180,7 +184,7 @@ impl Core {
             rebuilding: Arc::default(),
         };
         let core = Self(Arc::new(shared));
-        Ok((core.clone(), Driver { core, queue: waiting, led: None }))
+        Ok((core.clone(), Driver { core, queue: waiting, led: None, snapshot_at }))
     }
 
     /// Has a command decided, and answers when that is durable.
@@ -373,6 +377,32 @@ impl Core {
         self.0.snapshot.lock().expect("no thread panics while it holds this").clone()
     }
 
+    /// Who may sequence, and whether it is this node: see [`Log::authority`].
+    pub fn authority(&self) -> watch::Receiver<Option<Authority>> {
+        self.0.log.authority()
+    }
+
+    /// Whether this node sequences.
+    pub fn leads(&self) -> bool {
+        self.0.log.authority().borrow().is_some()
+    }
+
+    /// Snapshots the state as of now; gives the event that it reflects. Blocks.
+    ///
+    /// # Errors
+    /// Why it could not be made. The log goes on without it.
+    pub fn save_snapshot(&self) -> Result<EventId, String> {
+        let state = self.state();
+        let head = state.head;
+        let write = Box::new(move |to: &mut dyn std::io::Write| crate::snapshot::encode(&state, to));
+        let saved = self.0.log.save_snapshot(head, write).map_err(|error| error.to_string());
+        if let Err(why) = &saved {
+            tracing::error!(%why, at = %head, "a snapshot could not be made; the log goes on without it");
+        }
+        *self.0.snapshot.lock().expect("no thread panics while it holds this") = saved.clone().err();
+        saved.map(|()| head)
+    }
+
     fn publish(&self, state: State) {
         let head = state.head;
         *self.0.state.write().expect("no thread panics while it holds this") = Arc::new(state);
@@ -391,7 +421,7 @@ pub struct Rebuilt {
     pub events: u64,
 }
 
-fn load_snapshot(log: &dyn Log) -> State {
+fn load_snapshot(log: &dyn Log, head: EventId) -> State {
     let loaded = match log.load_snapshot() {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -400,17 +430,17 @@ fn load_snapshot(log: &dyn Log) -> State {
         }
     };
     let state = loaded.and_then(|(at, bytes)| match crate::snapshot::decode(&bytes) {
-        Ok(state) if state.head == at => Some(state),
+        Ok(state) if state.head == at && at <= head => Some(state),
+        Ok(state) if state.head == at => {
+            tracing::warn!(%at, %head, "the snapshot is ahead of what is known to be committed; folding the whole log");
+            None
+        }
         _ => {
             tracing::warn!(%at, "the snapshot is of another format; folding the whole log");
             None
         }
     });
     state.unwrap_or_default()
-}
-
-fn fold(log: &dyn Log, after: EventId, each: impl FnMut(&Envelope)) -> Result<(), StartError> {
-    fold_until(log, after, log.head().event, each)
 }
 
 fn fold_until(
@@ -476,12 +506,14 @@ impl Driver {
             // What was in doubt under an earlier authority has been decided: the log has been read up
             // to this one.
             self.core.0.doubt.store(false, Ordering::SeqCst);
+            // Nodes spoke to whoever sequenced before; nothing of that is known here.
+            self.core.observations().begin_anew(self.core.now());
         }
         let mut sequencer = Sequencer::new(self.core.state().as_ref().clone(), held.epoch);
         let mut under_way = FuturesOrdered::new();
         let mut leaving = false;
         let mut constant = false;
-        let mut snapshot_at = self.core.state().head;
+        let mut drained = std::pin::pin!(drained(shutdown));
         loop {
             if leaving && under_way.is_empty() {
                 return true;
@@ -492,7 +524,7 @@ impl Driver {
                 biased;
                 Some((result, batch)) = under_way.next(), if !under_way.is_empty() => {
                     leaving |= self.conclude(result, batch);
-                    snapshot_at = self.snapshot(snapshot_at);
+                    self.snapshot();
                 }
                 changed = authority.changed(), if !leaving && !constant => match changed {
                     Ok(()) => leaving = true,
@@ -503,6 +535,14 @@ impl Driver {
                     if count == 0 { return false; }
                 }
                 () = shutdown.cancelled(), if under_way.is_empty() => return false,
+                () = &mut drained, if !under_way.is_empty() => {
+                    // Whoever waits is told *unknown* as their answers are dropped.
+                    tracing::warn!(batches = under_way.len(), "the log does not answer; stopping without it");
+                    return false;
+                }
+            }
+            if self.core.0.log.is_short_of_space() {
+                self.answer_no_space(waiting);
             }
             while !waiting.is_empty() && !leaving && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 {
                 let batch = self.decide(&mut sequencer, waiting);
@@ -519,7 +559,6 @@ impl Driver {
         shutdown: &CancellationToken,
     ) -> bool {
         let mut durable = self.core.0.log.subscribe();
-        let mut snapshot_at = self.core.state().head;
         loop {
             for (_, answer) in waiting.drain(..) {
                 let why = "this node does not sequence; another does, or nobody at the moment".to_owned();
@@ -533,7 +572,7 @@ impl Driver {
                         tracing::error!(%error, "the state cannot follow the log");
                         return false;
                     }
-                    snapshot_at = self.snapshot(snapshot_at);
+                    self.snapshot();
                 }
                 count = self.queue.recv_many(waiting, limits::BATCH_COMMANDS) => {
                     if count == 0 { return false; }
@@ -625,24 +664,30 @@ impl Driver {
     }
 
     /// Starts a snapshot in the background when enough has happened since the last.
-    fn snapshot(&self, last: EventId) -> EventId {
-        let state = self.core.state();
-        if state.head.get() < last.get() + SNAPSHOT_EVERY {
-            return last;
+    fn snapshot(&mut self) {
+        let head = self.core.state().head;
+        if head.get() < self.snapshot_at.get() + SNAPSHOT_EVERY {
+            return;
         }
+        self.snapshot_at = head;
         let core = self.core.clone();
-        let head = state.head;
-        tokio::task::spawn_blocking(move || {
-            let saved =
-                core.0.log.save_snapshot(head, Box::new(move |to| crate::snapshot::encode(&state, to)));
-            let trouble = saved.err().map(|error| error.to_string());
-            if let Some(why) = &trouble {
-                tracing::error!(%why, at = %head, "a snapshot could not be made; the log goes on without it");
-            }
-            *core.0.snapshot.lock().expect("no thread panics while it holds this") = trouble;
-        });
-        head
+        tokio::task::spawn_blocking(move || core.save_snapshot());
     }
+
+    /// Nothing is decided that could not be written: certainly not executed.
+    fn answer_no_space(&self, waiting: &mut Vec<Waiting>) {
+        for (_, answer) in waiting.drain(..) {
+            self.core.0.full.store(true, Ordering::SeqCst);
+            let why = AppendError::NoSpace.to_string();
+            let _gone = answer.send(Answer::Unavailable { storage_full: true, why });
+        }
+    }
+}
+
+/// Ends when a stop was asked for and what was under way then has had its time.
+async fn drained(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(limits::WRITER_DRAIN.into()).await;
 }
 
 fn answer_of(outcome: Outcome) -> Answer {

@@ -195,6 +195,12 @@ pub trait Log: Send + Sync + 'static {
         watch::channel(Some(Authority { epoch: head.epoch, term: head.term })).1
     }
 
+    /// Whether the disk has no space beyond what is in reserve: an append would be refused with
+    /// [`AppendError::NoSpace`], or wait behind what waits for space.
+    fn is_short_of_space(&self) -> bool {
+        false
+    }
+
     /// Queues a batch; the future resolves when it is durable.
     ///
     /// `expected` is compared at once with the head of what is durable and queued, so a caller may

@@ -44,6 +44,6 @@ pub use format::{CreateError, Vote, VoteError};
 pub use inspect::{Problem, Report, ScanError, scan, verify};
 pub use machine::{Entry, GroupError, Mistake, Options, Wal};
 pub use member::{Done, Halted, MemberLog, OpenMemberError, epoch_payload, read_epoch};
-pub use recover::{Dropped, OpenError, Recovered};
+pub use recover::{Dropped, OpenError, Recovered, owner};
 pub use replica::{Committed, RawEntry};
 pub use thread::{Fatal, OpenLogError, WalLog};

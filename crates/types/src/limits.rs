@@ -2,6 +2,24 @@
 
 use crate::{ByteSize, DurationMs};
 
+/// How long a write waits for a leader while there is none.
+pub const LEADER_WAIT: DurationMs = DurationMs::from_secs(2);
+/// How long a member waits for the answer to a request that it handed on to the leader.
+pub const FORWARD_WAIT: DurationMs = DurationMs::from_secs(30);
+/// How long a majority has to confirm that the leader still is one.
+pub const LINEARIZABLE_WAIT: DurationMs = DurationMs::from_secs(2);
+/// A member that has heard no leader for this long answers only whoever asks for what is stale.
+pub const STALE_AFTER: DurationMs = DurationMs::from_secs(10);
+/// How long one change of the members may take before it is looked at again.
+pub const MEMBERS_WAIT: DurationMs = DurationMs::from_secs(10);
+/// How long another member may take to say how it is.
+pub const PEER_REPORT: DurationMs = DurationMs::from_secs(1);
+/// How long the cluster may take to make one that asks a member; less than [`PEER_SILENCE`].
+pub const PEER_JOIN: DurationMs = DurationMs::from_secs(4);
+/// How long a server that stops waits for what it has handed to the log.
+pub const WRITER_DRAIN: DurationMs = DurationMs::from_secs(5);
+/// How long a server that starts waits to be elected before it goes on to serve what it knows.
+pub const ELECTION_WAIT: DurationMs = DurationMs::from_secs(5);
 /// The largest body of an HTTP request.
 pub const REQUEST_BODY: ByteSize = ByteSize::from_mib(2);
 /// Commands that may wait for the sequencer; one more is answered *unavailable*.

@@ -6,12 +6,12 @@
 use super::{
     Http,
     answer::{Carried, Refused, Result, missing, refused},
-    copies, rim,
+    copies, forward, rim,
     table::{self, Row, Rule},
     write,
 };
 use crate::secret::Secret;
-use api::{Code, Problem};
+use api::{Code, Problem, routes};
 use axum::{
     extract::{FromRequestParts, MatchedPath, Request, State},
     http::{HeaderMap, header, request::Parts},
@@ -110,7 +110,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
 /// Lets a request through to its handler, or not; and has a problem say what is known of the
 /// request that it is about.
-pub(super) async fn gate(State(http): State<Http>, mut request: Request, next: Next) -> Response {
+pub(super) async fn gate(State(http): State<Http>, request: Request, next: Next) -> Response {
     // Without a mounted path only the answer "no such path" is reached.
     let Some(path) = request.extensions().get::<MatchedPath>().cloned() else {
         return next.run(request).await;
@@ -118,6 +118,11 @@ pub(super) async fn gate(State(http): State<Http>, mut request: Request, next: N
     let Some(row) = table::row(request.method().as_str(), path.as_str()) else {
         let problem = rim::method_not_allowed(request.method(), path.as_str());
         return Refused::from(problem).into_response();
+    };
+    let mut request = match forward::way(&http, row, request).await {
+        Ok(forward::Way::Here(request)) => request,
+        Ok(forward::Way::Answered(response)) => return *response,
+        Err(refused) => return refused.into_response(),
     };
     let once = if row.once { write::request_id(request.headers()) } else { None };
     let admitted = admit(&http, row, request.headers());
@@ -133,6 +138,9 @@ pub(super) async fn gate(State(http): State<Http>, mut request: Request, next: N
     };
     if let (Some(id), Some(carried)) = (once, response.extensions_mut().get_mut::<Carried>()) {
         copies::tell(&http, caller.as_ref(), id, carried);
+    }
+    if let Some(age) = forward::age(&http) {
+        response.headers_mut().insert(routes::HOLDFAST_AGE, age);
     }
     response
 }

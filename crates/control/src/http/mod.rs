@@ -17,6 +17,7 @@ mod copies;
 mod difference;
 mod environments;
 mod events;
+mod forward;
 mod images;
 mod input;
 mod metrics;
@@ -41,7 +42,7 @@ pub use images::{Images, Resolving};
 pub use openapi::openapi;
 pub use serve::serve;
 
-use crate::writer::Core;
+use crate::{cluster::Cluster, writer::Core};
 use api::routes as at;
 use axum::{
     Router, middleware,
@@ -57,6 +58,8 @@ pub struct Options {
     pub images: Images,
     /// Streams and long polls of people and programs carried at once.
     pub streams: usize,
+    /// This server's place in its cluster; none over a log that has no members.
+    pub cluster: Option<Cluster>,
     /// Those of nodes, which have places of their own: no reader of events may keep a plan from its
     /// node.
     pub node_streams: usize,
@@ -64,13 +67,19 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { images: images::registries(), streams: limits::STREAMS, node_streams: limits::NODE_STREAMS }
+        Self {
+            images: images::registries(),
+            streams: limits::STREAMS,
+            cluster: None,
+            node_streams: limits::NODE_STREAMS,
+        }
     }
 }
 
 /// What every handler shares.
 pub(crate) struct Shared {
     core: Core,
+    cluster: Option<Cluster>,
     images: Images,
     asks: asks::Asks,
     figures: metrics::Figures,
@@ -86,6 +95,7 @@ pub(crate) type Http = Arc<Shared>;
 pub fn router(core: Core, options: Options) -> Router {
     let http: Http = Arc::new(Shared {
         core,
+        cluster: options.cluster,
         images: options.images,
         asks: asks::Asks::default(),
         figures: metrics::Figures::default(),

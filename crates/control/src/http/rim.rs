@@ -6,7 +6,7 @@
 use super::{
     Http,
     answer::{Carried, Refused},
-    table, write,
+    forward, table, write,
 };
 use api::{Code, Problem};
 use axum::{
@@ -41,6 +41,8 @@ pub(super) async fn around(State(http): State<Http>, request: Request, next: Nex
     });
     if let Some(carried) = response.extensions_mut().remove::<Carried>() {
         write_out(&mut response, *carried.problem);
+    } else if response.extensions().get::<forward::Foreign>().is_some() {
+        // Another member has written it out.
     } else if response.status().is_client_error() || response.status().is_server_error() {
         let problem = foreign(response.status(), &method, path.as_deref());
         write_out(&mut response, problem);

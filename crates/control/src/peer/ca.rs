@@ -30,6 +30,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use sha2::{Digest, Sha256};
 use types::{NodeId, Timestamp, limits};
 
 const DIR: &str = "peer";
@@ -129,19 +130,12 @@ impl Authority {
         let missing = |name| CaError::Missing { path: dir.join(name), way_on: ASK_ANOTHER };
         let certificate = read(CA)?.ok_or_else(|| missing(CA))?;
         let key = read(CA_KEY)?.ok_or_else(|| missing(CA_KEY))?;
-        let unusable = |name, why: String| CaError::Unusable { path: dir.join(name), why, way_on: RESTORE };
-        let key = KeyPair::from_pem(&key).map_err(|error| unusable(CA_KEY, error.to_string()))?;
-        // The time in these parameters is of no use: the certificate exists.
-        let issuer = Issuer::new(authority_params(cluster, Timestamp::ZERO), key);
-        let authority = Self { cluster: cluster.to_owned(), certificate, issuer };
-        // What it makes must be taken for its own, or certificates would be made that open nothing.
-        let trial = NodeId::from_u128(0);
-        let issued = authority.issue(trial, Timestamp::ZERO)?;
-        issued.verify().map_err(|(_, why)| {
-            let why = format!("it is not the certificate of {CA_KEY} and of cluster {cluster} ({why})");
-            unusable(CA, why)
-        })?;
-        Ok(authority)
+        Self::from_parts(cluster, [certificate, key]).map_err(|error| match error {
+            CaError::Unusable { path, why, .. } => {
+                CaError::Unusable { path: dir.join(path), why, way_on: RESTORE }
+            }
+            error => error,
+        })
     }
 
     /// Keeps it in a data directory. The certificate is written last: without one there is no authority.
@@ -153,6 +147,30 @@ impl Authority {
         rt::replace_file(&RealDisk, &dir.join(CA_KEY), self.issuer.key().serialize_pem().as_bytes())?;
         rt::replace_file(&RealDisk, &dir.join(CA), self.certificate.as_bytes())?;
         Ok(())
+    }
+
+    /// As it came from another member: its certificate and its key, both in PEM.
+    ///
+    /// # Errors
+    /// They do not belong together, or are another cluster's.
+    pub fn from_parts(cluster: &str, [certificate, key]: [String; 2]) -> Result<Self, CaError> {
+        let unusable = |name: &str, why: String| unusable(Path::new(name), why);
+        let key = KeyPair::from_pem(&key).map_err(|error| unusable(CA_KEY, error.to_string()))?;
+        // The time in these parameters is of no use: the certificate exists.
+        let issuer = Issuer::new(authority_params(cluster, Timestamp::ZERO), key);
+        let authority = Self { cluster: cluster.to_owned(), certificate, issuer };
+        // What it makes must be taken for its own, or certificates would be made that open nothing.
+        let issued = authority.issue(NodeId::from_u128(0), Timestamp::ZERO)?;
+        issued.verify().map_err(|(_, why)| {
+            let why = format!("it is not the certificate of {CA_KEY} and of cluster {cluster} ({why})");
+            unusable(CA, why)
+        })?;
+        Ok(authority)
+    }
+
+    /// Its certificate and its key, in PEM: what [`Self::from_parts`] takes.
+    pub fn parts(&self) -> [String; 2] {
+        [self.certificate.clone(), self.issuer.key().serialize_pem()]
     }
 
     /// A certificate and key for a member.
@@ -271,6 +289,14 @@ impl Identity {
         [&self.authority, &self.certificate, &self.key]
     }
 
+    /// What tells this cluster's authority from all others.
+    ///
+    /// # Errors
+    /// Its certificate is none.
+    pub fn fingerprint(&self) -> Result<[u8; 32], CaError> {
+        fingerprint_of(&self.authority)
+    }
+
     /// What connections are made with.
     ///
     /// # Errors
@@ -285,6 +311,8 @@ impl Identity {
         let blame = |name| move |error: &dyn fmt::Display| (name, error.to_string());
         let (ca, member, key) = (blame(CA), blame(MEMBER), blame(MEMBER_KEY));
         let root = CertificateDer::from_pem_slice(self.authority.as_bytes()).map_err(|error| ca(&error))?;
+        // The authority's too, so that one that knows only its fingerprint can tell.
+        let shown = vec![member_der(&self.certificate).map_err(|error| member(&error))?, root.clone()];
         let own = CertificateDer::from_pem_slice(self.certificate.as_bytes());
         let own = own.map_err(|error| member(&error))?;
         let private = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|error| key(&error))?;
@@ -297,7 +325,9 @@ impl Identity {
         servers
             .verify_server_cert(&own, &[], &server_name(self.node), &[], UnixTime::now())
             .map_err(|error| (MEMBER, self.explain(&error)))?;
+        // One without a certificate may ask to be made a member, and nothing else: see `serve`.
         let clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .allow_unauthenticated()
             .build()
             .map_err(|error| ca(&error))?;
         // Both sides are of this project: the newest version of TLS is all that is needed.
@@ -306,7 +336,7 @@ impl Identity {
             .with_protocol_versions(versions)
             .map_err(|error| key(&error))?
             .with_client_cert_verifier(clients)
-            .with_single_cert(vec![own.clone()], private.clone_key())
+            .with_single_cert(shown, private.clone_key())
             .map_err(|error| key(&error))?;
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
@@ -317,8 +347,8 @@ impl Identity {
         // Every connection proves both names anew.
         client.resumption = rustls::client::Resumption::disabled();
         server.send_tls13_tickets = 0;
-        let (cluster, node) = (self.cluster.clone(), self.node);
-        Ok(Tls { cluster, node, server: Arc::new(server), client: Arc::new(client) })
+        let (cluster, node, mode) = (self.cluster.clone(), self.node, String::new());
+        Ok(Tls { cluster, node, mode, server: Arc::new(server), client: Arc::new(client) })
     }
 
     fn explain(&self, error: &rustls::Error) -> String {
@@ -335,6 +365,16 @@ impl Identity {
     }
 }
 
+fn member_der(pem: &str) -> Result<CertificateDer<'static>, rustls::pki_types::pem::Error> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+}
+
+/// What tells an authority from all others: SHA-256 over its certificate.
+fn fingerprint_of(pem: &str) -> Result<[u8; 32], CaError> {
+    let certificate = member_der(pem).map_err(|error| unusable(Path::new(CA), error.to_string()))?;
+    Ok(Sha256::digest(&certificate).into())
+}
+
 fn unusable(path: &Path, why: String) -> CaError {
     CaError::Unusable { path: path.to_path_buf(), why, way_on: ISSUE_AGAIN }
 }
@@ -348,11 +388,19 @@ fn provider() -> Arc<CryptoProvider> {
 pub struct Tls {
     pub(super) cluster: String,
     pub(super) node: NodeId,
+    pub(super) mode: String,
     pub(super) server: Arc<ServerConfig>,
     pub(super) client: Arc<ClientConfig>,
 }
 
 impl Tls {
+    /// The same, for a member that runs in this mode. Members of different modes refuse each other.
+    #[must_use]
+    pub fn in_mode(mut self, mode: &str) -> Self {
+        mode.clone_into(&mut self.mode);
+        self
+    }
+
     /// The same, as one that says it is of another cluster or another member. For tests of those who
     /// must not believe it.
     #[doc(hidden)]

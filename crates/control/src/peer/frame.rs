@@ -50,6 +50,10 @@ pub(super) enum Kind {
     Ping = 7,
     /// That answer.
     Pong = 8,
+    /// One that is no member asks to be made one. The first and only one on a connection.
+    Join = 9,
+    /// It is one now; what it needs.
+    Admitted = 10,
 }
 
 impl Kind {
@@ -63,6 +67,8 @@ impl Kind {
             Self::Refusal,
             Self::Ping,
             Self::Pong,
+            Self::Join,
+            Self::Admitted,
         ];
         all.into_iter().find(|kind| *kind as u8 == code)
     }

@@ -1,7 +1,7 @@
 //! The first message on a connection: who calls, from which cluster, in which version.
 //!
 //! ```text
-//!   u8 version │ cluster, text │ node, 16 bytes         as postcard writes them
+//!   u8 version │ cluster, text │ node, 16 bytes │ mode, text         as postcard writes them
 //! ```
 //!
 //! The version stands first, so that it can be read whatever comes after it.
@@ -16,11 +16,13 @@ pub(super) const VERSION: u8 = 1;
 pub(super) struct Greeting {
     pub cluster: String,
     pub node: NodeId,
+    /// How failover is decided there.
+    pub mode: String,
 }
 
 impl Greeting {
     pub fn encode(&self) -> Vec<u8> {
-        let content = (&self.cluster, self.node);
+        let content = (&self.cluster, self.node, &self.mode);
         postcard::to_extend(&content, vec![VERSION]).expect("a greeting is plain data")
     }
 
@@ -30,9 +32,9 @@ impl Greeting {
         if *version != VERSION {
             return Err(format!("it speaks version {version} of the members' language, not {VERSION}"));
         }
-        let (cluster, node) =
+        let (cluster, node, mode) =
             postcard::from_bytes(content).map_err(|error| format!("a greeting: {error}"))?;
-        Ok(Self { cluster, node })
+        Ok(Self { cluster, node, mode })
     }
 }
 
@@ -42,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_greeting_is_read_as_it_was_written() {
-        let greeting = Greeting { cluster: "one".into(), node: NodeId::from_u128(7) };
+        let greeting = Greeting { cluster: "one".into(), node: NodeId::from_u128(7), mode: "automatic".into() };
         assert_eq!(Greeting::decode(&greeting.encode()), Ok(greeting));
     }
 

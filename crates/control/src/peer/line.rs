@@ -128,7 +128,8 @@ impl Line {
         let connector = TlsConnector::from(Arc::clone(&self.tls.client));
         let connected = connector.connect(server_name(self.to), stream).await;
         let mut stream = connected.map_err(|error| self.explain(&error))?;
-        let greeting = Greeting { cluster: self.tls.cluster.clone(), node: self.tls.node };
+        let Tls { cluster, node, mode, .. } = self.tls.clone();
+        let greeting = Greeting { cluster, node, mode };
         let greeted = write_one(&mut stream, &Frame::new(0, Kind::Hello, greeting.encode())).await;
         // One that refuses may have closed before it heard a word; what it said is there to be read.
         let heard = Reader::new(limits::PEER_HELLO).read(&mut stream).await;
@@ -250,7 +251,7 @@ async fn hear(mut from: ReadHalf<Stream>, waiting: &Waiting, record: &Record) ->
 }
 
 /// Plain text of another member, as long as it should be.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .chars()
         .filter(|each| !each.is_control())

@@ -19,6 +19,7 @@
 //! - Every request ends, and says which: answered, refused with the reason, surely not sent
 //!   (*unreachable*) or perhaps heard (*lost*).
 
+mod admission;
 pub mod ca;
 mod frame;
 mod greeting;
@@ -26,6 +27,7 @@ mod line;
 mod serve;
 mod transport;
 
+pub use admission::ask_to_join;
 pub use ca::{Authority, CaError, Identity, Tls};
 pub use serve::{Contact, Contacts, Receive, Refusal, Standing, serve};
 pub use transport::{Health, PeerTransport};

@@ -44,6 +44,12 @@ pub trait Receive: Send + Sync + 'static {
 
     /// What this member knows of who is one.
     fn standing(&self) -> Standing;
+
+    /// Makes one a member that has no certificate yet: what it says of itself, to what it needs.
+    /// The text of a refusal is for whoever asked.
+    fn admit(&self, _join: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(std::future::ready(Err("nobody can join through this member".to_owned())))
+    }
 }
 
 /// What a member knows of who is one.
@@ -154,6 +160,16 @@ impl Contacts {
         self.book().refused.clone()
     }
 
+    /// How long ago this member was last asked something by `peer`.
+    pub fn asked_since(&self, peer: NodeId) -> Option<Duration> {
+        self.book().asked.get(&peer).map(Instant::elapsed)
+    }
+
+    /// How long ago it was last asked something by anybody.
+    pub fn last_asked(&self) -> Option<Duration> {
+        self.book().asked.values().map(Instant::elapsed).min()
+    }
+
     fn heard(&self, peer: NodeId) {
         let now = self.clock.now();
         self.book().contacts.entry(peer).or_default().heard = now;
@@ -260,6 +276,7 @@ impl Host {
         let peer = match timeout(greeting, reader.read(&mut stream)).await {
             Err(_) => return self.contacts.refuse(from, "it did not finish its greeting"),
             Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(hello)) if hello.kind == Kind::Join => return self.admit(hello, from, stream).await,
             Ok(Ok(hello)) => self.judge(&hello, &stream),
         };
         let welcome = match &peer {
@@ -277,14 +294,39 @@ impl Host {
         }
     }
 
+    /// Answers one that asks to be made a member: the one thing that needs no certificate.
+    async fn admit(self, join: Frame, from: SocketAddr, mut stream: TlsStream<TcpStream>) {
+        let told = match timeout(limits::PEER_JOIN.into(), self.log.admit(join.bytes)).await {
+            Ok(told) => told,
+            Err(_) => Err(format!("the cluster did not answer within {}; ask again", limits::PEER_JOIN)),
+        };
+        let answer = match told {
+            Ok(admission) => Frame::new(0, Kind::Admitted, admission),
+            Err(why) => {
+                self.contacts.refuse(from, &format!("it asked to join: {why}"));
+                Frame::new(0, Kind::Parting, why.into_bytes())
+            }
+        };
+        match write_one(&mut stream, &answer).await {
+            Ok(()) => linger(stream).await,
+            Err(error) => tracing::debug!(%from, %error, "one that asked to join hung up"),
+        }
+    }
+
     /// Who calls, if it may.
     fn judge(&self, hello: &Frame, stream: &TlsStream<TcpStream>) -> Result<NodeId, String> {
         if hello.kind != Kind::Hello {
             return Err(format!("it begins with {:?} and not with a greeting", hello.kind));
         }
-        let Greeting { cluster, node } = Greeting::decode(&hello.bytes)?;
+        let Greeting { cluster, node, mode } = Greeting::decode(&hello.bytes)?;
         if cluster != self.tls.cluster {
             return Err(format!("another cluster ({cluster}, not {})", self.tls.cluster));
+        }
+        if mode != self.tls.mode {
+            return Err(format!(
+                "{node} runs with failover = {mode:?} and {} with {:?}: write the same into member.toml of both and start them again",
+                self.tls.node, self.tls.mode
+            ));
         }
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         if !shown.is_some_and(|shown| names(shown, node)) {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{args::ServerArgs, context::DEFAULT_ORG, failure::Failure};
 use control::{Config, Server, ServerError};
-use log::wal::{OpenError, OpenLogError};
+use log::wal::OpenError;
 use std::path::Path;
 
 /// Runs a server until it is told to stop.
@@ -39,10 +39,14 @@ fn refused(error: &ServerError, data_dir: &Path) -> Failure {
             Some("--listen 127.0.0.1:7070, and a tunnel or proxy with TLS before it".to_owned())
         }
         // These two are about the whole directory and say themselves what to do.
-        ServerError::Log {
-            source: OpenLogError::Open(OpenError::Locked { .. } | OpenError::NewerFormat { .. }),
-            ..
-        } => None,
+        ServerError::Log { source, .. }
+            if matches!(
+                source.open_error(),
+                None | Some(OpenError::Locked { .. } | OpenError::NewerFormat { .. })
+            ) =>
+        {
+            None
+        }
         ServerError::Log { .. } | ServerError::Fold { .. } => Some(format!(
             "holdfast log verify --data-dir {} (names everything that is wrong)",
             data_dir.display()

@@ -685,6 +685,10 @@ impl Log for ClusterLog {
         self.0.authority.clone()
     }
 
+    fn is_short_of_space(&self) -> bool {
+        self.0.log.is_short_of_space()
+    }
+
     fn append(&self, expected: EventId, batch: Batch) -> AppendFuture {
         match check_batch(&batch) {
             Ok(_) => self.propose(expected, &batch),

@@ -232,6 +232,19 @@ pub(super) fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Format, OpenErr
     })
 }
 
+/// Which cluster and which node the log in this directory belongs to; none if there is no log.
+/// Reads one small file and changes nothing.
+///
+/// # Errors
+/// It cannot be read, is damaged, or is of a newer Holdfast.
+pub fn owner(disk: &dyn Disk, dir: &Path) -> Result<Option<(String, NodeId)>, OpenError> {
+    if !disk.exists(&dir.join(FORMAT))? {
+        return Ok(None);
+    }
+    let format = read_format(disk, dir)?;
+    Ok(Some((format.cluster, format.node)))
+}
+
 /// The archive's headers, in order and without gaps.
 fn open_archive(
     disk: &dyn Disk,

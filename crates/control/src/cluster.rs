@@ -1,0 +1,225 @@
+//! A server as a member of a cluster: its log under consensus, the other members, and what they are
+//! asked besides.
+//!
+//! ```text
+//!   settings ─┐
+//!   peer/ ────┼─► opening ─► ClusterLog ◄──────── door ◄── other members, over TLS
+//!   log/ ─────┘                 ▲                  │ consensus │ HTTP forwarded │ reports │ joining
+//!                               │                  ▼
+//!   membership: what the log says of who is a member, made so in consensus by whoever leads
+//! ```
+//!
+//! One code path for one member and for many: a server without [`Settings`] is a cluster of one whose
+//! only member nobody can reach.
+
+mod ask;
+mod door;
+// mod membership;
+mod opening;
+mod report;
+mod settings;
+
+pub use self::{
+    ask::{Forwarded, HttpAsk, HttpTold},
+    opening::OpenError,
+    report::MemberReport,
+    settings::{Mode, Settings, SettingsError},
+};
+
+use self::ask::{Ask, Told};
+use crate::{
+    peer::{Contacts, Identity, PeerTransport, serve},
+    writer::Core,
+};
+use axum::Router;
+use log::cluster::{ClusterLog, Member, Transport, TransportError};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use types::{NodeId, limits};
+
+/// This server's place in its cluster.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    log: ClusterLog,
+    /// What tells this cluster from all others.
+    name: String,
+    settings: Settings,
+    identity: Identity,
+    data_dir: PathBuf,
+    transport: PeerTransport,
+    contacts: Contacts,
+    /// What forwarded requests are answered by, as soon as there is one.
+    served: OnceLock<(Core, Router)>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("name", &self.0.name).field("own", &self.own()).finish_non_exhaustive()
+    }
+}
+
+/// Who leads, as this member knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Which member.
+    pub node: NodeId,
+    /// Where it is reached.
+    pub member: Member,
+}
+
+impl Cluster {
+    /// The log.
+    pub fn log(&self) -> &ClusterLog {
+        &self.0.log
+    }
+
+    /// What tells this cluster from all others.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// This member.
+    pub fn own(&self) -> NodeId {
+        self.0.log.node()
+    }
+
+    /// What it was told of its place.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Where it keeps everything.
+    pub fn data_dir(&self) -> &Path {
+        &self.0.data_dir
+    }
+
+    /// What others show of the authority, and this member of itself.
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// How it has been with the others.
+    pub fn transport(&self) -> &PeerTransport {
+        &self.0.transport
+    }
+
+    /// Who asked this member, and who was refused.
+    pub fn contacts(&self) -> &Contacts {
+        &self.0.contacts
+    }
+
+    /// The member that leads, unless that is this one or nobody is known to.
+    pub fn leader(&self) -> Option<Leader> {
+        let status = self.0.log.status();
+        let node = status.leader.filter(|leader| *leader != status.own)?;
+        let member = status.members.get(&node)?.clone();
+        Some(Leader { node, member })
+    }
+
+    /// How long ago a leader was heard here: its own majority, on the leader. None if never since the
+    /// start.
+    pub fn age(&self) -> Option<Duration> {
+        let status = self.0.log.status();
+        let is_alone = status.voters.iter().eq([&status.own]);
+        match status.leader {
+            Some(leader) if leader != status.own => self.0.contacts.asked_since(leader),
+            Some(_) if is_alone => Some(Duration::ZERO),
+            Some(_) => status.quorum_silent,
+            None => self.0.contacts.last_asked(),
+        }
+    }
+
+    /// Why a write finds nobody who takes it.
+    pub fn why_no_leader(&self) -> String {
+        let status = self.0.log.status();
+        let sequencer = self.0.log.sequencer();
+        match (self.0.settings.failover, status.leader) {
+            (_, Some(leader)) if leader == status.own => {
+                "this member leads and has not opened its epoch yet".to_owned()
+            }
+            (_, Some(leader)) => format!("member {leader} leads and cannot be reached"),
+            (Mode::Automatic, None) => "no member leads: a majority of the voters is needed to elect one".to_owned(),
+            (Mode::Operator, None) => {
+                let named = sequencer.map_or("nobody".to_owned(), |node| node.to_string());
+                format!(
+                    "no member leads; the last epoch names {named}, and only an operator makes another one lead (holdfast cluster promote)"
+                )
+            }
+        }
+    }
+
+    /// From here on, forwarded requests are answered by this.
+    pub fn answer_with(&self, core: Core, router: Router) {
+        let _once = self.0.served.set((core, router));
+    }
+
+    /// Lets other members ask, until told to stop.
+    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+        let Ok(tls) = self.0.identity.tls() else {
+            // It was made into connections when this was opened.
+            tracing::error!("this member's certificate cannot be used any more; no member is let in");
+            return shutdown.cancelled().await;
+        };
+        let tls = tls.in_mode(self.0.settings.failover.as_str());
+        serve(listener, tls, Arc::new(self.clone()), self.0.contacts.clone(), shutdown).await;
+    }
+
+    /// Keeps consensus's members in step with the log's, until told to stop.
+    pub async fn keep_members(self, core: Core, shutdown: CancellationToken) {
+        let _ = core; shutdown.cancelled().await;
+    }
+
+    /// Has another member answer a request of HTTP.
+    ///
+    /// # Errors
+    /// *Unreachable*: certainly not heard. *Refused*: heard and not taken. *Lost*: nobody can say.
+    pub async fn forward(
+        &self,
+        to: NodeId,
+        member: &Member,
+        ask: HttpAsk,
+        patience: Duration,
+    ) -> Result<HttpTold, TransportError> {
+        match self.ask(to, member, &Ask::Http(ask), patience).await? {
+            Told::Http(told) => Ok(told),
+            other => Err(TransportError::Lost(format!("it answered with {}", other.kind()))),
+        }
+    }
+
+    /// What every member says of itself, this one included; none of one that did not answer in time.
+    pub async fn reports(&self) -> BTreeMap<NodeId, Result<MemberReport, TransportError>> {
+        let status = self.0.log.status();
+        let asked = status.members.iter().map(|(node, member)| async move {
+            if *node == status.own {
+                return (*node, Ok(self.report()));
+            }
+            let answer = self.ask(*node, member, &Ask::Report, limits::PEER_REPORT.into()).await;
+            let report = answer.and_then(|told| match told {
+                Told::Report(report) => Ok(*report),
+                other => Err(TransportError::Refused(format!("it answered with {}", other.kind()))),
+            });
+            (*node, report)
+        });
+        futures_util::future::join_all(asked).await.into_iter().collect()
+    }
+
+    async fn ask(
+        &self,
+        to: NodeId,
+        member: &Member,
+        ask: &Ask,
+        patience: Duration,
+    ) -> Result<Told, TransportError> {
+        let answer = self.0.transport.call(to, member, ask.write(), patience).await?;
+        Told::read(&answer).map_err(TransportError::Lost)
+    }
+}
