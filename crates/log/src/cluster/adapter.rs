@@ -227,7 +227,7 @@ impl Machine {
         log: Arc<MemberLog>,
         watch: Arc<dyn Fn(Seen) + Send + Sync>,
     ) -> Result<Self, crate::ReadError> {
-        let members = match log.members()? {
+        let members = match log.members() {
             Some((index, term, leader, payload)) => {
                 let members = decode_members(&payload).map_err(|why| crate::ReadError::Damaged {
                     path: log.dir(),
@@ -252,20 +252,28 @@ impl Machine {
         self.log.commit(index).map(applied).ok_or_else(|| broken("what is durable can be committed"))
     }
 
+    /// Without space only a shortcut is lost: consensus commits anew what is not noted.
+    fn note_committed(&self) -> Result<(), io::Error> {
+        match self.log.note_committed() {
+            Err(error) if error.is_no_space() => {
+                tracing::warn!(%error, "how far the log is committed could not be noted");
+                Ok(())
+            }
+            result => result.map_err(broken),
+        }
+    }
+
     fn note(&self, entry: &Placed) -> Result<(), io::Error> {
         match &entry.payload {
             EntryPayload::Membership(members) => {
                 let stored = StoredMembership::new(Some(entry.id), members.clone());
-                self.log.note_members(ours(entry.id.index), &entry.to_raw()).map_err(broken)?;
+                self.note_committed()?;
                 *self.members.lock().expect("nobody panics while holding this") = stored;
             }
             EntryPayload::Normal(data) if data.code == Kind::Epoch.code() => {
                 if let Some((node, _)) = crate::wal::read_epoch(&data.payload) {
                     // Who may stand again after a restart, must be known at the restart.
-                    if let Err(error) = self.log.note_committed() {
-                        // Only the shortcut is lost.
-                        tracing::warn!(%error, "how far the log is committed could not be noted");
-                    }
+                    self.note_committed()?;
                     (self.watch)(Seen::Epoch { id: entry.id, node });
                 }
             }

@@ -10,7 +10,7 @@ use crate::{
     SnapshotError, SnapshotWriter,
     contract::check_batch,
     entry,
-    wal::{Fatal, Halted, MemberLog, OpenMemberError, RawEntry, Recovered, epoch_payload, read_epoch},
+    wal::{Fatal, Halted, MemberLog, OpenMemberError, Recovered, epoch_payload, read_epoch},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -192,9 +192,9 @@ impl ClusterLog {
         transport: Arc<dyn Transport>,
         on_fatal: Fatal,
     ) -> Result<(Self, Recovered), OpenClusterError> {
-        let (log, recovered) = MemberLog::open(disk, dir, options.wal, spawner, on_fatal)?;
+        let founding = founders(&*disk, dir, &options.own)?;
+        let (log, recovered) = MemberLog::open(disk, dir, options.wal, founding, spawner, on_fatal)?;
         let log = Arc::new(log);
-        found_cluster(&log, &options.own)?;
         let (epoch_tell, epochs) = watch::channel(last_epoch(&log)?);
         let tell = Arc::new(move |seen: Seen| {
             let Seen::Epoch { id, node } = seen;
@@ -483,6 +483,8 @@ impl Inner {
 
     fn close(&self) {
         lock(&self.gate).closed = true;
+        // Consensus may be waiting for the writer, and the writer for space.
+        self.log.hurry();
         if let Some(stop) = lock(&self.stop).take() {
             let _ended_already = stop.send(());
         }
@@ -502,33 +504,12 @@ impl Drop for Inner {
     }
 }
 
-/// A log that was made for one machine and has no members yet: its node is the only one.
-fn found_cluster(log: &Arc<MemberLog>, own: &Member) -> Result<(), OpenClusterError> {
-    let tail = log.tail();
-    if tail.index == Index::ZERO || log.has_members().map_err(OpenMemberError::from)? {
-        return Ok(());
-    }
-    let voters = vec![BTreeSet::from([log.node()])];
-    let members = Membership::new(voters, BTreeMap::from([(log.node(), own.clone())]));
+/// What a log that was made for one machine says of its members when it becomes that of a cluster.
+fn founders(disk: &dyn Disk, dir: &Path, own: &Member) -> Result<Bytes, OpenClusterError> {
+    let node = crate::wal::node_of(disk, dir).map_err(OpenMemberError::from)?;
+    let members = Membership::new(vec![BTreeSet::from([node])], BTreeMap::from([(node, own.clone())]));
     let members = members.map_err(|error| OpenClusterError::Consensus { why: error.to_string() })?;
-    let entry = RawEntry {
-        kind: Kind::Membership,
-        term: tail.term,
-        leader: log.node(),
-        payload: encode_members(&members),
-    };
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let done = Box::new(move |result| {
-        let _gone = tell.send(result);
-    });
-    log.append(vec![entry], done).map_err(|why| OpenClusterError::Consensus { why })?;
-    told.recv().unwrap_or(Err(Halted))?;
-    // All of it was written by one node that asked nobody: it is committed.
-    let committed = log.commit(log.newest());
-    debug_assert!(committed.is_some(), "it is durable");
-    log.announce();
-    log.note_committed().map_err(|error| OpenMemberError::Read(ReadError::Disk(error)))?;
-    Ok(())
+    Ok(encode_members(&members))
 }
 
 /// The last epoch that is known as committed at the start.
@@ -577,12 +558,18 @@ impl Start {
             if started.send(Ok(raft.clone())).is_err() {
                 return;
             }
-            tokio::select! {
-                () = self.follow_authority(raft.clone()) => {}
-                _told_or_gone = stopped => {}
-            }
-            if let Err(error) = raft.shutdown().await {
+            let log = Arc::clone(&self.log);
+            let by_itself = tokio::select! {
+                biased;
+                _told_or_gone = stopped => false,
+                () = self.follow_authority(raft.clone()) => true,
+            };
+            let ended = raft.shutdown().await;
+            if let Err(error) = &ended {
                 tracing::error!(%error, "consensus ended badly");
+            }
+            if by_itself {
+                log.fail("consensus has stopped by itself");
             }
         });
     }
