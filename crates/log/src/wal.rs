@@ -45,5 +45,5 @@ pub use inspect::{Problem, Report, ScanError, scan, verify};
 pub use machine::{Entry, GroupError, Mistake, Options, Wal};
 pub use member::{Done, Halted, MemberLog, OpenMemberError, epoch_payload, read_epoch};
 pub use recover::{Dropped, OpenError, Recovered, node_of};
-pub use replica::{Committed, RawEntry};
+pub use replica::{Committed, RawEntry, check as check_entry};
 pub use thread::{Fatal, OpenLogError, WalLog};

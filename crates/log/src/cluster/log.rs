@@ -2,7 +2,7 @@
 
 use super::{
     adapter::{Machine, Seen, Storage},
-    shape::{Applied, Call, Data, Leader, Member, Runtime, Shape, encode_members, log_id, ours},
+    shape::{Applied, Call, Data, Leader, Member, Placed, Runtime, Shape, encode_members, log_id, ours},
     transport::{self, Message, Network, Transport, TransportError},
 };
 use crate::{
@@ -18,7 +18,7 @@ use openraft::{
     Config, LogId, Membership, Raft, ServerState, SnapshotPolicy, StepDownPolicy,
     async_runtime::watch::WatchReceiver as _,
     errors::ClientWriteError,
-    raft::{ClientWriteResponse, ClientWriteResult},
+    raft::{AppendEntriesRequest, ClientWriteResponse, ClientWriteResult},
 };
 use rt::{Disk, Spawner};
 use std::{
@@ -259,7 +259,9 @@ impl ClusterLog {
         let (kind, body) = Message::read(&message)?;
         match kind {
             Message::Append => {
-                let answer = raft.append_entries(transport::content(&body)?).await;
+                let request: AppendEntriesRequest<Shape> = transport::content(&body)?;
+                request.entries.iter().try_for_each(Placed::check).map_err(TransportError::Refused)?;
+                let answer = raft.append_entries(request).await;
                 answer.map(|answer| transport::answer(&answer)).map_err(|error| refused(&error))
             }
             Message::Vote => {
@@ -579,6 +581,9 @@ impl Start {
     async fn follow_authority(self, raft: Raft<Shape, Machine>) {
         let mut metrics = raft.server_metrics();
         let mut epochs = self.epochs.clone();
+        // The term in which this run of consensus has asked for an epoch of its own: an entry of an
+        // earlier life, or with which the log was made, opens nothing.
+        let mut asked = None;
         loop {
             let (leads, alone) = {
                 let metrics = metrics.borrow_watched();
@@ -597,12 +602,16 @@ impl Start {
             }
             match leads {
                 None => self.hold(None),
-                Some(leader) if opened.is_some_and(|opened| opened.id.leader_id == leader) => {
+                Some(leader)
+                    if asked == Some(leader)
+                        && opened.is_some_and(|opened| opened.id.leader_id == leader) =>
+                {
                     let epoch = self.log.head().epoch;
                     self.hold(Some((Authority { epoch, term: Term::new(leader.term) }, leader)));
                 }
                 Some(leader) => {
                     self.hold(None);
+                    asked = Some(leader);
                     if !self.open_epoch(&raft, leader).await {
                         // Refused while the lease is young, or the lead is lost: look again.
                         tokio::time::sleep(self.options.heartbeat).await;

@@ -15,9 +15,9 @@
 
 use super::{
     format::{COMMITTED, CommittedNote, FORMAT, Format, MembersNote, NOTHING, PLAIN, VERSION, Vote},
+    frame::Frame,
     machine::{Entry, GroupError, Wal},
     member::OpenMemberError,
-    frame::Frame,
     read::{Reader, Source, Step},
     recover::{OpenError, read_format},
     snapshot,
@@ -571,7 +571,7 @@ fn head_after(header: &EntryHeader, chain: Chain) -> Head {
 
 /// Whether the payload is in the form of its kind: what comes from another machine is checked before
 /// it is written.
-pub(super) fn check(entry: &RawEntry) -> Result<(), String> {
+pub fn check(entry: &RawEntry) -> Result<(), String> {
     match entry.kind {
         Kind::Batch => entry::events_in(&entry.payload, 0).map(drop),
         Kind::Proposal => {
