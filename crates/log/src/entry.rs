@@ -41,6 +41,11 @@ impl Kind {
         }
     }
 
+    /// Whether a leader is asked for it, as opposed to what consensus makes of itself.
+    pub(crate) const fn is_data(self) -> bool {
+        matches!(self, Self::Batch | Self::Epoch | Self::Proposal)
+    }
+
     pub(crate) const fn from_code(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Batch),

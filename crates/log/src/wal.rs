@@ -5,7 +5,7 @@
 //!   format                       what this directory is, in which version, of which cluster
 //!   lock                         held by the one process that may write
 //!   vote                         the last vote of this node; used by a cluster only
-//!   committed                    up to here a cluster had committed once; a member's log only
+//!   committed                    up to here a cluster had committed, and who its members were there
 //!   mark                         up to here everything was durable once: a later end is damage
 //!   00000000000000000001.seg     entries from index 1 on
 //!   00000000000000004711.seg     … the last one is written to, its end is reserved and zero
@@ -44,6 +44,6 @@ pub use format::{CreateError, Vote, VoteError};
 pub use inspect::{Problem, Report, ScanError, scan, verify};
 pub use machine::{Entry, GroupError, Mistake, Options, Wal};
 pub use member::{Done, Halted, MemberLog, OpenMemberError, epoch_payload, read_epoch};
-pub use recover::{Dropped, OpenError, Recovered, owner};
-pub use replica::{Committed, RawEntry};
+pub use recover::{Dropped, OpenError, Recovered, node_of, owner};
+pub use replica::{Committed, RawEntry, check as check_entry};
 pub use thread::{Fatal, OpenLogError, WalLog};

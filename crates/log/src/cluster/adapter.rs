@@ -16,7 +16,7 @@ use crate::{
     Kind,
     wal::{Committed, Halted, MemberLog, Vote},
 };
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::{
     EntryPayload, LogId, OptionalSend, RaftLogReader, RaftSnapshotBuilder, StoredMembership,
     alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf},
@@ -31,8 +31,11 @@ use std::{
 use tokio::sync::oneshot;
 use types::{Index, NodeId, Term};
 
-/// So many bytes of entries are read for another member at once.
+/// So many bytes of entries are read for another member, or to be applied, at once.
 const SEND_BYTES: usize = 2 << 20;
+/// After so many entries it is noted how far the log is committed, so that a member that is stopped in
+/// a long catch-up does not begin it anew.
+const NOTE_EVERY: u64 = 4096;
 
 /// openraft's storage over a member's log.
 #[derive(Clone, Debug)]
@@ -117,6 +120,30 @@ impl RaftLogReader<Shape> for Storage {
         Ok(*self.vote())
     }
 
+    /// A piece at a time: a member that was away may have all of history to apply.
+    async fn entries_stream<R>(
+        &mut self,
+        range: R,
+    ) -> impl Stream<Item = Result<Placed, io::Error>> + OptionalSend
+    where
+        R: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (from, until) = range_of(&range);
+        let storage = self.clone();
+        let pieces = stream::try_unfold(from, move |from| {
+            let storage = storage.clone();
+            async move {
+                if from >= until {
+                    return Ok::<_, io::Error>(None);
+                }
+                let piece = storage.entries(from, until, SEND_BYTES).await?;
+                let next = piece.last().map(|last| ours(last.id.index).next());
+                Ok(next.map(|next| (stream::iter(piece.into_iter().map(Ok)), next)))
+            }
+        });
+        pieces.try_flatten()
+    }
+
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Placed>, io::Error> {
         self.entries(ours(start), ours(end), SEND_BYTES).await
     }
@@ -181,7 +208,7 @@ impl RaftLogStorage<Shape> for Storage {
                 return Err(broken(format!("entry {} was given where {next} must follow", entry.id)));
             }
             next = next.next();
-            raw.push(entry.to_raw());
+            raw.push(entry.to_raw().map_err(broken)?);
         }
         let told = move |result: Result<(), Halted>| callback.io_completed(result.map_err(broken));
         self.log.append(raw, Box::new(told)).map_err(broken)
@@ -227,7 +254,7 @@ impl Machine {
         log: Arc<MemberLog>,
         watch: Arc<dyn Fn(Seen) + Send + Sync>,
     ) -> Result<Self, crate::ReadError> {
-        let members = match log.members()? {
+        let members = match log.members() {
             Some((index, term, leader, payload)) => {
                 let members = decode_members(&payload).map_err(|why| crate::ReadError::Damaged {
                     path: log.dir(),
@@ -252,20 +279,28 @@ impl Machine {
         self.log.commit(index).map(applied).ok_or_else(|| broken("what is durable can be committed"))
     }
 
+    /// Without space only a shortcut is lost: consensus commits anew what is not noted.
+    fn note_committed(&self) -> Result<(), io::Error> {
+        match self.log.note_committed() {
+            Err(error) if error.is_no_space() => {
+                tracing::warn!(%error, "how far the log is committed could not be noted");
+                Ok(())
+            }
+            result => result.map_err(broken),
+        }
+    }
+
     fn note(&self, entry: &Placed) -> Result<(), io::Error> {
         match &entry.payload {
             EntryPayload::Membership(members) => {
                 let stored = StoredMembership::new(Some(entry.id), members.clone());
-                self.log.note_members(ours(entry.id.index), &entry.to_raw()).map_err(broken)?;
+                self.note_committed()?;
                 *self.members.lock().expect("nobody panics while holding this") = stored;
             }
             EntryPayload::Normal(data) if data.code == Kind::Epoch.code() => {
                 if let Some((node, _)) = crate::wal::read_epoch(&data.payload) {
                     // Who may stand again after a restart, must be known at the restart.
-                    if let Err(error) = self.log.note_committed() {
-                        // Only the shortcut is lost.
-                        tracing::warn!(%error, "how far the log is committed could not be noted");
-                    }
+                    self.note_committed()?;
                     (self.watch)(Seen::Epoch { id: entry.id, node });
                 }
             }
@@ -303,6 +338,9 @@ impl RaftStateMachine<Shape> for Machine {
             // Readers first, so that whoever is answered can read what was written.
             self.log.announce();
             self.note(&entry)?;
+            if entry.id.index % NOTE_EVERY == 0 {
+                self.note_committed()?;
+            }
             if let Some(responder) = responder {
                 responder.send(applied);
             }
@@ -334,5 +372,48 @@ impl RaftSnapshotBuilder<Shape> for Machine {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Shape, Self::SnapshotData>, io::Error> {
         Err(broken("snapshots are made from the log's events, not by the consensus layer"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::{Options, RawEntry, Wal};
+    use bytes::Bytes;
+    use rt::{Disk, SimDisk, ThreadSpawner};
+    use std::path::Path;
+
+    fn open(disk: &SimDisk) -> Arc<MemberLog> {
+        let fatal = Box::new(|_: &rt::DiskError| {});
+        let (disk, dir): (Arc<dyn Disk>, _) = (Arc::new(disk.clone()), Path::new("/log"));
+        let opened = MemberLog::open(disk, dir, Options::default(), Bytes::new(), &ThreadSpawner, fatal);
+        Arc::new(opened.expect("opens").0)
+    }
+
+    #[test]
+    fn a_long_catch_up_that_is_cut_short_does_not_begin_anew() {
+        let disk = SimDisk::new(1);
+        let node = NodeId::from_u128(1);
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        Wal::create_member(&shared, Path::new("/log"), "far behind", node).expect("creates");
+        let log = open(&disk);
+        let blank = RawEntry { kind: Kind::Blank, term: Term::new(1), leader: node, payload: Bytes::new() };
+        let count = NOTE_EVERY + 10;
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let done = Box::new(move |result| tell.send(result).expect("waited for"));
+        log.append(vec![blank; count as usize], done).expect("in their form");
+        assert_eq!(told.recv(), Ok(Ok(())));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut machine = Machine::new(Arc::clone(&log), Arc::new(|_| {})).expect("reads");
+            let mut storage = Storage::new(Arc::clone(&log));
+            let entries = storage.entries_stream(0..count).await;
+            let entries = entries.map_ok(|entry| (entry, None));
+            machine.apply(Box::pin(entries)).await.expect("applied");
+        });
+        assert_eq!(log.head().index.get(), count);
+        disk.restart();
+        drop(log);
+        assert!(open(&disk).head().index.get() >= NOTE_EVERY, "what was noted on the way");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     adapter::{Machine, Seen, Storage},
-    shape::{Applied, Call, Data, Leader, Member, Runtime, Shape, encode_members, log_id, ours},
+    shape::{Applied, Call, Data, Leader, Member, Placed, Runtime, Shape, encode_members, log_id, ours},
     transport::{self, Message, Network, Transport, TransportError},
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     SnapshotError, SnapshotWriter,
     contract::check_batch,
     entry,
-    wal::{Fatal, Halted, MemberLog, OpenMemberError, RawEntry, Recovered, epoch_payload, read_epoch},
+    wal::{Fatal, Halted, MemberLog, OpenMemberError, Recovered, epoch_payload, read_epoch},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -18,7 +18,7 @@ use openraft::{
     Config, LogId, Membership, Raft, ServerState, SnapshotPolicy, StepDownPolicy,
     async_runtime::watch::WatchReceiver as _,
     errors::ClientWriteError,
-    raft::{ClientWriteResponse, ClientWriteResult},
+    raft::{AppendEntriesRequest, ClientWriteResponse, ClientWriteResult},
 };
 use rt::{Disk, Spawner};
 use std::{
@@ -192,9 +192,9 @@ impl ClusterLog {
         transport: Arc<dyn Transport>,
         on_fatal: Fatal,
     ) -> Result<(Self, Recovered), OpenClusterError> {
-        let (log, recovered) = MemberLog::open(disk, dir, options.wal, spawner, on_fatal)?;
+        let founding = founders(&*disk, dir, &options.own)?;
+        let (log, recovered) = MemberLog::open(disk, dir, options.wal, founding, spawner, on_fatal)?;
         let log = Arc::new(log);
-        found_cluster(&log, &options.own)?;
         let (epoch_tell, epochs) = watch::channel(last_epoch(&log)?);
         let tell = Arc::new(move |seen: Seen| {
             let Seen::Epoch { id, node } = seen;
@@ -259,7 +259,9 @@ impl ClusterLog {
         let (kind, body) = Message::read(&message)?;
         match kind {
             Message::Append => {
-                let answer = raft.append_entries(transport::content(&body)?).await;
+                let request: AppendEntriesRequest<Shape> = transport::content(&body)?;
+                request.entries.iter().try_for_each(Placed::check).map_err(TransportError::Refused)?;
+                let answer = raft.append_entries(request).await;
                 answer.map(|answer| transport::answer(&answer)).map_err(|error| refused(&error))
             }
             Message::Vote => {
@@ -483,6 +485,8 @@ impl Inner {
 
     fn close(&self) {
         lock(&self.gate).closed = true;
+        // Consensus may be waiting for the writer, and the writer for space.
+        self.log.hurry();
         if let Some(stop) = lock(&self.stop).take() {
             let _ended_already = stop.send(());
         }
@@ -502,33 +506,12 @@ impl Drop for Inner {
     }
 }
 
-/// A log that was made for one machine and has no members yet: its node is the only one.
-fn found_cluster(log: &Arc<MemberLog>, own: &Member) -> Result<(), OpenClusterError> {
-    let tail = log.tail();
-    if tail.index == Index::ZERO || log.has_members().map_err(OpenMemberError::from)? {
-        return Ok(());
-    }
-    let voters = vec![BTreeSet::from([log.node()])];
-    let members = Membership::new(voters, BTreeMap::from([(log.node(), own.clone())]));
+/// What a log that was made for one machine says of its members when it becomes that of a cluster.
+fn founders(disk: &dyn Disk, dir: &Path, own: &Member) -> Result<Bytes, OpenClusterError> {
+    let node = crate::wal::node_of(disk, dir).map_err(OpenMemberError::from)?;
+    let members = Membership::new(vec![BTreeSet::from([node])], BTreeMap::from([(node, own.clone())]));
     let members = members.map_err(|error| OpenClusterError::Consensus { why: error.to_string() })?;
-    let entry = RawEntry {
-        kind: Kind::Membership,
-        term: tail.term,
-        leader: log.node(),
-        payload: encode_members(&members),
-    };
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let done = Box::new(move |result| {
-        let _gone = tell.send(result);
-    });
-    log.append(vec![entry], done).map_err(|why| OpenClusterError::Consensus { why })?;
-    told.recv().unwrap_or(Err(Halted))?;
-    // All of it was written by one node that asked nobody: it is committed.
-    let committed = log.commit(log.newest());
-    debug_assert!(committed.is_some(), "it is durable");
-    log.announce();
-    log.note_committed().map_err(|error| OpenMemberError::Read(ReadError::Disk(error)))?;
-    Ok(())
+    Ok(encode_members(&members))
 }
 
 /// The last epoch that is known as committed at the start.
@@ -577,12 +560,18 @@ impl Start {
             if started.send(Ok(raft.clone())).is_err() {
                 return;
             }
-            tokio::select! {
-                () = self.follow_authority(raft.clone()) => {}
-                _told_or_gone = stopped => {}
-            }
-            if let Err(error) = raft.shutdown().await {
+            let log = Arc::clone(&self.log);
+            let by_itself = tokio::select! {
+                biased;
+                _told_or_gone = stopped => false,
+                () = self.follow_authority(raft.clone()) => true,
+            };
+            let ended = raft.shutdown().await;
+            if let Err(error) = &ended {
                 tracing::error!(%error, "consensus ended badly");
+            }
+            if by_itself {
+                log.fail("consensus has stopped by itself");
             }
         });
     }
@@ -592,6 +581,9 @@ impl Start {
     async fn follow_authority(self, raft: Raft<Shape, Machine>) {
         let mut metrics = raft.server_metrics();
         let mut epochs = self.epochs.clone();
+        // The term in which this run of consensus has asked for an epoch of its own: an entry of an
+        // earlier life, or with which the log was made, opens nothing.
+        let mut asked = None;
         loop {
             let (leads, alone) = {
                 let metrics = metrics.borrow_watched();
@@ -610,12 +602,16 @@ impl Start {
             }
             match leads {
                 None => self.hold(None),
-                Some(leader) if opened.is_some_and(|opened| opened.id.leader_id == leader) => {
+                Some(leader)
+                    if asked == Some(leader)
+                        && opened.is_some_and(|opened| opened.id.leader_id == leader) =>
+                {
                     let epoch = self.log.head().epoch;
                     self.hold(Some((Authority { epoch, term: Term::new(leader.term) }, leader)));
                 }
                 Some(leader) => {
                     self.hold(None);
+                    asked = Some(leader);
                     if !self.open_epoch(&raft, leader).await {
                         // Refused while the lease is young, or the lead is lost: look again.
                         tokio::time::sleep(self.options.heartbeat).await;

@@ -241,16 +241,29 @@ pub fn decode_members(bytes: &[u8]) -> Result<Membership<NodeId, Member>, String
 
 impl Placed {
     /// As our log stores it.
-    pub fn to_raw(&self) -> RawEntry {
+    ///
+    /// # Errors
+    /// It is of a kind that this program does not know: a newer one must have sent it.
+    pub fn to_raw(&self) -> Result<RawEntry, String> {
         let (kind, payload) = match &self.payload {
             EntryPayload::Blank => (Kind::Blank, Bytes::new()),
             EntryPayload::Membership(members) => (Kind::Membership, encode_members(members)),
             EntryPayload::Normal(data) => {
-                (Kind::from_code(data.code).unwrap_or(Kind::Blank), data.payload.clone())
+                let kind = Kind::from_code(data.code).filter(|kind| kind.is_data());
+                let unknown = || format!("an entry of kind {}, which this program does not know", data.code);
+                (kind.ok_or_else(unknown)?, data.payload.clone())
             }
         };
         let leader = self.id.leader_id;
-        RawEntry { kind, term: Term::new(leader.term), leader: leader.node, payload }
+        Ok(RawEntry { kind, term: Term::new(leader.term), leader: leader.node, payload })
+    }
+
+    /// Whether it can be written here: looked at before consensus takes what another member sent.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        crate::wal::check_entry(&self.to_raw()?)
     }
 
     /// From how our log stores it.
@@ -354,5 +367,26 @@ impl AsyncRuntime for Runtime {
         F: Future<Output = T>,
     {
         self.0.block_on(future)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_an_unknown_kind_is_refused_and_never_becomes_another() {
+        let leader_id = Leader { term: 1, node: NodeId::from_u128(1) };
+        let placed = |code| {
+            let payload = crate::wal::epoch_payload(leader_id.node, b"why");
+            let payload = EntryPayload::Normal(Data { code, payload });
+            Placed { id: LogId { leader_id, index: 0 }, payload }
+        };
+        assert_eq!(placed(Kind::Epoch.code()).check(), Ok(()));
+        for code in [0, Kind::Blank.code(), Kind::Membership.code(), 6, 255] {
+            let refused = placed(code).check().expect_err("not what a leader is asked for");
+            assert!(refused.contains(&format!("kind {code}")), "{refused}");
+        }
+        assert!(placed(Kind::Batch.code()).check().is_err(), "not in the form of its kind");
     }
 }

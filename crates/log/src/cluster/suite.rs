@@ -10,6 +10,7 @@ use super::{
     shape::{Applied, Leader, Placed, Shape},
 };
 use crate::wal::{MemberLog, Options, Wal};
+use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
 use openraft::{
     EntryPayload, LogId, OptionalSend, RaftLogReader, RaftSnapshotBuilder, StorageError, StoredMembership,
@@ -173,7 +174,8 @@ impl StoreBuilder<Shape, Forgetful, Fed, tempfile::TempDir> for Build {
         let path = dir.path().join("log");
         Wal::create_member(&disk, &path, "suite", NodeId::from_u128(1)).expect("created");
         let fatal = Box::new(|error: &rt::DiskError| panic!("{error}"));
-        let log = MemberLog::open(disk, &path, Options::default(), &ThreadSpawner, fatal).expect("opens").0;
+        let opened = MemberLog::open(disk, &path, Options::default(), Bytes::new(), &ThreadSpawner, fatal);
+        let log = opened.expect("opens").0;
         let storage = Storage::new(Arc::new(log));
         Ok((dir, Forgetful { storage, upto: Arc::default(), hidden: Arc::default() }, Fed::default()))
     }

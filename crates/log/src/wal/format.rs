@@ -11,8 +11,8 @@ use types::{Epoch, EventId, Index, NodeId, Term};
 
 /// The version of everything in the directory. Raised when any layout changes.
 ///
-/// 2 has proposals among its entries, and the files `committed` and `members`. A directory of version 1
-/// is read as it is, and becomes one of version 2 when a member of a cluster opens it.
+/// 2 has proposals among its entries, and the file `committed`. A directory of version 1 is read as it
+/// is, and becomes one of version 2 when a member of a cluster opens it.
 pub(super) const VERSION: u32 = 2;
 /// The version of a log of one machine, without consensus: still written, and the oldest that is read.
 pub(super) const PLAIN: u32 = 1;
@@ -23,7 +23,6 @@ pub(super) const LOCK: &str = "lock";
 pub(super) const VOTE: &str = "vote";
 pub(super) const MARK: &str = "mark";
 pub(super) const COMMITTED: &str = "committed";
-pub(super) const MEMBERS: &str = "members";
 pub(super) const ARCHIVE: &str = "archive";
 pub(super) const SNAPSHOTS: &str = "snapshots";
 const SEGMENT_SUFFIX: &str = ".seg";
@@ -208,7 +207,6 @@ pub enum VoteError {
 
 const VOTE_MAGIC: &[u8; 8] = b"HFVOTE\0\x01";
 const MARK_MAGIC: &[u8; 8] = b"HFMARK\0\x01";
-const MEMBERS_MAGIC: &[u8; 8] = b"HFMEMB\0\x01";
 const COMMITTED_MAGIC: &[u8; 8] = b"HFCOMM\0\x01";
 
 fn checked(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
@@ -266,21 +264,14 @@ pub(super) fn load_mark(disk: &dyn Disk, dir: &Path) -> Result<Option<Head>, Dis
     }
 }
 
-/// Notes that the cluster has committed the log up to this head.
-pub(super) fn save_committed(disk: &dyn Disk, dir: &Path, head: &Head) -> Result<(), DiskError> {
-    let mut body = [0; HEAD];
-    put_head(&mut body, head);
-    rt::replace_file(disk, &dir.join(COMMITTED), &checked(COMMITTED_MAGIC, &body))
-}
-
-/// How far the log was committed for certain. A missing or damaged note only makes this member learn
-/// it again from the others, so it is no error.
-pub(super) fn load_committed(disk: &dyn Disk, dir: &Path) -> Result<Option<Head>, DiskError> {
-    match disk.read(&dir.join(COMMITTED)) {
-        Ok(bytes) => Ok(unchecked(COMMITTED_MAGIC, &bytes, HEAD).map(get_head)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
+/// What is noted of the cluster's commits. One file, replaced whole: where the log was committed, and
+/// who the members were there, can never be of two moments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CommittedNote {
+    /// Up to here the log is committed for certain.
+    pub head: Head,
+    /// The last entry up to there that says who the members are.
+    pub members: Option<MembersNote>,
 }
 
 /// The entry that made the members what they are.
@@ -292,34 +283,53 @@ pub(super) struct MembersNote {
     pub payload: bytes::Bytes,
 }
 
-impl MembersNote {
+impl CommittedNote {
     pub(super) fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
-        let mut body = Vec::with_capacity(32 + self.payload.len());
-        body.extend_from_slice(&self.index.get().to_le_bytes());
-        body.extend_from_slice(&self.term.get().to_le_bytes());
-        body.extend_from_slice(&self.leader.as_u128().to_le_bytes());
-        body.extend_from_slice(&self.payload);
-        rt::replace_file(disk, &dir.join(MEMBERS), &checked(MEMBERS_MAGIC, &body))
+        let mut body = vec![0; HEAD];
+        put_head(&mut body, &self.head);
+        if let Some(MembersNote { index, term, leader, payload }) = &self.members {
+            body.extend_from_slice(&index.get().to_le_bytes());
+            body.extend_from_slice(&term.get().to_le_bytes());
+            body.extend_from_slice(&leader.as_u128().to_le_bytes());
+            body.extend_from_slice(payload);
+        }
+        rt::replace_file(disk, &dir.join(COMMITTED), &checked(COMMITTED_MAGIC, &body))
     }
 
-    /// What was noted. A missing or damaged note is looked up in the log instead.
+    /// What was noted. The note is only a shortcut: without it, or with a damaged one, the archive and
+    /// the snapshots say how much was committed at least, and consensus commits the rest anew.
     pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, DiskError> {
-        let bytes = match disk.read(&dir.join(MEMBERS)) {
+        let path = dir.join(COMMITTED);
+        let bytes = match disk.read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let body = bytes.len().checked_sub(12).and_then(|size| unchecked(MEMBERS_MAGIC, &bytes, size));
-        let Some(body) = body.filter(|body| body.len() >= 32) else { return Ok(None) };
+        let body = bytes.len().checked_sub(12).and_then(|size| unchecked(COMMITTED_MAGIC, &bytes, size));
+        let note = body.and_then(Self::decode);
+        if note.is_none() {
+            tracing::warn!(file = %path.display(), "damaged: what it noted is learned anew");
+        }
+        Ok(note)
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let (head, rest) = body.split_at_checked(HEAD)?;
+        let head = get_head(head);
+        if rest.is_empty() {
+            return Some(Self { head, members: None });
+        }
+        let (place, payload) = rest.split_at_checked(32)?;
         let number =
-            |at: usize| u64::from_le_bytes(body[at..at + 8].try_into().expect("a range of eight bytes"));
-        let leader = u128::from_le_bytes(body[16..32].try_into().expect("a range of sixteen bytes"));
-        Ok(Some(Self {
+            |at: usize| u64::from_le_bytes(place[at..at + 8].try_into().expect("a range of eight bytes"));
+        let leader = u128::from_le_bytes(place[16..].try_into().expect("a range of sixteen bytes"));
+        let members = MembersNote {
             index: Index::new(number(0)),
             term: Term::new(number(8)),
             leader: NodeId::from_u128(leader),
-            payload: body[32..].to_vec().into(),
-        }))
+            payload: payload.to_vec().into(),
+        };
+        Some(Self { head, members: Some(members) })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     Appended, Batch, EntryHeader, Head, Kind, ReadError, Record, SnapshotError, SnapshotWriter, entry,
 };
 use bytes::Bytes;
-use rt::{Disk, DiskError, DiskFile, DiskLock};
+use rt::{Disk, DiskError, DiskFile, DiskLock, Operation};
 use std::{path::Path, sync::Arc};
 use types::{Epoch, EventId, Index, NodeId, Term};
 
@@ -112,6 +112,23 @@ pub enum GroupError {
     /// It failed before.
     #[error("the log has stopped after a failed write")]
     Stopped,
+}
+
+impl GroupError {
+    /// What the disk said, if it said anything.
+    pub(super) fn into_disk(self) -> Option<DiskError> {
+        match self {
+            Self::NoSpace(error) | Self::Failed(error) => Some(error),
+            Self::Stopped => None,
+        }
+    }
+
+    /// What a small file that is replaced whole ran into. The old content stands when there is no space;
+    /// after a sync that failed, nothing is certain.
+    fn of_small_file(error: DiskError) -> Self {
+        let uncertain = matches!(error.operation, Operation::Sync | Operation::SyncDir);
+        if error.is_no_space() && !uncertain { Self::NoSpace(error) } else { Self::Failed(error) }
+    }
 }
 
 /// The write-ahead log of one directory, opened for writing.
@@ -236,9 +253,30 @@ impl Wal {
         Vote::load(&*self.store.disk, &self.store.dir)
     }
 
-    /// Replaces the vote. Durable when it returns.
-    pub fn save_vote(&mut self, vote: Vote) -> Result<(), DiskError> {
-        vote.save(&*self.store.disk, &self.store.dir)
+    /// Replaces the vote. Durable when it returns; without space the old one stands.
+    pub fn save_vote(&mut self, vote: Vote) -> Result<(), GroupError> {
+        if self.stopped {
+            return Err(GroupError::Stopped);
+        }
+        let saved = vote.save(&*self.store.disk, &self.store.dir).map_err(GroupError::of_small_file);
+        self.stopped |= matches!(saved, Err(GroupError::Failed(_)));
+        saved
+    }
+
+    /// Writes small files, for which the reserve is given up if there is no other space.
+    pub(super) fn spend_reserve(
+        &mut self,
+        mut write: impl FnMut() -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        match write() {
+            Err(error) if error.is_no_space() && self.reserved > self.used() => {
+                self.short = true;
+                self.reserved = self.used();
+                self.last_file().set_len(self.reserved)?;
+                write()
+            }
+            result => result,
+        }
     }
 
     /// The end of what is written and durable, committed or not.
@@ -380,7 +418,7 @@ impl Wal {
         let made = self.make_segment(&new);
         let (file, reserved) = match made {
             Ok(made) => made,
-            Err(error) if error.is_no_space() && error.operation != rt::Operation::Sync => {
+            Err(error) if error.is_no_space() && error.operation != Operation::Sync => {
                 return match disk.remove(&new) {
                     Err(error) if !error.is_not_found() => Err(GroupError::Failed(error)),
                     _ => Err(GroupError::NoSpace(error)),
@@ -493,11 +531,11 @@ impl Wal {
         }
         assert!(last >= self.last_purged(), "what is archived is committed, and is never cut");
         let cut = self.cut(last);
-        self.stopped |= cut.is_err();
-        cut.map_err(GroupError::Failed)
+        self.stopped |= matches!(cut, Err(GroupError::Failed(_)));
+        cut
     }
 
-    fn cut(&mut self, last: Index) -> Result<(), DiskError> {
+    fn cut(&mut self, last: Index) -> Result<(), GroupError> {
         let store = Arc::clone(&self.store);
         let disk = &*store.disk;
         let (end, used, file) = {
@@ -508,8 +546,8 @@ impl Wal {
             let segment = &view.segments[place];
             (segment.before, segment.used, Arc::clone(&segment.file))
         };
-        let (head, offset) = find_end(end, used, &file, last)?;
-        let snapshots = Inventory::take(disk, &store.dir)?.snapshots;
+        let (head, offset) = find_end(end, used, &file, last).map_err(GroupError::Failed)?;
+        let snapshots = Inventory::take(disk, &store.dir).map_err(GroupError::Failed)?.snapshots;
         assert!(
             snapshots.iter().all(|at| *at <= head.event),
             "what a snapshot reflects is committed, and is never cut"
@@ -518,14 +556,22 @@ impl Wal {
             !store.view().replica.is_used() || store.head().index <= head.index,
             "what is committed is never cut"
         );
-        // The mark says what must be there at the next start, so it goes down first.
-        save_mark(disk, &store.dir, &head)?;
+        // The mark says what must be there at the next start, so it goes down first. Without space for
+        // it nothing has changed.
+        let lower = || save_mark(disk, &store.dir, &head);
+        self.spend_reserve(lower).map_err(GroupError::of_small_file)?;
+        self.cut_files(head, offset, &file).map_err(GroupError::Failed)
+    }
+
+    fn cut_files(&mut self, head: Head, offset: u64, file: &Arc<dyn DiskFile>) -> Result<(), DiskError> {
+        let store = Arc::clone(&self.store);
+        let disk = &*store.disk;
         // The newest first, each durably, so that a crash never leaves a gap.
         loop {
             let path = {
                 let mut view = store.change();
                 let newest = view.segments.last().expect("a log has a segment");
-                if newest.before.index < last || view.segments.len() == 1 {
+                if newest.before.index < head.index || view.segments.len() == 1 {
                     break;
                 }
                 let path = newest.path.clone();
@@ -592,7 +638,7 @@ fn find_end(
             }
             Step::Bad(offset, why) => {
                 let error = std::io::Error::other(format!("at offset {offset}: {why}"));
-                return Err(DiskError::new(rt::Operation::Read, file.path(), error));
+                return Err(DiskError::new(Operation::Read, file.path(), error));
             }
         }
     }

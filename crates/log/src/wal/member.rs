@@ -16,7 +16,7 @@
 //!   told as durable, and goes on when there is space.
 
 use super::{
-    format::{CreateError, MembersNote, Vote, VoteError},
+    format::{CreateError, Vote, VoteError},
     machine::{GroupError, Options, Wal},
     recover::{OpenError, Recovered},
     replica::{self, Committed, RawEntry},
@@ -114,12 +114,15 @@ impl fmt::Debug for MemberLog {
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
+    on_fatal: Mutex<Option<Fatal>>,
 }
 
 struct Queue {
     jobs: VecDeque<Job>,
     busy: bool,
     open: bool,
+    /// Whether the writer waits for space.
+    patient: bool,
 }
 
 enum Job {
@@ -132,26 +135,39 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().expect("no code panics while it holds this lock")
     }
+
+    /// Has the process end. Said once.
+    fn fail(&self, error: &DiskError) {
+        let on_fatal = self.on_fatal.lock().expect("no code panics while it holds this lock").take();
+        if let Some(on_fatal) = on_fatal {
+            on_fatal(error);
+        }
+    }
 }
 
 impl MemberLog {
     /// Opens the log in this directory and starts its writer. What is behind the last noted commit
-    /// is not visible yet.
+    /// is not visible yet. The log of one machine becomes that of the first member of a cluster, in
+    /// which `founding` says who the members are; no other directory ever founds one.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: Options,
+        founding: Bytes,
         spawner: &dyn Spawner,
         on_fatal: Fatal,
     ) -> Result<(Self, Recovered), OpenMemberError> {
-        let (wal, recovered) = Wal::open(disk, dir, options)?;
-        wal.adopt_format()?;
+        let (mut wal, recovered) = Wal::open(disk, dir, options)?;
+        if wal.is_plain()? {
+            wal.found(founding)?;
+        }
         let vote = wal.vote()?;
         let store = Arc::clone(wal.store());
         store.become_member()?;
         let node = wal.node();
-        let queue = Queue { jobs: VecDeque::new(), busy: false, open: true };
-        let shared = Arc::new(Shared { queue: Mutex::new(queue), wake: Condvar::new() });
+        let on_fatal = Mutex::new(Some(on_fatal));
+        let queue = Queue { jobs: VecDeque::new(), busy: false, open: true, patient: true };
+        let shared = Arc::new(Shared { queue: Mutex::new(queue), wake: Condvar::new(), on_fatal });
         let (tell, durable) = watch::channel(wal.tail().index);
         let short = Arc::new(AtomicBool::new(false));
         let writer = Writer {
@@ -160,7 +176,6 @@ impl MemberLog {
             store: Arc::clone(&store),
             durable: tell,
             short: Arc::clone(&short),
-            on_fatal,
         };
         let handle =
             spawner.spawn("log-writer", Box::new(move || writer.run())).map_err(OpenLogError::Thread)?;
@@ -295,11 +310,8 @@ impl MemberLog {
     }
 
     /// The last committed entry that changed the members: index, term, leader, payload.
-    ///
-    /// # Errors
-    /// As [`Self::entries`].
-    pub fn members(&self) -> Result<Option<(Index, Term, NodeId, Bytes)>, ReadError> {
-        Ok(self.store.members()?.map(|note| (note.index, note.term, note.leader, note.payload)))
+    pub fn members(&self) -> Option<(Index, Term, NodeId, Bytes)> {
+        self.store.members().map(|note| (note.index, note.term, note.leader, note.payload))
     }
 
     /// The last committed entry that opened an epoch.
@@ -308,33 +320,6 @@ impl MemberLog {
     /// As [`Self::entries`].
     pub fn last_epoch(&self) -> Result<Option<(Index, RawEntry)>, ReadError> {
         self.store.last_epoch()
-    }
-
-    /// Whether any entry here, committed or not, says who the members are.
-    ///
-    /// # Errors
-    /// As [`Self::entries`].
-    pub fn has_members(&self) -> Result<bool, ReadError> {
-        if self.store.members()?.is_some() {
-            return Ok(true);
-        }
-        let mut found = false;
-        self.store.walk(self.head().index.next(), |_, frame| {
-            found |= frame.header.kind == crate::Kind::Membership;
-            !found
-        })?;
-        Ok(found)
-    }
-
-    /// Notes the committed entry that made the members what they are.
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub fn note_members(&self, index: Index, entry: &RawEntry) -> Result<(), DiskError> {
-        // First, so that a restart never finds members that it does not know as committed.
-        self.note_committed()?;
-        let RawEntry { term, leader, payload, .. } = entry.clone();
-        MembersNote { index, term, leader, payload }.save(&*self.store.disk, &self.store.dir)
     }
 
     /// The directory.
@@ -373,8 +358,21 @@ impl MemberLog {
         snapshot::load(&self.store)
     }
 
-    /// Writes what is queued, stops the writer and notes how far the log is. Blocks. Dropping does
-    /// the same.
+    /// From now on nothing waits for space any more: what finds none is answered [`Halted`], and ends
+    /// the writer.
+    pub fn hurry(&self) {
+        self.shared.lock().patient = false;
+        self.shared.wake.notify_all();
+    }
+
+    /// Has the process end, because what stands on this log has failed. Said once.
+    pub fn fail(&self, why: &str) {
+        let source = std::io::Error::other(why.to_owned());
+        self.shared.fail(&DiskError::new(rt::Operation::Write, &self.store.dir, source));
+    }
+
+    /// Writes what is queued, stops the writer and notes how far the log is; what finds no space is
+    /// answered [`Halted`]. Blocks. Dropping does the same.
     pub fn close(&self) {
         self.shared.lock().open = false;
         self.shared.wake.notify_all();
@@ -408,7 +406,6 @@ struct Writer {
     store: Arc<Store>,
     durable: watch::Sender<Index>,
     short: Arc<AtomicBool>,
-    on_fatal: Fatal,
 }
 
 /// What the writer does in one go.
@@ -416,6 +413,8 @@ enum Step {
     Append(Vec<RawEntry>, Vec<Done>),
     Cut(Index, Done),
     Vote(Vote, Done),
+    /// Nothing waits, and the reserve is gone.
+    Replenish,
 }
 
 impl Writer {
@@ -423,13 +422,14 @@ impl Writer {
         let guard = StopOnPanic(Arc::clone(&self.shared));
         while let Some(step) = self.take() {
             let (result, owed) = match step {
-                Step::Append(entries, owed) => (self.append(&entries), owed),
-                Step::Cut(last, done) => (self.wal.cut_suffix(last), vec![done]),
-                Step::Vote(vote, done) => (self.wal.save_vote(vote).map_err(GroupError::Failed), vec![done]),
+                Step::Append(entries, owed) => (self.patiently(|wal| wal.append_raw(&entries)), owed),
+                Step::Cut(last, done) => (self.patiently(|wal| wal.cut_suffix(last)), vec![done]),
+                Step::Vote(vote, done) => (self.patiently(|wal| wal.save_vote(vote)), vec![done]),
+                Step::Replenish => (self.replenish(), Vec::new()),
             };
             match result {
                 Ok(()) => {
-                    self.note_space();
+                    self.note_space(self.wal.is_short());
                     self.durable.send_replace(self.wal.tail().index);
                     owed.into_iter().for_each(|done| done(Ok(())));
                 }
@@ -442,18 +442,21 @@ impl Writer {
         }
     }
 
-    /// Waits for space as long as it takes.
-    fn append(&mut self, entries: &[RawEntry]) -> Result<(), GroupError> {
+    /// Waits for space as long as it takes, or until the log is closed.
+    fn patiently(
+        &mut self,
+        mut write: impl FnMut(&mut Wal) -> Result<(), GroupError>,
+    ) -> Result<(), GroupError> {
         let mut told = false;
         loop {
-            match self.wal.append_raw(entries) {
+            match write(&mut self.wal) {
                 Err(GroupError::NoSpace(error)) => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::error!(%error, "the disk of the log is full; everything waits for space");
                     }
-                    self.note_space();
+                    self.note_space(true);
                     let queue = self.shared.lock();
-                    if !queue.open {
+                    if !queue.open || !queue.patient {
                         return Err(GroupError::NoSpace(error));
                     }
                     let waited = self.shared.wake.wait_timeout(queue, SPACE_WAIT);
@@ -464,8 +467,18 @@ impl Writer {
         }
     }
 
-    fn note_space(&self) {
-        let short = self.wal.is_short();
+    /// Looks for space once more.
+    fn replenish(&mut self) -> Result<(), GroupError> {
+        match self.wal.replenish() {
+            Err(GroupError::NoSpace(error)) => {
+                tracing::debug!(%error, "no space yet");
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn note_space(&self, short: bool) {
         if self.short.swap(short, Ordering::Relaxed) != short {
             match short {
                 true => tracing::error!("the disk of the log has no space in reserve; no new writes"),
@@ -486,12 +499,10 @@ impl Writer {
             if self.wal.is_short() {
                 // Nothing new comes until there is space, so somebody must look.
                 let waited = shared.wake.wait_timeout(queue, SPACE_WAIT);
-                drop(waited.expect("no code panics while it holds this lock"));
-                if let Err(error) = self.wal.replenish() {
-                    tracing::debug!(%error, "no space yet");
+                queue = waited.expect("no code panics while it holds this lock").0;
+                if queue.jobs.is_empty() && queue.open {
+                    return Some(Step::Replenish);
                 }
-                self.note_space();
-                queue = shared.lock();
                 continue;
             }
             queue = shared.wake.wait(queue).expect("no code panics while it holds this lock");
@@ -527,7 +538,7 @@ impl Writer {
         match error {
             GroupError::Failed(error) => {
                 tracing::error!(%error, "the log has failed and stops; this process must end");
-                (self.on_fatal)(&error);
+                self.shared.fail(&error);
             }
             GroupError::NoSpace(_) | GroupError::Stopped => {}
         }

@@ -224,6 +224,17 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
     }
 }
 
+/// The node that the log in this directory belongs to.
+///
+/// # Errors
+/// There is no log, or what says so cannot be read.
+pub fn node_of(disk: &dyn Disk, dir: &Path) -> Result<NodeId, OpenError> {
+    if !disk.exists(&dir.join(FORMAT))? {
+        return Err(OpenError::NotCreated { dir: dir.into() });
+    }
+    Ok(read_format(disk, dir)?.node)
+}
+
 pub(super) fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Format, OpenError> {
     let path = dir.join(FORMAT);
     Format::decode(&disk.read(&path)?).map_err(|problem| match problem {

@@ -14,16 +14,19 @@
 //! - `committed` on disk may lag behind; it never runs ahead.
 
 use super::{
-    format::{FORMAT, Format, MembersNote, VERSION, load_committed, save_committed},
-    machine::{GroupError, Wal},
+    format::{COMMITTED, CommittedNote, FORMAT, Format, MembersNote, NOTHING, PLAIN, VERSION, Vote},
+    frame::Frame,
+    machine::{Entry, GroupError, Wal},
+    member::OpenMemberError,
     read::{Reader, Source, Step},
     recover::{OpenError, read_format},
+    snapshot,
     store::{Store, View},
 };
 use crate::{Chain, EntryHeader, Head, Kind, ReadError, Record, entry};
 use bytes::Bytes;
 use rt::DiskError;
-use std::{collections::VecDeque, path::Path};
+use std::{collections::VecDeque, path::Path, sync::Arc};
 use types::{Index, NodeId, Term};
 
 /// So many bytes of the newest entries are kept in memory for members that follow closely.
@@ -59,6 +62,8 @@ struct Waiting {
     end: Head,
     /// Its events; `None` if they are to be read from disk.
     records: Option<Vec<Record>>,
+    /// Who the members are with it, if it says so.
+    members: Option<MembersNote>,
 }
 
 /// See the top of this file.
@@ -71,6 +76,8 @@ pub(super) struct Replica {
     /// The index of the first entry in `hot`.
     hot_from: u64,
     hot_bytes: usize,
+    /// The last committed entry that changed the members.
+    members: Option<MembersNote>,
 }
 
 impl Replica {
@@ -94,15 +101,14 @@ impl Replica {
         self.hot_from = self.hot_from.min(last.get() + 1);
     }
 
-    fn wait(&mut self, end: Head, mut records: Option<Vec<Record>>) {
-        let waiting = Waiting { end, records: records.take() };
+    fn wait(&mut self, mut waiting: Waiting) {
         let bytes = waiting.bytes();
         if self.waiting_bytes + bytes > WAITING_BYTES {
-            self.waiting.push_back(Waiting { end, records: None });
+            waiting.records = None;
         } else {
             self.waiting_bytes += bytes;
-            self.waiting.push_back(waiting);
         }
+        self.waiting.push_back(waiting);
     }
 
     /// The entries from `from` on, if the first of them is here.
@@ -126,6 +132,11 @@ impl Replica {
 }
 
 impl Waiting {
+    /// An entry as it stands on disk.
+    fn read(end: Head, frame: &Frame) -> Self {
+        Self { end, records: None, members: members_in(frame) }
+    }
+
     fn bytes(&self) -> usize {
         let records = self.records.iter().flatten();
         records.map(|record| record.bytes.len() + size_of::<Record>()).sum()
@@ -138,6 +149,12 @@ impl RawEntry {
     }
 }
 
+/// Who the members are with this entry, if it says so.
+fn members_in(frame: &Frame) -> Option<MembersNote> {
+    let EntryHeader { kind, index, term, leader, .. } = frame.header;
+    (kind == Kind::Membership).then(|| MembersNote { index, term, leader, payload: frame.payload.clone() })
+}
+
 impl View {
     /// The end of what is durable here.
     pub(super) fn tail(&self) -> Head {
@@ -148,36 +165,49 @@ impl View {
 impl Store {
     /// From now on this is the log of a cluster's member: what is behind the noted commit is not
     /// known to be committed. Before anyone reads.
+    ///
+    /// What is archived or in a snapshot was committed, whatever became of the note.
     pub(super) fn become_member(&self) -> Result<(), ReadError> {
-        let noted = load_committed(&*self.disk, &self.dir).map_err(ReadError::Disk)?;
-        let sealed = self.view().archived.last().map(|archived| archived.end);
-        let committed = [noted, sealed].into_iter().flatten().max_by_key(|head| head.index);
-        let committed = committed.unwrap_or(super::format::NOTHING);
-        let tail = self.view().tail();
-        let mut ends = VecDeque::new();
-        self.walk(committed.index.next(), |head, _| {
-            ends.push_back(head);
+        let noted = CommittedNote::load(&*self.disk, &self.dir).map_err(ReadError::Disk)?;
+        let noted = noted.unwrap_or(CommittedNote { head: NOTHING, members: None });
+        self.check_noted(&noted.head)?;
+        let sealed = self.view().archived.last().map_or(NOTHING, |archived| archived.end);
+        let shown = snapshot::newest_after(self, noted.head.event).map_err(ReadError::Disk)?;
+        let mut members = noted.members;
+        let mut committed = noted.head;
+        let mut waiting = VecDeque::new();
+        self.walk(noted.head.index.next(), |head, frame| {
+            if head.index <= sealed.index || committed.event < shown {
+                committed = head;
+                members = members_in(frame).or(members.take());
+            } else {
+                waiting.push_back(Waiting::read(head, frame));
+            }
             true
         })?;
-        // The chain says whether what was committed is what is there.
-        let before = self.head_at(committed.index)?;
-        if before.is_some_and(|found| found.chain != committed.chain) || committed.index > tail.index {
-            return Err(ReadError::Damaged {
-                path: self.dir.join(super::format::COMMITTED),
-                offset: 0,
-                why: format!("what was committed at entry {} is not what stands in the log", committed.index),
-            });
-        }
         let mut view = self.change();
         view.replica.used = true;
-        view.replica.hot_from = tail.index.get() + 1;
-        for end in ends {
-            view.replica.wait(end, None);
-        }
+        view.replica.hot_from = view.tail().index.get() + 1;
+        view.replica.members = members;
+        waiting.into_iter().for_each(|waiting| view.replica.wait(waiting));
         view.head = committed;
         drop(view);
+        *self.noted() = noted.head.index;
         self.announce();
         Ok(())
+    }
+
+    /// The chain says whether what was committed is what is there.
+    fn check_noted(&self, noted: &Head) -> Result<(), ReadError> {
+        let found = self.head_at(noted.index)?;
+        if found.is_none_or(|found| found.chain == noted.chain) && noted.index <= self.view().tail().index {
+            return Ok(());
+        }
+        Err(ReadError::Damaged {
+            path: self.dir.join(COMMITTED),
+            offset: 0,
+            why: format!("what was committed at entry {} is not what stands in the log", noted.index),
+        })
     }
 
     /// The head after an entry of a plain segment; `None` for one that is archived, and for 0.
@@ -231,7 +261,11 @@ impl Store {
         let view = &mut *view;
         let mut events = 0;
         while view.head.index < index {
-            let Waiting { end, records } = view.replica.waiting.pop_front().expect("up to the tail all wait");
+            let next = view.replica.waiting.pop_front().expect("up to the tail all wait");
+            let Waiting { end, records, members } = next;
+            if members.is_some() {
+                view.replica.members = members;
+            }
             events = end.event.get() - view.head.event.get();
             match records {
                 Some(records) => {
@@ -249,10 +283,19 @@ impl Store {
         Some(Committed { head: view.head, events })
     }
 
-    /// Notes on disk how far the log is committed.
+    /// Notes on disk how far the log is committed, and who the members are there. Whoever comes with
+    /// older news finds it noted already.
     pub(super) fn note_committed(&self) -> Result<(), DiskError> {
-        let head = self.head();
-        save_committed(&*self.disk, &self.dir, &head)
+        let mut noted = self.noted();
+        let note = {
+            let view = self.view();
+            CommittedNote { head: view.head, members: view.replica.members.clone() }
+        };
+        if note.head.index > *noted {
+            note.save(&*self.disk, &self.dir)?;
+            *noted = note.head.index;
+        }
+        Ok(())
     }
 
     /// As [`Self::entries`], if the first of them is in memory.
@@ -349,38 +392,15 @@ impl Store {
     }
 
     /// The last committed entry that changed the members.
-    pub(super) fn members(&self) -> Result<Option<MembersNote>, ReadError> {
-        if let Some(noted) = MembersNote::load(&*self.disk, &self.dir).map_err(ReadError::Disk)? {
-            return Ok(Some(noted));
-        }
-        let committed = self.head().index;
-        let mut found = None;
-        self.walk(Index::new(1), |head, frame| {
-            if head.index > committed {
-                return false;
-            }
-            if frame.header.kind == Kind::Membership {
-                found = Some(MembersNote {
-                    index: head.index,
-                    term: head.term,
-                    leader: frame.header.leader,
-                    payload: frame.payload.clone(),
-                });
-            }
-            true
-        })?;
-        // Noted, so that the next start need not go through all of history for it.
-        if let Some(found) = &found {
-            found.save(&*self.disk, &self.dir).map_err(ReadError::Disk)?;
-        }
-        Ok(found)
+    pub(super) fn members(&self) -> Option<MembersNote> {
+        self.view().replica.members.clone()
     }
 
     /// Gives every durable entry from `from` on, with the head after it, until told to stop.
     pub(super) fn walk(
         &self,
         from: Index,
-        mut each: impl FnMut(Head, &super::frame::Frame) -> bool,
+        mut each: impl FnMut(Head, &Frame) -> bool,
     ) -> Result<(), ReadError> {
         let mut next = from.max(Index::new(1));
         loop {
@@ -419,7 +439,7 @@ fn walk_one(
     path: &Path,
     from: Index,
     end: Index,
-    each: &mut impl FnMut(Head, &super::frame::Frame) -> bool,
+    each: &mut impl FnMut(Head, &Frame) -> bool,
 ) -> Result<bool, ReadError> {
     let damaged = |offset, why: &str| ReadError::Damaged { path: path.into(), offset, why: why.into() };
     loop {
@@ -441,16 +461,42 @@ fn walk_one(
 }
 
 impl Wal {
-    /// Makes a directory of an earlier version one of this: an older program must not take it for its
-    /// own any more.
-    pub(super) fn adopt_format(&self) -> Result<(), OpenError> {
-        let (disk, dir) = (&*self.store.disk, &self.store.dir);
+    /// Whether this log was written without consensus.
+    pub(super) fn is_plain(&self) -> Result<bool, OpenError> {
+        Ok(read_format(&*self.store.disk, &self.store.dir)?.version == PLAIN)
+    }
+
+    /// Makes the log of one machine that of a cluster's first member. All of it is committed: it had
+    /// one writer, which asked nobody.
+    ///
+    /// `members` says who the members are from now on. The version is raised last, so that a crash
+    /// leaves a log of one machine, or a member whose cluster is founded and whose commits are noted.
+    /// The term of the old entries has been led: whoever leads next is elected in a later one.
+    pub(super) fn found(&mut self, members: Bytes) -> Result<(), OpenMemberError> {
+        let store = Arc::clone(&self.store);
+        let (disk, dir) = (&*store.disk, &store.dir);
         let format = read_format(disk, dir)?;
-        if format.version < VERSION {
-            let format = Format { version: VERSION, ..format };
-            rt::replace_file(disk, &dir.join(FORMAT), format.encode().as_bytes())?;
+        let mut last = None;
+        store.walk(self.head.index, |_, frame| {
+            last = members_in(frame);
+            true
+        })?;
+        if last.is_none() {
+            let entry = Entry::Membership(members.clone());
+            self.append_group(&[entry], &mut Vec::new()).map_err(unfounded)?;
+            let Head { index, term, .. } = self.head;
+            last = Some(MembersNote { index, term, leader: format.node, payload: members });
         }
-        Ok(())
+        let led = Vote { term: self.head.term, voted_for: Some(format.node) };
+        if Vote::load(disk, dir)?.term < led.term {
+            self.spend_reserve(|| led.save(disk, dir)).map_err(OpenMemberError::from_disk)?;
+        }
+        let note = CommittedNote { head: self.head, members: last };
+        self.spend_reserve(|| note.save(disk, dir)).map_err(OpenMemberError::from_disk)?;
+        // An older program must not take it for its own any more.
+        let format = Format { version: VERSION, ..format };
+        let raise = || rt::replace_file(disk, &dir.join(FORMAT), format.encode().as_bytes());
+        self.spend_reserve(raise).map_err(OpenMemberError::from_disk)
     }
 
     /// Appends entries as they were placed, with one write and one sync. They are durable when it
@@ -471,7 +517,10 @@ impl Wal {
                 out.extend_from_slice(&entry.payload);
             });
             head = head_after(&header, header.chain);
-            written.push((header, self.buffer.len() as u64, events));
+            let EntryHeader { kind, index, term, leader, .. } = header;
+            let payload = entry.payload.clone();
+            let members = (kind == Kind::Membership).then_some(MembersNote { index, term, leader, payload });
+            written.push((header, self.buffer.len() as u64, events, members));
         }
         self.make_durable()?;
         let mut view = self.store.change();
@@ -479,13 +528,14 @@ impl Wal {
         let segment = view.segments.last_mut().expect("a log has a segment");
         let base = segment.used;
         let mut offset = base;
-        for (header, end, events) in written {
+        for (header, end, events, members) in written {
             self.head = head_after(&header, header.chain);
             segment.note(offset, base + end, self.head);
             offset = base + end;
             let record =
                 |(place, bytes)| Record { id: header.first.plus(place as u64), epoch: header.epoch, bytes };
-            view.replica.wait(self.head, Some(events.into_iter().enumerate().map(record).collect()));
+            let records = Some(events.into_iter().enumerate().map(record).collect());
+            view.replica.wait(Waiting { end: self.head, records, members });
         }
         Ok(())
     }
@@ -521,7 +571,7 @@ fn head_after(header: &EntryHeader, chain: Chain) -> Head {
 
 /// Whether the payload is in the form of its kind: what comes from another machine is checked before
 /// it is written.
-pub(super) fn check(entry: &RawEntry) -> Result<(), String> {
+pub fn check(entry: &RawEntry) -> Result<(), String> {
     match entry.kind {
         Kind::Batch => entry::events_in(&entry.payload, 0).map(drop),
         Kind::Proposal => {
@@ -531,4 +581,9 @@ pub(super) fn check(entry: &RawEntry) -> Result<(), String> {
         Kind::Epoch if entry.payload.len() < 16 => Err("an epoch names no node".into()),
         Kind::Blank | Kind::Membership | Kind::Epoch => Ok(()),
     }
+}
+
+fn unfounded(error: GroupError) -> OpenMemberError {
+    let error = error.into_disk().expect("nothing was written before");
+    OpenMemberError::from_disk(error)
 }

@@ -32,7 +32,6 @@ struct Model {
 
 fn open(disk: &SimDisk) -> Wal {
     let wal = Wal::open(Arc::new(disk.clone()), Path::new(DIR), small()).expect("opens").0;
-    wal.adopt_format().expect("adopts");
     wal.store().become_member().expect("reads");
     wal
 }

@@ -158,6 +158,18 @@ pub(super) fn load(store: &Store) -> Result<Option<(EventId, Vec<u8>)>, Snapshot
     }
 }
 
+/// The event of the newest good snapshot, or `event` if none is newer.
+pub(super) fn newest_after(store: &Store, event: EventId) -> Result<EventId, DiskError> {
+    let snapshots = Inventory::take(&*store.disk, &store.dir)?.snapshots;
+    for at in snapshots.into_iter().rev().take_while(|at| *at > event) {
+        let content = store.disk.read(&snapshot_path(&store.dir, at))?;
+        if decode(&content, &store.log_id, at).is_ok() {
+            return Ok(at);
+        }
+    }
+    Ok(event)
+}
+
 /// The content of a snapshot file, checked.
 pub(super) fn decode<'a>(bytes: &'a [u8], log_id: &[u8; 16], at: EventId) -> Result<&'a [u8], &'static str> {
     if bytes.len() < HEADER + TRAILER {

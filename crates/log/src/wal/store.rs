@@ -16,7 +16,7 @@ use rt::{Disk, DiskFile};
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use tokio::sync::watch;
 use types::{EventId, Index};
@@ -148,6 +148,8 @@ pub(super) struct Store {
     pub sealing: Mutex<()>,
     /// The archived segment read last, unpacked: a replay reads each of them many times in a row.
     unpacked: Mutex<Option<(Index, Bytes)>>,
+    /// The last entry that is noted on disk as committed; held while a note is written.
+    noted: Mutex<Index>,
 }
 
 /// Where the next records for a reader are.
@@ -168,6 +170,7 @@ impl Store {
             view: RwLock::new(view),
             sealing: Mutex::new(()),
             unpacked: Mutex::new(None),
+            noted: Mutex::new(Index::ZERO),
         }
     }
 
@@ -178,6 +181,10 @@ impl Store {
     /// For the writer and the sealer, to publish what they made durable.
     pub(super) fn change(&self) -> RwLockWriteGuard<'_, View> {
         self.view.write().expect("no code panics while it holds this lock")
+    }
+
+    pub(super) fn noted(&self) -> MutexGuard<'_, Index> {
+        self.noted.lock().expect("no code panics while it holds this lock")
     }
 
     /// Wakes subscribers when the head they know is no longer the head.
