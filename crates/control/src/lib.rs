@@ -5,6 +5,7 @@
 //! `reconcile` (what happens by itself) and `http` (who may ask for what).
 
 mod http;
+mod journal;
 mod observe;
 pub mod peer;
 mod reconcile;
@@ -15,6 +16,7 @@ mod snapshot;
 mod writer;
 
 pub use http::{Images, Options, Resolving, openapi, router, serve};
+pub use journal::{Ended, Entry, Journal, JournalError, Note, Verified};
 pub use observe::Observations;
 pub use secret::Secret;
 pub use sequencer::{Decided, Outcome, Proposal, Sequencer};

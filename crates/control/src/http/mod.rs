@@ -17,6 +17,7 @@ mod copies;
 mod difference;
 mod environments;
 mod events;
+mod guard;
 mod images;
 mod input;
 mod metrics;
@@ -41,7 +42,7 @@ pub use images::{Images, Resolving};
 pub use openapi::openapi;
 pub use serve::serve;
 
-use crate::writer::Core;
+use crate::{journal::Journal, writer::Core};
 use api::routes as at;
 use axum::{
     Router, middleware,
@@ -60,11 +61,18 @@ pub struct Options {
     /// Those of nodes, which have places of their own: no reader of events may keep a plan from its
     /// node.
     pub node_streams: usize,
+    /// Where guarded acts are written down; without one they are refused.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { images: images::registries(), streams: limits::STREAMS, node_streams: limits::NODE_STREAMS }
+        Self {
+            images: images::registries(),
+            streams: limits::STREAMS,
+            node_streams: limits::NODE_STREAMS,
+            journal: None,
+        }
     }
 }
 
@@ -73,6 +81,8 @@ pub(crate) struct Shared {
     core: Core,
     images: Images,
     asks: asks::Asks,
+    #[allow(dead_code, reason = "the handlers of guarded acts are written beside it")]
+    guard: guard::Guard,
     figures: metrics::Figures,
     copies: copies::Copies,
     streams: streams::Places,
@@ -84,15 +94,7 @@ pub(crate) type Http = Arc<Shared>;
 
 /// Every route of the API over one core.
 pub fn router(core: Core, options: Options) -> Router {
-    let http: Http = Arc::new(Shared {
-        core,
-        images: options.images,
-        asks: asks::Asks::default(),
-        figures: metrics::Figures::default(),
-        copies: copies::Copies::default(),
-        streams: streams::Places::new(options.streams),
-        node_streams: streams::Places::new(options.node_streams),
-    });
+    let http = shared(core, options);
     Router::new()
         .merge(environments())
         .merge(infrastructure())
@@ -101,6 +103,19 @@ pub fn router(core: Core, options: Options) -> Router {
         .layer(middleware::from_fn_with_state(http.clone(), access::gate))
         .layer(middleware::from_fn_with_state(http.clone(), rim::around))
         .with_state(http)
+}
+
+fn shared(core: Core, options: Options) -> Http {
+    Arc::new(Shared {
+        guard: guard::Guard::new(core.clone(), options.journal),
+        core,
+        images: options.images,
+        asks: asks::Asks::default(),
+        figures: metrics::Figures::default(),
+        copies: copies::Copies::default(),
+        streams: streams::Places::new(options.streams),
+        node_streams: streams::Places::new(options.node_streams),
+    })
 }
 
 fn environments() -> Router<Http> {
