@@ -11,7 +11,9 @@
 mod apply;
 mod client;
 mod client_calls;
+mod client_guarded;
 mod event;
+mod guard;
 mod node;
 mod node_client;
 mod operate;
@@ -26,6 +28,7 @@ pub use apply::{
 };
 pub use client::{Client, ClientError};
 pub use event::{EventPage, EventRow, EventsQuery, Subject};
+pub use guard::{ConfirmedBy, Explained, Override, Proof, UnknownConfirmedBy};
 pub use node::{
     EnrolRequest, Enrolled, JoinTokenRequest, LeaseAnswer, LogsAsk, NodeMessage, NodeStreamQuery,
     ReportAnswer, ReportRequest,

@@ -106,6 +106,14 @@ codes! {
     BodyTooLarge = "body_too_large", 413, 2, "The request is too large";
     /// `If-Match` names another state than the present one.
     PreconditionFailed = "precondition_failed", 412, 5, "It has changed meanwhile";
+    /// A guarded act came without its token: it must be explained first.
+    ConfirmationRequired = "confirmation_required", 428, 5, "It must be explained and confirmed";
+    /// What the explanation showed has changed since.
+    ConfirmationStale = "confirmation_stale", 409, 5, "What was shown has changed";
+    /// The token is wrong, used, expired, or belongs to somebody or something else.
+    ConfirmationInvalid = "confirmation_invalid", 409, 5, "The confirmation is not valid";
+    /// An invariant that the act overrides is not acknowledged as asked.
+    AcknowledgementRequired = "acknowledgement_required", 422, 5, "A risk must be acknowledged";
     /// What was asked for is written, and the view that answers has not reached it within the bound.
     NotVisibleYet = "not_visible_yet", 503, 6, "Written, not yet visible";
     /// The server cannot take it now; it was certainly not executed.

@@ -11,6 +11,12 @@ pub const HOLDFAST_AGE: &str = "holdfast-age";
 pub const HOLDFAST_FORWARD: &str = "holdfast-forward";
 /// The header of an event stream's reader that says the last id it has.
 pub const LAST_EVENT_ID: &str = "last-event-id";
+/// The header that carries the token of a guarded act.
+pub const CONFIRM: &str = "holdfast-confirm";
+/// The header that says who confirms a guarded act: `person` or, without it, `script`.
+pub const CONFIRMED_BY: &str = "holdfast-confirmed-by";
+/// The query of a guarded act that is only to be explained: `POST path?explain`.
+pub const EXPLAIN_FLAG: &str = "explain";
 
 /// `POST`: plan or apply a manifest.
 pub const APPLY: &str = "/v1/orgs/{org}/apply";

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 mod http;
+mod journal;
 mod observe;
 pub mod peer;
 mod reconcile;
@@ -16,6 +17,7 @@ mod snapshot;
 mod writer;
 
 pub use http::{Images, Options, Resolving, openapi, router, serve};
+pub use journal::{Ended, Entry, Journal, JournalError, Note, Verified};
 pub use observe::Observations;
 pub use secret::Secret;
 pub use sequencer::{Decided, Outcome, Proposal, Sequencer};

@@ -13,6 +13,7 @@
 
 pub mod codec;
 mod command;
+mod confirmed;
 mod decide;
 pub mod derive;
 mod event;
@@ -22,6 +23,7 @@ pub mod state;
 pub mod view;
 
 pub use command::{Command, Context, NewToken};
+pub use confirmed::{Confirmation, Confirmed};
 pub use decide::{Decision, Settled, decide, settle};
 pub use event::{
     Actor, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role, Subject, Verdict,

@@ -269,3 +269,22 @@ pub const PEER_RETRY_MAX: DurationMs = DurationMs::from_secs(1);
 pub const PEER_CURRENT: DurationMs = DurationMs::from_secs(3);
 /// How far behind a member's clock may be when a certificate is made for it.
 pub const PEER_CLOCK_BEHIND: DurationMs = DurationMs::from_secs(24 * 3600);
+
+/// How long the token of an explained act lives.
+pub const CONFIRMATION_LIFE: DurationMs = DurationMs::from_secs(120);
+/// Such tokens one principal may have; one more takes the place of the oldest.
+pub const CONFIRMATIONS_PER_ACTOR: usize = 8;
+/// Such tokens one server keeps; past that it explains nothing until some have ended.
+pub const CONFIRMATIONS: usize = 256;
+/// The state that one explanation may be bound to, as JSON.
+pub const CONFIRMATION_STATE: usize = 64 << 10;
+/// The reason given for a guarded act, in characters.
+pub const REASON_CHARS: usize = 500;
+/// Acknowledgements in one confirmation.
+pub const ACKNOWLEDGEMENTS: usize = 16;
+/// One acknowledgement, in characters.
+pub const ACKNOWLEDGEMENT_CHARS: usize = 200;
+/// The journal of guarded and offline acts; a full one refuses them.
+pub const JOURNAL_BYTES: usize = 64 << 20;
+/// One text in an entry of the journal; a longer one is cut, and says so.
+pub const JOURNAL_TEXT: usize = 4 << 10;

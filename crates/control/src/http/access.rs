@@ -166,7 +166,7 @@ fn admit(http: &Http, row: &Row, headers: &HeaderMap) -> Result<Option<Caller>> 
 }
 
 /// Finds out whose secret the request carries.
-fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp) -> Result<Caller> {
+pub(super) fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp) -> Result<Caller> {
     let stranger =
         |why: &str, hint: &str| Refused::from(Problem::new(Code::Unauthenticated, why).with_hint(hint));
     let Some(given) = headers.get(header::AUTHORIZATION) else {

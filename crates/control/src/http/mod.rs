@@ -18,6 +18,7 @@ mod difference;
 mod environments;
 mod events;
 mod forward;
+mod guard;
 mod images;
 mod input;
 mod metrics;
@@ -42,7 +43,7 @@ pub use images::{Images, Resolving};
 pub use openapi::openapi;
 pub use serve::serve;
 
-use crate::{cluster::Cluster, writer::Core};
+use crate::{cluster::Cluster, journal::Journal, writer::Core};
 use api::routes as at;
 use axum::{
     Router, middleware,
@@ -63,6 +64,8 @@ pub struct Options {
     /// Those of nodes, which have places of their own: no reader of events may keep a plan from its
     /// node.
     pub node_streams: usize,
+    /// Where guarded acts are written down; without one they are refused.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl Default for Options {
@@ -72,6 +75,7 @@ impl Default for Options {
             streams: limits::STREAMS,
             cluster: None,
             node_streams: limits::NODE_STREAMS,
+            journal: None,
         }
     }
 }
@@ -82,6 +86,8 @@ pub(crate) struct Shared {
     cluster: Option<Cluster>,
     images: Images,
     asks: asks::Asks,
+    #[allow(dead_code, reason = "the handlers of guarded acts are written beside it")]
+    guard: guard::Guard,
     figures: metrics::Figures,
     copies: copies::Copies,
     streams: streams::Places,
@@ -93,16 +99,7 @@ pub(crate) type Http = Arc<Shared>;
 
 /// Every route of the API over one core.
 pub fn router(core: Core, options: Options) -> Router {
-    let http: Http = Arc::new(Shared {
-        core,
-        cluster: options.cluster,
-        images: options.images,
-        asks: asks::Asks::default(),
-        figures: metrics::Figures::default(),
-        copies: copies::Copies::default(),
-        streams: streams::Places::new(options.streams),
-        node_streams: streams::Places::new(options.node_streams),
-    });
+    let http = shared(core, options);
     Router::new()
         .merge(environments())
         .merge(infrastructure())
@@ -111,6 +108,20 @@ pub fn router(core: Core, options: Options) -> Router {
         .layer(middleware::from_fn_with_state(http.clone(), access::gate))
         .layer(middleware::from_fn_with_state(http.clone(), rim::around))
         .with_state(http)
+}
+
+fn shared(core: Core, options: Options) -> Http {
+    Arc::new(Shared {
+        guard: guard::Guard::new(core.clone(), options.journal),
+        core,
+        cluster: options.cluster,
+        images: options.images,
+        asks: asks::Asks::default(),
+        figures: metrics::Figures::default(),
+        copies: copies::Copies::default(),
+        streams: streams::Places::new(options.streams),
+        node_streams: streams::Places::new(options.node_streams),
+    })
 }
 
 fn environments() -> Router<Http> {

@@ -242,7 +242,8 @@ fn fingerprint(said: &Said) -> Result<[u8; 32]> {
     Ok(hash.finalize().into())
 }
 
-fn canonicalise(value: &serde_json::Value, to: &mut Vec<u8>) {
+/// JSON with sorted keys and no spaces.
+pub(super) fn canonicalise(value: &serde_json::Value, to: &mut Vec<u8>) {
     use serde_json::Value;
     match value {
         Value::Object(map) => {

@@ -169,7 +169,8 @@ impl World {
         let registry = Arc::new(Registry::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let options = Options { images: images(registry.clone()), streams, node_streams, cluster: None };
+        let images = images(registry.clone());
+        let options = Options { images, streams, node_streams, ..Options::default() };
         let served = tokio::spawn(serve(listener, router(core.clone(), options), shutdown.clone()));
         Self { core, log, clock, address, registry, shutdown, served: Some(served), stop_driver }
     }

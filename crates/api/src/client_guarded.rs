@@ -1,0 +1,36 @@
+//! Guarded acts from the client's side: one call explains, the other confirms.
+
+use crate::{Client, ClientError, ConfirmedBy, Explained, routes};
+use reqwest::{Method, RequestBuilder};
+use serde::{Serialize, de::DeserializeOwned};
+use types::RequestId;
+
+/// What each call can fail with is told by [`ClientError`]; each sends one request, once.
+impl Client {
+    /// What a guarded act would do, and the token that runs it. Changes nothing.
+    pub async fn explain_act(
+        &self,
+        path: &str,
+        id: RequestId,
+        body: &(impl Serialize + Sync),
+    ) -> Result<Explained, ClientError> {
+        let call = self.named(&format!("{path}?{}", routes::EXPLAIN_FLAG), id);
+        self.wire.json(call.json(body)).await
+    }
+
+    /// Runs a guarded act that was explained.
+    pub async fn confirm_act<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        id: RequestId,
+        (token, by): (&str, ConfirmedBy),
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, ClientError> {
+        let call = self.named(path, id).header(routes::CONFIRM, token);
+        self.wire.json(call.header(routes::CONFIRMED_BY, by.as_str()).json(body)).await
+    }
+
+    fn named(&self, path: &str, id: RequestId) -> RequestBuilder {
+        self.wire.call(Method::POST, path).header(routes::IDEMPOTENCY_KEY, id.to_string())
+    }
+}

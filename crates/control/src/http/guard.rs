@@ -1,0 +1,467 @@
+//! Guarded acts: explain, confirm, act.
+//!
+//! ```text
+//!   POST path?explain ─▶ Shown ─▶ token, bound to actor, request and what was shown
+//!   POST path + token ─▶ Shown anew ─▶ the same? ─▶ journal ─▶ Confirmed ─▶ the act
+//! ```
+//! Invariants (`no_confirmation_no_act`):
+//! - a [`Confirmed`] is made here and nowhere else, once for each token.
+//! - tokens are in memory only: they end with the process, after [`limits::CONFIRMATION_LIFE`], with
+//!   their use, and with the state that was shown.
+//! - a confirmation that the journal did not take is none.
+
+// The first handlers of guarded acts are those of the cluster.
+#![allow(dead_code, reason = "the handlers that use it are written beside it")]
+
+use super::{
+    access::Caller,
+    answer::{Refused, Result, refused},
+    input::Said,
+    write,
+};
+use crate::{
+    journal::{Ended, Journal, Note},
+    writer::Core,
+};
+use api::{Code, ConfirmedBy, Explained, Override, Problem, Proof, routes};
+use domain::{Actor, Confirmation, Confirmed};
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+use types::{Timestamp, limits};
+
+/// What an act would do now. Computed afresh for the explanation and for the confirmation; a token is
+/// bound to all of it but `facts`, so whatever changes by itself (an age, a lag) belongs there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    /// The act and its target, as in `cluster promote three`.
+    pub(crate) act: String,
+    pub(crate) will: Vec<String>,
+    pub(crate) touches: Vec<String>,
+    pub(crate) irreversible: Vec<String>,
+    pub(crate) invariants: Vec<Proof>,
+    pub(crate) overrides: Vec<Override>,
+    /// What is known, for readers: an object, or an array of rows.
+    pub(crate) facts: Value,
+    /// What the token is bound to: an object whose keys are words for people, for they are told which
+    /// of them has changed. At most [`limits::CONFIRMATION_STATE`] bytes with the texts above.
+    pub(crate) state: Value,
+    /// Whether the act wants a reason even when it overrides nothing.
+    pub(crate) reason: Reason,
+}
+
+/// Whether an act wants a reason. One that overrides an invariant always does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reason {
+    #[default]
+    Optional,
+    Required,
+}
+
+/// What came of a guarded call.
+#[derive(Debug)]
+pub(crate) enum Pass {
+    /// It was to be explained, and is.
+    Explained(Box<Explained>),
+    /// It was confirmed: the act may run, once.
+    Confirmed(Confirmed),
+}
+
+/// The tokens of one server, and the journal that takes what is done with them.
+pub(crate) struct Guard {
+    core: Core,
+    journal: Option<Arc<Journal>>,
+    given: Mutex<Given>,
+}
+
+/// Tokens by their SHA-256.
+#[derive(Debug, Default)]
+struct Given {
+    tokens: BTreeMap<[u8; 32], Token>,
+    count: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    actor: Actor,
+    request: [u8; 32],
+    bound: Value,
+    /// Which of them is older.
+    number: u64,
+    /// Both clocks must agree that it lives: one stands still while a machine sleeps, the other jumps.
+    made: Instant,
+    at: Timestamp,
+}
+
+/// What a body may say to its guard; the rest is the act's own.
+#[derive(Debug, Default, Deserialize)]
+struct Words {
+    #[serde(default)]
+    acknowledge: Vec<String>,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Guard {
+    /// A guard that has given no token yet. Without a journal it explains, and confirms nothing.
+    pub(crate) fn new(core: Core, journal: Option<Arc<Journal>>) -> Self {
+        Self { core, journal, given: Mutex::default() }
+    }
+
+    /// Explains or confirms, as the call asks.
+    pub(crate) async fn pass(&self, caller: &Caller, said: &Said, shown: Shown) -> Result<Pass> {
+        if wants_explanation(said) {
+            return Ok(Pass::Explained(Box::new(self.explain(caller, said, shown)?)));
+        }
+        self.confirm(caller, said, &shown).await.map(Pass::Confirmed)
+    }
+
+    /// Explains an act and gives the token that runs it.
+    pub(crate) fn explain(&self, caller: &Caller, said: &Said, shown: Shown) -> Result<Explained> {
+        owner(caller)?;
+        let words: Words = write::parse(said)?;
+        bounded(&words)?;
+        let bound = bound(&shown)?;
+        let token = format!("act_{:032x}", self.core.random().u128());
+        let given = Token {
+            actor: caller.actor(),
+            request: fingerprint(said)?,
+            bound,
+            number: 0,
+            made: Instant::now(),
+            at: self.core.now(),
+        };
+        self.give(&token, given)?;
+        let Shown { act, will, touches, irreversible, invariants, overrides, facts, .. } = shown;
+        let expires_ms = limits::CONFIRMATION_LIFE.as_ms();
+        Ok(Explained { act, will, touches, irreversible, invariants, overrides, facts, token, expires_ms })
+    }
+
+    fn give(&self, token: &str, given: Token) -> Result<()> {
+        let now = self.core.now();
+        let mut all = self.lock();
+        all.tokens.retain(|_, token| token.lives(now));
+        let of_actor = all.tokens.iter().filter(|(_, token)| token.actor == given.actor);
+        if of_actor.clone().count() >= limits::CONFIRMATIONS_PER_ACTOR {
+            let oldest = of_actor.min_by_key(|(_, token)| token.number).map(|(hash, _)| *hash);
+            oldest.map(|hash| all.tokens.remove(&hash));
+        }
+        if all.tokens.len() >= limits::CONFIRMATIONS {
+            let detail = format!("{} acts wait for their confirmation here", limits::CONFIRMATIONS);
+            let problem = Problem::new(Code::TooMany, detail);
+            let life = limits::CONFIRMATION_LIFE;
+            return Err(problem.with_hint(format!("ask again; each waits for at most {life}")).into());
+        }
+        all.count += 1;
+        let number = all.count;
+        all.tokens.insert(hashed(token), Token { number, ..given });
+        Ok(())
+    }
+
+    /// Holds a confirmation against what would happen now. Whatever comes of it, except that there was
+    /// no token at all, stands in the journal when this returns.
+    pub(crate) async fn confirm(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmed> {
+        owner(caller)?;
+        let actor = actor(caller.actor());
+        let note = |outcome, reason: &str| Note {
+            actor: actor.clone(),
+            act: shown.act.clone(),
+            request: request(said),
+            outcome,
+            reason: reason.to_owned(),
+        };
+        match self.judge(caller, said, shown) {
+            Ok(confirmed) => {
+                self.write_down(note(Ended::Confirmed, &confirmed.reason)).await?;
+                Ok(confirmed)
+            }
+            Err(refused) if refused.problem.code == Code::ConfirmationRequired => Err(refused),
+            Err(refused) => {
+                // What is refused is refused, written down or not.
+                let _said_there = self.write_down(note(Ended::Refused, &refused.problem.detail)).await;
+                Err(refused)
+            }
+        }
+    }
+
+    /// Writes down what came of an act after it was confirmed.
+    ///
+    /// # Errors
+    /// The journal does not take it; the act itself is as it is.
+    pub(crate) async fn ended(
+        &self,
+        confirmed: &Confirmed,
+        said: &Said,
+        shown: &Shown,
+        (outcome, why): (Ended, &str),
+    ) -> Result<()> {
+        let note = Note {
+            actor: actor(confirmed.actor),
+            act: shown.act.clone(),
+            request: request(said),
+            outcome,
+            reason: why.to_owned(),
+        };
+        self.write_down(note).await
+    }
+
+    async fn write_down(&self, note: Note) -> Result<()> {
+        let unwritten = |why: String| -> Refused {
+            tracing::error!(why, "the journal cannot be written; guarded acts are refused");
+            let problem =
+                Problem::new(Code::Unavailable, format!("a guarded act must be written down: {why}"));
+            problem
+                .with_hint("mend the disk under audit/ in the server's data directory; nothing was done")
+                .into()
+        };
+        let Some(journal) = self.journal.clone() else {
+            return Err(unwritten("this server has no journal".to_owned()));
+        };
+        let at = self.core.now();
+        match tokio::task::spawn_blocking(move || journal.append(at, note)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(unwritten(error.to_string())),
+            Err(error) => Err(unwritten(error.to_string())),
+        }
+    }
+
+    /// Looks at a confirmation and uses its token up. Under one lock, so that of two equal calls one is
+    /// confirmed.
+    fn judge(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmed> {
+        let words: Words = write::parse(said)?;
+        bounded(&words)?;
+        let Some(token) = said.parts.headers.get(routes::CONFIRM) else { return Err(required(said, shown)) };
+        let hash = hashed(token.to_str().unwrap_or_default());
+        let kind = kind(said)?;
+        let (request, bound, now) = (fingerprint(said)?, bound(shown)?, self.core.now());
+        let mut all = self.lock();
+        all.tokens.retain(|_, token| token.lives(now));
+        // Somebody else's token is not used up by those who may not use it.
+        let Some(given) = all.tokens.get(&hash).filter(|token| token.actor == caller.actor()).cloned() else {
+            let life = limits::CONFIRMATION_LIFE;
+            return Err(invalid(
+                said,
+                format!(
+                    "the confirmation is not known here: it was used, is older than {life}, was given to \
+                     somebody else, or the server has started since"
+                ),
+            ));
+        };
+        if given.request != request {
+            all.tokens.remove(&hash);
+            return Err(invalid(said, "the confirmation was given for another request".to_owned()));
+        }
+        if given.bound != bound {
+            all.tokens.remove(&hash);
+            let moved = moved(&given.bound, &bound);
+            let problem = Problem::new(Code::ConfirmationStale, format!("since it was explained, {moved}"));
+            return Err(problem.with_hint(explain_hint(said)).into());
+        }
+        // What was typed wrongly may be typed again.
+        acknowledged(&words, shown)?;
+        all.tokens.remove(&hash);
+        Ok(Confirmed {
+            actor: caller.actor(),
+            kind,
+            acknowledged: shown.overrides.iter().map(|each| each.invariant.clone()).collect(),
+            reason: words.reason.trim().to_owned(),
+            at: now,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Given> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Token {
+    fn lives(&self, now: Timestamp) -> bool {
+        let life = limits::CONFIRMATION_LIFE;
+        self.made.elapsed() < Duration::from(life) && now >= self.at && now.since(self.at) < life
+    }
+}
+
+/// Whether a call is only to be explained.
+pub(crate) fn wants_explanation(said: &Said) -> bool {
+    query(said).any(|part| part == routes::EXPLAIN_FLAG || part == "explain=true" || part == "explain=")
+}
+
+fn query(said: &Said) -> impl Iterator<Item = &str> {
+    said.parts.uri.query().unwrap_or_default().split('&').filter(|part| !part.is_empty())
+}
+
+fn owner(caller: &Caller) -> Result<()> {
+    match caller.is_owner() {
+        true => Ok(()),
+        false => Err(refused(Code::Forbidden, "guarded acts are for owners")),
+    }
+}
+
+/// SHA-256 over method, path, the query without the flag, and the body without its acknowledgements,
+/// which are typed after the explanation and held against it one by one.
+fn fingerprint(said: &Said) -> Result<[u8; 32]> {
+    let mut body: Value = super::input::json(&said.body)?;
+    if let Some(object) = body.as_object_mut() {
+        object.remove("acknowledge");
+    }
+    let mut query: Vec<&str> = query(said).filter(|part| !part.starts_with(routes::EXPLAIN_FLAG)).collect();
+    query.sort_unstable();
+    let mut hash = Sha256::new();
+    for text in [said.parts.method.as_str(), said.parts.uri.path(), &query.join("&")] {
+        hash.update(text);
+        hash.update(b"\n");
+    }
+    let mut canonical = Vec::with_capacity(said.body.len());
+    write::canonicalise(&body, &mut canonical);
+    hash.update(&canonical);
+    Ok(hash.finalize().into())
+}
+
+fn hashed(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// Everything a token is bound to, under names for people.
+fn bound(shown: &Shown) -> Result<Value> {
+    let Shown { act, will, touches, irreversible, invariants, overrides, state, .. } = shown;
+    let value = serde_json::json!({
+        "the act": act,
+        "what it will do": will,
+        "what it touches": touches,
+        "what cannot be undone": irreversible,
+        "the proof of its invariants": invariants,
+        "what has to be acknowledged": overrides,
+        "the state": state,
+    });
+    let size = value.to_string().len();
+    if size > limits::CONFIRMATION_STATE {
+        let detail = format!("the explanation has {size} bytes of at most {}", limits::CONFIRMATION_STATE);
+        return Err(refused(Code::TooMany, detail));
+    }
+    Ok(value)
+}
+
+/// What differs between two states, in one sentence.
+fn moved(before: &Value, now: &Value) -> String {
+    let mut found = Vec::new();
+    compare("", &before["the state"], &now["the state"], &mut found);
+    if found.is_empty() {
+        let texts = before.as_object().into_iter().flatten().filter(|(name, text)| now[name] != **text);
+        found.extend(texts.map(|(name, _)| format!("{name} has changed")));
+    }
+    found.join("; ")
+}
+
+fn compare(place: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
+    if before == now {
+        return;
+    }
+    if let (Value::Object(was), Value::Object(is)) = (before, now) {
+        let names: std::collections::BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        for name in names {
+            let place = if place.is_empty() { name.clone() } else { format!("{place} {name}") };
+            compare(&place, &before[name], &now[name], found);
+        }
+        return;
+    }
+    let word = |value: &Value| match value {
+        Value::Null => "nothing".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let place = if place.is_empty() { "the state" } else { place };
+    found.push(format!("{place} was {} and is {}", word(before), word(now)));
+}
+
+fn bounded(words: &Words) -> Result<()> {
+    let wrong = |path: &str, detail: String| {
+        Err(Problem::new(Code::InvalidRequest, detail).with_path(path.to_owned()).into())
+    };
+    if words.reason.chars().count() > limits::REASON_CHARS {
+        return wrong("reason", format!("the reason has more than {} characters", limits::REASON_CHARS));
+    }
+    if words.reason.chars().any(char::is_control) {
+        return wrong("reason", "the reason is one line of text, without control characters".to_owned());
+    }
+    let longest = words.acknowledge.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+    if words.acknowledge.len() > limits::ACKNOWLEDGEMENTS || longest > limits::ACKNOWLEDGEMENT_CHARS {
+        let (count, chars) = (limits::ACKNOWLEDGEMENTS, limits::ACKNOWLEDGEMENT_CHARS);
+        let detail = format!("at most {count} acknowledgements of {chars} characters each");
+        return wrong("acknowledge", detail);
+    }
+    Ok(())
+}
+
+/// Whether every override, and nothing else, is acknowledged, and the reason given.
+fn acknowledged(words: &Words, shown: &Shown) -> Result<()> {
+    let wrong =
+        |code, path: &str, detail: String| Err(Problem::new(code, detail).with_path(path.to_owned()).into());
+    for each in &shown.overrides {
+        if !words.acknowledge.contains(&each.type_this) {
+            let Override { invariant, type_this } = each;
+            let detail =
+                format!("the act overrides {invariant}; it has to be acknowledged with: {type_this}");
+            return wrong(Code::AcknowledgementRequired, "acknowledge", detail);
+        }
+    }
+    let asked = |text: &&String| shown.overrides.iter().any(|each| each.type_this == **text);
+    if let Some(text) = words.acknowledge.iter().find(|text| !asked(text)) {
+        let detail = format!("{text:?} acknowledges nothing that this act overrides");
+        return wrong(Code::AcknowledgementRequired, "acknowledge", detail);
+    }
+    let needed = shown.reason == Reason::Required || !shown.overrides.is_empty();
+    if needed && words.reason.trim().is_empty() {
+        return wrong(Code::InvalidRequest, "reason", "this act wants a reason".to_owned());
+    }
+    Ok(())
+}
+
+fn kind(said: &Said) -> Result<Confirmation> {
+    let Some(value) = said.parts.headers.get(routes::CONFIRMED_BY) else { return Ok(Confirmation::Script) };
+    match value.to_str().unwrap_or_default().parse::<ConfirmedBy>() {
+        Ok(ConfirmedBy::Person) => Ok(Confirmation::Person),
+        Ok(ConfirmedBy::Script) => Ok(Confirmation::Script),
+        Err(error) => Err(refused(Code::InvalidRequest, format!("{}: {error}", routes::CONFIRMED_BY))),
+    }
+}
+
+fn required(said: &Said, shown: &Shown) -> Refused {
+    let detail = format!("{} is a guarded act and wants a confirmation", shown.act);
+    Problem::new(Code::ConfirmationRequired, detail).with_hint(explain_hint(said)).into()
+}
+
+fn invalid(said: &Said, detail: String) -> Refused {
+    Problem::new(Code::ConfirmationInvalid, detail).with_hint(explain_hint(said)).into()
+}
+
+fn explain_hint(said: &Said) -> String {
+    let (method, path, flag) = (&said.parts.method, said.parts.uri.path(), routes::EXPLAIN_FLAG);
+    format!(
+        "have it explained with {method} {path}?{flag} and the same body, and send its token in {}",
+        routes::CONFIRM
+    )
+}
+
+fn actor(actor: Actor) -> String {
+    match actor {
+        Actor::System => "system".to_owned(),
+        Actor::Token(id) => id.to_string(),
+        Actor::Node(id) => id.to_string(),
+    }
+}
+
+/// A call as the journal tells it. Bodies of guarded acts hold no secrets.
+fn request(said: &Said) -> String {
+    let id = write::request_id(&said.parts.headers).map_or(String::new(), |id| format!(" ({id})"));
+    let body = String::from_utf8_lossy(&said.body);
+    format!("{} {}{id} {}", said.parts.method, said.parts.uri.path(), body.trim())
+}
+
+#[cfg(test)]
+mod tests;
