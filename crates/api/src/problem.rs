@@ -118,6 +118,8 @@ codes! {
     NotVisibleYet = "not_visible_yet", 503, 6, "Written, not yet visible";
     /// The server cannot take it now; it was certainly not executed.
     Unavailable = "unavailable", 503, 6, "Not available now";
+    /// An invariant would not be proven; `detail` names it. Nothing has changed.
+    Denied = "denied", 409, 5, "An invariant forbids it";
     /// No majority of the members can be reached, so nothing can be said about now.
     NoQuorum = "no_quorum", 503, 6, "No majority answers";
     /// It may or may not have been executed.

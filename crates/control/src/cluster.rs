@@ -14,13 +14,15 @@
 
 mod ask;
 mod door;
-// mod membership;
+mod joining;
+mod membership;
 mod opening;
 mod report;
 mod settings;
 
 pub use self::{
     ask::{Forwarded, HttpAsk, HttpTold},
+    joining::{Invitation, JoinError, Joined, join},
     opening::OpenError,
     report::MemberReport,
     settings::{Mode, Settings, SettingsError},
@@ -37,7 +39,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::net::TcpListener;
@@ -59,6 +61,8 @@ struct Inner {
     contacts: Contacts,
     /// What forwarded requests are answered by, as soon as there is one.
     served: OnceLock<(Core, Router)>,
+    /// Members that said that they are reached elsewhere now.
+    moved: Mutex<BTreeMap<NodeId, Member>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -157,6 +161,24 @@ impl Cluster {
         }
     }
 
+    /// Notes that a member is reached elsewhere now.
+    fn note_moved(&self, node: NodeId, member: Member) {
+        // Only what is a member can be moved, so this is as bounded as the members are.
+        if self.0.log.status().members.contains_key(&node) {
+            self.0.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(node, member);
+        }
+    }
+
+    /// Where members said that they are reached now; this one among them.
+    fn moved(&self) -> BTreeMap<NodeId, Member> {
+        let mut moved = self.0.moved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let own = self.0.settings.member();
+        if !own.peer.is_empty() {
+            moved.insert(self.own(), own);
+        }
+        moved
+    }
+
     /// From here on, forwarded requests are answered by this.
     pub fn answer_with(&self, core: Core, router: Router) {
         let _once = self.0.served.set((core, router));
@@ -175,7 +197,7 @@ impl Cluster {
 
     /// Keeps consensus's members in step with the log's, until told to stop.
     pub async fn keep_members(self, core: Core, shutdown: CancellationToken) {
-        let _ = core; shutdown.cancelled().await;
+        membership::keep(self, core, shutdown).await;
     }
 
     /// Has another member answer a request of HTTP.

@@ -44,9 +44,9 @@ impl Cluster {
         match ask {
             Ask::Http(ask) => self.answer_http(ask).await.map(Told::Http),
             Ask::Report => Ok(Told::Report(Box::new(self.report()))),
-            Ask::Admit(_join) => Err("TODO".into()),
+            Ask::Admit(join) => self.admit(&join).await.map(Told::Admitted),
             Ask::Moved { node, member } => {
-                let _ = (node, member);
+                self.note_moved(node, member);
                 Ok(Told::Noted)
             }
         }
@@ -55,7 +55,7 @@ impl Cluster {
     /// Lets one in here if this member leads, and asks the one that does otherwise.
     async fn admit_here_or_there(&self, join: Bytes) -> Result<Bytes, String> {
         if log::Log::authority(self.log()).borrow().is_some() {
-            return Err("TODO".into());
+            return self.admit(&join).await.map(Bytes::from);
         }
         let Some(leader) = self.leader() else {
             return Err("no member is known to lead: nobody can be let in now; ask again".to_owned());

@@ -9,7 +9,7 @@ use log::{
 use rt::{Clock, Disk, OsRandom, Random, RealDisk, SystemClock, ThreadSpawner};
 use std::{
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
 };
 use tokio::runtime::Handle;
 use types::NodeId;
@@ -97,6 +97,7 @@ impl Cluster {
             transport,
             contacts: Contacts::new(clock),
             served: OnceLock::new(),
+            moved: Mutex::default(),
         })))
     }
 }

@@ -32,6 +32,10 @@ pub struct MemberReport {
     pub short_of_space: bool,
     /// The event of its newest snapshot, and when that was made.
     pub snapshot: Option<(EventId, Timestamp)>,
+    /// It sequences nothing until it learns a higher epoch.
+    pub fenced: bool,
+    /// Files of entries that it had and that were never committed.
+    pub aside: Vec<String>,
     /// What is wrong there.
     pub trouble: Option<String>,
 }
@@ -56,6 +60,8 @@ impl Cluster {
             disk_free: RealDisk.free_space(&dir).ok(),
             short_of_space: log.is_short_of_space(),
             snapshot: newest_snapshot(&dir.join("snapshots")),
+            fenced: status.fenced,
+            aside: status.aside,
             trouble: core.and_then(crate::Core::snapshot_trouble),
         }
     }

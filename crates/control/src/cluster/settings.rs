@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use types::Name;
 
 /// The file.
 pub(super) const FILE: &str = "member.toml";
@@ -157,8 +158,10 @@ impl Settings {
                 ELECTION.0, ELECTION.1
             ));
         }
-        if self.name.chars().any(char::is_control) || self.name.len() > 63 {
-            return Err("name: at most 63 bytes, and no control characters".into());
+        if !self.name.is_empty()
+            && let Err(error) = self.name.parse::<Name>()
+        {
+            return Err(format!("name = {:?}: {error}", self.name));
         }
         if !self.peer.is_empty() && !has_port(&self.peer) {
             return Err(format!("peer = {:?} is not HOST:PORT", self.peer));

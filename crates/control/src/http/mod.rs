@@ -13,6 +13,7 @@ mod access;
 mod answer;
 mod apply;
 mod asks;
+mod cluster;
 mod copies;
 mod difference;
 mod environments;
@@ -167,6 +168,13 @@ fn server() -> Router<Http> {
         .route(at::REQUEST_VOID, post(requests::void))
         .route(at::VIEWS, get(operate::views))
         .route(at::VIEW_REBUILD, post(operate::rebuild))
+        .route(at::CLUSTER, get(cluster::status))
+        .route(at::CLUSTER_JOIN_TOKENS, post(cluster::join_token))
+        .route(at::CLUSTER_PROMOTE, post(cluster::promote))
+        .route(at::CLUSTER_HANDOVER, post(cluster::handover))
+        .route(at::CLUSTER_FENCE, post(cluster::fence))
+        .route(at::CLUSTER_REMOVE, post(cluster::remove))
+        .route(at::CLUSTER_SNAPSHOT, post(cluster::snapshot))
         .route(at::HEALTH_LIVE, get(operate::live))
         .route(at::HEALTH_READY, get(operate::ready))
         .route(at::METRICS, get(metrics::show))

@@ -75,6 +75,13 @@ const fn node(path: &'static str, body: &'static str, says: Says, summary: &'sta
     Row { method: "POST", path, rule: Rule::Node, summary, query: &[], body: Some(body), once: false, says }
 }
 
+/// A guarded act on the cluster.
+const fn act(path: &'static str, summary: &'static str) -> Row {
+    let says = Says::Json("ActDone");
+    let row = Row { once: false, says, ..write(path, "ClusterActRequest", summary) };
+    Row { query: &["explain"], ..row }
+}
+
 use Rule::{Node, Open, Owner, Viewer};
 use Says::{Json, Nothing, Stream, Text};
 
@@ -132,6 +139,21 @@ pub(super) const TABLE: &[Row] = &[
         once: false,
         says: Json("RebuildAnswer"),
         ..write(at::VIEW_REBUILD, "", "Fold a view anew and compare")
+    },
+    get(at::CLUSTER, Viewer, Json("ClusterStatus"), "The members, and how far each is"),
+    Row {
+        says: Json("MemberJoinSecret"),
+        ..write(at::CLUSTER_JOIN_TOKENS, "MemberJoinRequest", "Make a secret that admits one member")
+    },
+    act(at::CLUSTER_PROMOTE, "Make a member the one that sequences, where the one that did is gone"),
+    act(at::CLUSTER_HANDOVER, "Move the lead from the member that has it to another"),
+    act(at::CLUSTER_FENCE, "Make a member refuse to sequence until it learns a higher epoch"),
+    Row { once: true, ..act(at::CLUSTER_REMOVE, "Take a member out for ever") },
+    Row {
+        body: None,
+        once: false,
+        says: Json("SnapshotDone"),
+        ..write(at::CLUSTER_SNAPSHOT, "", "Make a snapshot of the state now")
     },
     get(at::HEALTH_LIVE, Open, Json("Live"), "Whether the process answers"),
     get(at::HEALTH_READY, Open, Json("Ready"), "Whether it can do its work"),

@@ -1,0 +1,231 @@
+//! Who is a member, made so.
+//!
+//! The log says who was let in and who was removed; consensus has its own list, which decides who
+//! votes. Whoever leads brings the second in step with the first, one change at a time: a member is
+//! added without a vote, is given one when it has nearly everything, and loses both when it was
+//! removed. Nothing else changes the members, so a change that was cut short goes on under the next
+//! leader.
+
+use super::{Cluster, Ask};
+use crate::writer::Core;
+use domain::state::MemberState as Declared;
+use log::cluster::{Member, Status};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+use types::{Index, NodeId, limits};
+
+/// How long it rests at the most.
+const TICK: Duration = Duration::from_millis(500);
+/// A new member gets its vote when it lacks no more entries than this.
+const NEARLY: u64 = 1000;
+
+/// One change of consensus's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    /// It reads along.
+    Add(NodeId, Member),
+    /// It votes.
+    Vote(NodeId),
+    /// It is reached elsewhere.
+    Move(NodeId, Member),
+    /// It is nothing any more.
+    Remove(NodeId),
+    /// This member is to be removed, and another has to lead for that.
+    HandOver(NodeId),
+}
+
+/// Brings consensus's list in step with the log's, while this member leads, until told to stop.
+pub(super) async fn keep(cluster: Cluster, core: Core, shutdown: CancellationToken) {
+    let mut applied = core.applied();
+    while !shutdown.is_cancelled() {
+        let mut worked = false;
+        if core.leads() {
+            let status = cluster.log().status();
+            let change = next_change(&core.state().members, &status, &cluster.moved());
+            if let Some(change) = change {
+                worked = make(&cluster, &change, &status).await;
+            }
+        } else {
+            tell_where(&cluster).await;
+        }
+        if worked {
+            continue;
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(TICK) => {}
+            changed = applied.changed() => if changed.is_err() { return },
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// The next change that brings one list nearer to the other.
+fn next_change(
+    declared: &BTreeMap<NodeId, Declared>,
+    status: &Status,
+    moved: &BTreeMap<NodeId, Member>,
+) -> Option<Change> {
+    let gone = |node: &NodeId| declared.get(node).is_some_and(|member| member.removed.is_some());
+    if let Some(node) = status.members.keys().find(|node| gone(node)) {
+        if *node != status.own {
+            return Some(Change::Remove(*node));
+        }
+        // The furthest of the others: it has the least to wait for.
+        let others = status.voters.iter().filter(|other| *other != node && !gone(other));
+        let next = others.max_by_key(|other| status.matched.get(other).copied().unwrap_or(Index::ZERO));
+        return next.map(|next| Change::HandOver(*next));
+    }
+    for (node, member) in moved {
+        if status.members.get(node).is_some_and(|known| known != member) {
+            return Some(Change::Move(*node, member.clone()));
+        }
+    }
+    for (node, member) in declared.iter().filter(|(_, member)| member.removed.is_none()) {
+        if !status.members.contains_key(node) {
+            let member =
+                Member { name: member.name.to_string(), peer: member.peer.clone(), api: member.api.clone() };
+            return Some(Change::Add(*node, member));
+        }
+        let has = |node: &NodeId| status.matched.get(node).map_or(0, |at| at.get());
+        if member.votes && !status.voters.contains(node) && has(node) + NEARLY >= has(&status.own) && has(node) > 0 {
+            return Some(Change::Vote(*node));
+        }
+    }
+    None
+}
+
+/// Makes one change; says whether something came of it.
+async fn make(cluster: &Cluster, change: &Change, status: &Status) -> bool {
+    let log = cluster.log();
+    let patience = Duration::from(limits::MEMBERS_WAIT);
+    let made = async {
+        match change {
+            Change::Add(node, member) => log.add_learner(*node, member.clone()).await.map(drop),
+            Change::Vote(node) => {
+                let voters: BTreeSet<NodeId> = status.voters.iter().copied().chain([*node]).collect();
+                log.set_voters(voters).await.map(drop)
+            }
+            Change::Move(node, member) => log.readdress(*node, member.clone()).await.map(drop),
+            Change::Remove(node) => log.remove(*node).await.map(drop),
+            Change::HandOver(to) => log.hand_over(*to).await,
+        }
+    };
+    match tokio::time::timeout(patience, made).await {
+        Ok(Ok(())) => {
+            tracing::info!(?change, "the members of the cluster changed");
+            true
+        }
+        Ok(Err(why)) => {
+            tracing::warn!(?change, why, "the members of the cluster cannot be changed now");
+            false
+        }
+        Err(_) => {
+            tracing::warn!(?change, wait = %limits::MEMBERS_WAIT, "a change of the members takes long");
+            false
+        }
+    }
+}
+
+/// Tells the leader where this member is reached, if it believes something else.
+async fn tell_where(cluster: &Cluster) {
+    let (own, member) = (cluster.own(), cluster.settings().member());
+    let status = cluster.log().status();
+    let known = status.members.get(&own);
+    if member.peer.is_empty() || known.is_none_or(|known| *known == member) {
+        return;
+    }
+    let Some(leader) = cluster.leader() else { return };
+    let ask = Ask::Moved { node: own, member };
+    if let Err(error) = cluster.ask(leader.node, &leader.member, &ask, limits::PEER_REPORT.into()).await {
+        tracing::debug!(%error, "the leader was not told where this member is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{EventId, Term};
+
+    fn id(number: u128) -> NodeId {
+        NodeId::from_u128(number)
+    }
+
+    fn member(name: &str) -> Member {
+        Member { name: name.into(), peer: format!("{name}:7071"), api: String::new() }
+    }
+
+    fn declared(name: &str) -> Declared {
+        Declared {
+            name: name.parse().expect("a name"),
+            peer: format!("{name}:7071"),
+            api: String::new(),
+            votes: true,
+            admitted: EventId::new(1),
+            removed: None,
+            sequence: 1,
+        }
+    }
+
+    /// A cluster that member 1 leads.
+    fn status(voters: &[u128], learners: &[u128], matched: &[(u128, u64)]) -> Status {
+        let all = voters.iter().chain(learners);
+        Status {
+            leader: Some(id(1)),
+            term: Term::new(1),
+            voters: voters.iter().map(|number| id(*number)).collect(),
+            members: all.map(|number| (id(*number), member(&format!("m{number}")))).collect(),
+            matched: matched.iter().map(|(number, at)| (id(*number), Index::new(*at))).collect(),
+            ..Status::of(id(1))
+        }
+    }
+
+    fn log(entries: &[(u128, Declared)]) -> BTreeMap<NodeId, Declared> {
+        entries.iter().map(|(number, member)| (id(*number), member.clone())).collect()
+    }
+
+    fn change(declared: &BTreeMap<NodeId, Declared>, status: &Status) -> Option<Change> {
+        next_change(declared, status, &BTreeMap::new())
+    }
+
+    #[test]
+    fn a_new_member_reads_along_first_and_votes_when_it_has_nearly_everything() {
+        let members = log(&[(2, declared("m2"))]);
+        assert_eq!(change(&members, &status(&[1], &[], &[(1, 9)])), Some(Change::Add(id(2), member("m2"))));
+        let far = status(&[1], &[2], &[(1, 5000), (2, 7)]);
+        assert_eq!(change(&members, &far), None, "it is far behind");
+        let silent = status(&[1], &[2], &[(1, 9)]);
+        assert_eq!(change(&members, &silent), None, "it has not said that it has anything");
+        let near = status(&[1], &[2], &[(1, 5000), (2, 4800)]);
+        assert_eq!(change(&members, &near), Some(Change::Vote(id(2))));
+        assert_eq!(change(&members, &status(&[1, 2], &[], &[(1, 9), (2, 9)])), None);
+    }
+
+    #[test]
+    fn one_that_only_reads_never_votes() {
+        let members = log(&[(2, Declared { votes: false, ..declared("m2") })]);
+        assert_eq!(change(&members, &status(&[1], &[2], &[(1, 9), (2, 9)])), None);
+    }
+
+    #[test]
+    fn one_that_was_removed_goes_and_the_founder_can() {
+        let removed = |name| Declared { removed: Some(EventId::new(5)), ..declared(name) };
+        let three = status(&[1, 2, 3], &[], &[(1, 9), (2, 8), (3, 9)]);
+        assert_eq!(change(&log(&[(2, removed("m2"))]), &three), Some(Change::Remove(id(2))));
+        assert_eq!(change(&log(&[(1, removed("m1"))]), &three), Some(Change::HandOver(id(3))));
+        assert_eq!(change(&log(&[(4, removed("m4"))]), &three), None, "it is nothing already");
+        assert_eq!(change(&log(&[(1, removed("m1"))]), &status(&[1], &[], &[(1, 9)])), None);
+    }
+
+    #[test]
+    fn one_that_moved_is_reached_at_its_new_address() {
+        let two = status(&[1, 2], &[], &[(1, 9), (2, 9)]);
+        let moved = BTreeMap::from([(id(2), Member { peer: "other:1".into(), ..member("m2") })]);
+        let wanted = Change::Move(id(2), moved[&id(2)].clone());
+        assert_eq!(next_change(&BTreeMap::new(), &two, &moved), Some(wanted));
+        let same = BTreeMap::from([(id(2), member("m2"))]);
+        assert_eq!(next_change(&BTreeMap::new(), &two, &same), None);
+    }
+}
