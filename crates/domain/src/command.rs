@@ -1,6 +1,9 @@
 //! Commands: what somebody wants, in the imperative, and the context it is decided in.
 
-use crate::event::{Actor, DeployFailure, NodeHealth, Role};
+use crate::{
+    confirmed::Confirmed,
+    event::{Actor, DeployFailure, NodeHealth, Role},
+};
 use std::collections::BTreeSet;
 use types::{
     DeployId, EnvId, EventId, InstanceId, Name, NodeId, OrgId, ReleaseId, RequestId, RouteId, Timestamp,
@@ -18,6 +21,19 @@ pub struct NewToken {
     pub hash: [u8; 32],
     /// When it ends by itself.
     pub expires: Option<Timestamp>,
+}
+
+/// A member to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMember {
+    /// What people call it.
+    pub name: Name,
+    /// Where other members reach it: `host:port`.
+    pub peer: String,
+    /// The URL where people reach its API; empty if they cannot.
+    pub api: String,
+    /// Whether it is to decide with the others, or only to read along.
+    pub votes: bool,
 }
 
 /// Everything that can be wanted.
@@ -72,6 +88,30 @@ pub enum Command {
         roles: BTreeSet<NodeRole>,
         capacity: Capacity,
         credential: [u8; 32],
+    },
+    /// A secret that admits one member of the cluster.
+    CreateMemberJoin {
+        token: NewToken,
+    },
+    /// The member that began the cluster; by the platform itself, while there is none.
+    FoundMember {
+        node: NodeId,
+        member: NewMember,
+    },
+    /// A machine presents a member's join secret, of which this is the hash, and gets its id.
+    AdmitMember {
+        secret: [u8; 32],
+        member: NewMember,
+    },
+    RemoveMember {
+        node: NodeId,
+        confirmed: Confirmed,
+    },
+    /// A guarded act leaves its record, and nothing else in the log.
+    ConfirmAct {
+        act: String,
+        target: String,
+        confirmed: Confirmed,
     },
     DrainNode {
         node: NodeId,

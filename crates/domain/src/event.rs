@@ -4,6 +4,7 @@
 //! variant at the END of the enum (its place is its number in the stored form), with the old one
 //! still applied as before.
 
+use crate::confirmed::Confirmed;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::Ipv6Addr};
 use types::{
@@ -54,10 +55,12 @@ pub enum Role {
     Owner,
     /// Reads in its org.
     Viewer,
-    /// Enrols one node, once.
+    /// Enrols one node, once; admits no member.
     Join,
     /// The credential of a node.
     Node,
+    /// Admits one member of the cluster, once.
+    MemberJoin,
 }
 
 /// The aggregate an event belongs to.
@@ -76,6 +79,7 @@ pub enum Subject {
     Node(NodeId),
     Token(TokenId),
     Request(RequestId),
+    Member(NodeId),
 }
 
 /// Why a deploy was started.
@@ -323,6 +327,26 @@ pub enum Event {
     HorizonMoved {
         to: Timestamp,
     },
+    /// A node got a copy of the log. `join` is the token it came with; the first member has none.
+    MemberAdmitted {
+        node: NodeId,
+        name: Name,
+        peer: String,
+        api: String,
+        votes: bool,
+        join: Option<TokenId>,
+    },
+    /// It is no member any more and never will be again under this id.
+    MemberRemoved {
+        node: NodeId,
+        confirmed: Confirmed,
+    },
+    /// A guarded act was confirmed that leaves nothing else in the log.
+    ActConfirmed {
+        act: String,
+        target: String,
+        confirmed: Confirmed,
+    },
 }
 
 impl Event {
@@ -377,13 +401,19 @@ impl Event {
             Self::TokenRevoked { .. } => "token.revoked",
             Self::RequestDecided { .. } => "request.decided",
             Self::HorizonMoved { .. } => "horizon.moved",
+            Self::MemberAdmitted { .. } => "member.admitted",
+            Self::MemberRemoved { .. } => "member.removed",
+            Self::ActConfirmed { .. } => "act.confirmed",
         }
     }
 
     /// The aggregate it belongs to.
     pub const fn subject(&self) -> Subject {
         match self {
-            Self::ClusterCreated { .. } | Self::HorizonMoved { .. } => Subject::Cluster,
+            Self::ClusterCreated { .. } | Self::HorizonMoved { .. } | Self::ActConfirmed { .. } => {
+                Subject::Cluster
+            }
+            Self::MemberAdmitted { node, .. } | Self::MemberRemoved { node, .. } => Subject::Member(*node),
             Self::OrgCreated { org, .. } => Subject::Org(*org),
             Self::AppCreated { app, .. } => Subject::App(*app),
             Self::EnvironmentCreated { env, .. } | Self::ScaleSet { env, .. } => Subject::Environment(*env),

@@ -22,7 +22,7 @@ mod rejection;
 pub mod state;
 pub mod view;
 
-pub use command::{Command, Context, NewToken};
+pub use command::{Command, Context, NewMember, NewToken};
 pub use confirmed::{Confirmation, Confirmed};
 pub use decide::{Decision, Settled, decide, settle};
 pub use event::{

@@ -32,6 +32,8 @@ pub enum Rejection {
     RequestExpired { request: RequestId, horizon: types::Timestamp },
     #[error("request {request} is from the future: the server's clock says {now}")]
     RequestAhead { request: RequestId, now: types::Timestamp },
+    #[error("{what} cannot be used: it {why}")]
+    Invalid { what: String, why: &'static str },
     #[error("the token is not valid any more")]
     TokenDead,
     #[error("the last owner token of an org cannot be revoked")]
@@ -55,6 +57,7 @@ impl Rejection {
             Self::RequestReused(_) => "request_id_reused",
             Self::RequestExpired { .. } => "request_expired",
             Self::RequestAhead { .. } => "request_ahead",
+            Self::Invalid { .. } => "invalid_request",
             Self::TokenDead => "unauthenticated",
         }
     }

@@ -270,6 +270,12 @@ pub const PEER_CURRENT: DurationMs = DurationMs::from_secs(3);
 /// How far behind a member's clock may be when a certificate is made for it.
 pub const PEER_CLOCK_BEHIND: DurationMs = DurationMs::from_secs(24 * 3600);
 
+/// Members of a cluster that are present at once.
+pub const MEMBERS: usize = 32;
+/// An address of a member: for its peers, or the URL of its API.
+pub const ADDRESS_CHARS: usize = 300;
+/// The name of a guarded act, and that of its target, in characters.
+pub const ACT_CHARS: usize = 200;
 /// How long the token of an explained act lives.
 pub const CONFIRMATION_LIFE: DurationMs = DurationMs::from_secs(120);
 /// Such tokens one principal may have; one more takes the place of the oldest.

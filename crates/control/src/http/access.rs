@@ -206,7 +206,7 @@ pub(super) fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp)
         _ => {
             return Err(refused(
                 Code::Forbidden,
-                "a join token is for enrolling one node and for nothing else",
+                "a join token lets one machine join, and is for nothing else",
             ));
         }
     };

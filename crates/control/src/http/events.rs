@@ -192,7 +192,7 @@ fn owner_of(state: &Decided, envelope: &Envelope) -> Belongs {
     use domain::Event;
     let of_env = |env: Option<types::EnvId>| env.and_then(|env| state.org_of(env));
     let org = match envelope.event.subject() {
-        Subject::Cluster | Subject::Node(_) => return Belongs::ToServer,
+        Subject::Cluster | Subject::Node(_) | Subject::Member(_) => return Belongs::ToServer,
         Subject::Token(id) => {
             let org = state.tokens.get(&id).and_then(|token| token.org);
             return org.map_or(Belongs::ToServer, Belongs::ToOwnersOf);
@@ -236,6 +236,7 @@ pub(super) fn subject(subject: Subject, cluster: &str) -> (&'static str, String)
         Subject::Instance(id) => ("instance", id.to_string()),
         Subject::Route(id) => ("route", id.to_string()),
         Subject::Node(id) => ("node", id.to_string()),
+        Subject::Member(id) => ("member", id.to_string()),
         Subject::Token(id) => ("token", id.to_string()),
         Subject::Request(id) => ("request", id.to_string()),
     }

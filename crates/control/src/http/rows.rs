@@ -169,7 +169,7 @@ pub(super) fn token(state: &State, id: TokenId, token: &Token) -> Option<TokenRo
     let role = match token.role {
         Role::Owner => TokenRole::Owner,
         Role::Viewer => TokenRole::Viewer,
-        Role::Join | Role::Node => return None,
+        Role::Join | Role::MemberJoin | Role::Node => return None,
     };
     Some(TokenRow {
         id,

@@ -6,6 +6,7 @@
 
 mod deploy;
 mod instance;
+mod member;
 mod node;
 mod token;
 
@@ -83,7 +84,7 @@ pub fn settle(state: &State, command: &Command, context: &Context) -> Settled {
 fn entitled(state: &State, command: &Command, context: &Context) -> Result<(), Rejection> {
     let Actor::Token(id) = context.actor else { return Ok(()) };
     let ended = state.tokens.get(&id).is_some_and(|token| !token.lives(context.now));
-    match ended && !matches!(command, Command::EnrolNode { .. }) {
+    match ended && !matches!(command, Command::EnrolNode { .. } | Command::AdmitMember { .. }) {
         true => Err(Rejection::TokenDead),
         false => Ok(()),
     }
@@ -138,6 +139,11 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::EnrolNode { join, name, roles, capacity, credential } => {
             node::enrol(state, *join, name, roles, *capacity, *credential, context)
         }
+        Command::CreateMemberJoin { token } => member::create_join(token, context),
+        Command::FoundMember { node, member } => member::found(state, *node, member, context),
+        Command::AdmitMember { secret, member } => member::admit(state, *secret, member, context),
+        Command::RemoveMember { node, confirmed } => member::remove(state, *node, confirmed),
+        Command::ConfirmAct { act, target, confirmed } => member::confirm(act, target, confirmed),
         Command::DrainNode { node } => node::drain(state, *node),
         Command::ActivateNode { node } => node::activate(state, *node),
         Command::SetNodeHealth { node, health } => node::set_health(state, *node, *health),

@@ -1,8 +1,8 @@
 //! How each event changes the state. Total: an event about something unknown changes nothing.
 
 use super::{
-    App, Decided, Deploy, DeployState, Environment, Instance, InstanceState, Node, NodeState, Org, Release,
-    ReleaseState, Route, RouteState, State, Token,
+    App, Decided, Deploy, DeployState, Environment, Instance, InstanceState, MemberState, Node, NodeState,
+    Org, Release, ReleaseState, Route, RouteState, State, Token,
 };
 use crate::event::{DeployFailure, Envelope, Event, NodeHealth};
 use std::sync::Arc;
@@ -75,6 +75,8 @@ impl State {
             | Event::NodeDraining { .. }
             | Event::NodeHealthChanged { .. } => self.apply_node(envelope),
             Event::TokenCreated { .. } | Event::TokenRevoked { .. } => self.apply_token(envelope),
+            Event::MemberAdmitted { .. } | Event::MemberRemoved { .. } => self.apply_member(envelope),
+            Event::ActConfirmed { .. } => self.cluster_sequence = envelope.sequence,
         }
     }
 
@@ -540,6 +542,33 @@ impl State {
                 self.kill_token(*token);
                 if let Some(found) = self.tokens.get_mut(token) {
                     found.sequence = envelope.sequence;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_member(&mut self, envelope: &Envelope) {
+        match &envelope.event {
+            Event::MemberAdmitted { node, name, peer, api, votes, join } => {
+                let made = MemberState {
+                    name: name.clone(),
+                    peer: peer.clone(),
+                    api: api.clone(),
+                    votes: *votes,
+                    admitted: envelope.id,
+                    removed: None,
+                    sequence: envelope.sequence,
+                };
+                self.members.insert(*node, made);
+                if let Some(join) = join {
+                    self.kill_token(*join);
+                }
+            }
+            Event::MemberRemoved { node, .. } => {
+                if let Some(member) = self.members.get_mut(node) {
+                    member.removed = member.removed.or(Some(envelope.id));
+                    member.sequence = envelope.sequence;
                 }
             }
             _ => {}

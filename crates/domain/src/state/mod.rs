@@ -14,6 +14,7 @@
 mod apply;
 mod deploy;
 mod instance;
+mod member;
 mod node;
 mod release;
 mod request;
@@ -21,6 +22,7 @@ mod route;
 
 pub use deploy::{Deploy, DeployState, Environment};
 pub use instance::{Instance, InstanceState};
+pub use member::MemberState;
 pub use node::{Node, NodeState};
 pub use release::{Release, ReleaseState};
 pub use request::{Decided, Requests};
@@ -110,6 +112,8 @@ pub struct State {
     pub env_routes: OrdSet<(EnvId, RouteId)>,
     pub nodes: OrdMap<NodeId, Arc<Node>>,
     pub node_names: OrdMap<Name, NodeId>,
+    /// Every member there ever was.
+    pub members: OrdMap<NodeId, MemberState>,
     pub tokens: OrdMap<TokenId, Token>,
     pub token_hashes: OrdMap<[u8; 32], TokenId>,
     pub requests: Requests,
@@ -130,6 +134,7 @@ impl State {
             Subject::Instance(id) => self.instances.get(&id).map(|instance| instance.sequence),
             Subject::Route(id) => self.routes.get(&id).map(|route| route.sequence),
             Subject::Node(id) => self.nodes.get(&id).map(|node| node.sequence),
+            Subject::Member(id) => self.members.get(&id).map(|member| member.sequence),
             Subject::Token(id) => self.tokens.get(&id).map(|token| token.sequence),
             Subject::Request(_) => None,
         };

@@ -2,7 +2,8 @@
 
 use crate::world::{image, manifest, name};
 use holdfast_domain::{
-    Actor, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role, Verdict, codec,
+    Actor, Confirmation, Confirmed, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role,
+    Verdict, codec,
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
 use types::{
@@ -31,6 +32,38 @@ fn verdicts() -> Vec<Verdict> {
     let done = Done { summary: "done".into(), app: Some(AppId::from_u128(3)), ..Done::default() };
     let refused = Verdict::Refused { code: "conflict".into(), text: "taken".into() };
     vec![Verdict::Executed(done), refused, Verdict::Voided]
+}
+
+/// What came to format 1 with the members of a cluster.
+fn of_members() -> Vec<Event> {
+    let (node, join) = (NodeId::from_u128(12), TokenId::from_u128(13));
+    let admitted = |api: &str, votes, join| Event::MemberAdmitted {
+        node,
+        name: name("m1"),
+        peer: "[fd00::1]:7071".into(),
+        api: api.into(),
+        votes,
+        join,
+    };
+    let confirmed = |kind| Confirmed {
+        actor: Actor::Token(TokenId::from_u128(10)),
+        kind,
+        acknowledged: vec!["acked_is_durable".into()],
+        reason: "größer".into(),
+        at: Timestamp::from_ms(1_800_000_000_000),
+    };
+    let act = |kind| Event::ActConfirmed {
+        act: "cluster handover".into(),
+        target: "m1".into(),
+        confirmed: confirmed(kind),
+    };
+    let mut events = vec![
+        admitted("https://one.example:7070", true, None),
+        admitted("", false, Some(join)),
+        Event::MemberRemoved { node, confirmed: confirmed(Confirmation::Person) },
+    ];
+    events.extend([Confirmation::Person, Confirmation::Script, Confirmation::Offline].map(act));
+    events
 }
 
 /// At least one of every variant, and of every variant inside them.
@@ -86,6 +119,7 @@ fn every_event() -> Vec<Event> {
         Event::TokenRevoked { token },
         Event::HorizonMoved { to: at },
     ];
+    events.extend(of_members());
     let failures = [
         DeployFailure::Attempts { reason: Reason::Exited, detail: "code 1".into() },
         DeployFailure::Deadline { waiting: "web: 1 of 2".into() },
@@ -109,8 +143,9 @@ fn every_event() -> Vec<Event> {
     events.extend(
         [NodeHealth::Reachable, NodeHealth::Offline].map(|health| Event::NodeHealthChanged { node, health }),
     );
-    events.extend([Role::Owner, Role::Viewer, Role::Join, Role::Node].map(|role| {
-        let (org, expires) = ((role == Role::Owner).then_some(org), (role == Role::Join).then_some(at));
+    events.extend([Role::Owner, Role::Viewer, Role::Join, Role::Node, Role::MemberJoin].map(|role| {
+        let joins = matches!(role, Role::Join | Role::MemberJoin);
+        let (org, expires) = ((role == Role::Owner).then_some(org), joins.then_some(at));
         let node = (role == Role::Node).then_some(node);
         Event::TokenCreated { token, org, name: name("t"), role, node, hash: [7; 32], expires }
     }));
@@ -178,10 +213,15 @@ const fn place(event: &Event) -> usize {
         Event::TokenRevoked { .. } => 30,
         Event::RequestDecided { .. } => 31,
         Event::HorizonMoved { .. } => 32,
+        Event::MemberAdmitted { .. } => 33,
+        Event::MemberRemoved { .. } => 34,
+        Event::ActConfirmed { .. } => 35,
     }
 }
 
-const VARIANTS: usize = 33;
+const VARIANTS: usize = 36;
+/// How many of them there were when format 1 began.
+const BEGAN_WITH: usize = 33;
 
 #[test]
 fn every_variant_survives_its_stored_form() {
@@ -220,26 +260,24 @@ fn compat(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(file)
 }
 
-/// The files were written once, by the release that began format 1, and are never written again:
-/// each event as its length in four bytes, big end first, and its stored form; the twin is JSON.
-/// `BEGIN_COMPAT=1` writes them only where there are none.
-#[test]
-fn what_format_1_wrote_is_still_read() {
-    let (stored, twin) = (compat("events-v1.bin"), compat("events-v1.json"));
+/// The files were written once and are never written again: each event as its length in four bytes,
+/// big end first, and its stored form; the twin is JSON. `BEGIN_COMPAT=1` writes them only where there
+/// are none. Says which variants are in the file.
+fn is_still_read(file: &str, began: &[Envelope]) -> BTreeSet<usize> {
+    let (stored, twin) = (compat(&format!("{file}.bin")), compat(&format!("{file}.json")));
     if std::env::var_os("BEGIN_COMPAT").is_some() && !stored.exists() {
         let mut bytes = Vec::new();
-        for encoded in envelopes().iter().map(codec::encode) {
+        for encoded in began.iter().map(codec::encode) {
             bytes.extend((encoded.len() as u32).to_be_bytes());
             bytes.extend(encoded);
         }
         std::fs::write(&stored, bytes).expect("tests/compat can be written");
-        let lines: Vec<String> =
-            envelopes().iter().map(|e| serde_json::to_string(e).expect("json")).collect();
+        let lines: Vec<String> = began.iter().map(|e| serde_json::to_string(e).expect("json")).collect();
         std::fs::write(&twin, format!("[\n{}\n]\n", lines.join(",\n"))).expect("tests/compat can be written");
     }
-    let twin = std::fs::read_to_string(&twin).expect("tests/compat/events-v1.json is there");
+    let twin = std::fs::read_to_string(&twin).unwrap_or_else(|error| panic!("{file}.json: {error}"));
     let twin: Vec<Envelope> = serde_json::from_str(&twin).expect("the twin is readable");
-    let stored = std::fs::read(&stored).expect("tests/compat/events-v1.bin is there");
+    let stored = std::fs::read(&stored).unwrap_or_else(|error| panic!("{file}.bin: {error}"));
     let mut rest = &stored[..];
     let mut count = 0;
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
@@ -252,6 +290,24 @@ fn what_format_1_wrote_is_still_read() {
         rest = after;
     }
     assert_eq!(count, twin.len());
-    let seen: BTreeSet<usize> = twin.iter().map(|envelope| place(&envelope.event)).collect();
-    assert_eq!(seen, (0..VARIANTS).collect(), "the file has every variant that format 1 began with");
+    twin.iter().map(|envelope| place(&envelope.event)).collect()
+}
+
+/// Written by the release that began format 1.
+#[test]
+fn what_format_1_wrote_is_still_read() {
+    let seen = is_still_read("events-v1", &[]);
+    assert_eq!(seen, (0..BEGAN_WITH).collect(), "the file has every variant that format 1 began with");
+}
+
+/// Written when members came to format 1, with the role of their join tokens.
+#[test]
+fn what_format_1_wrote_of_members_is_still_read() {
+    let is_theirs = |event: &Event| {
+        place(event) >= BEGAN_WITH || matches!(event, Event::TokenCreated { role: Role::MemberJoin, .. })
+    };
+    let began: Vec<Envelope> =
+        envelopes().into_iter().filter(|envelope| is_theirs(&envelope.event)).collect();
+    let seen = is_still_read("events-v1-members", &began);
+    assert_eq!(seen, (BEGAN_WITH..36).chain([29]).collect(), "every variant that came then");
 }

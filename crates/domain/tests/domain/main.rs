@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read and rewrite their golden files")]
 
 mod codec;
+mod members;
 mod planning;
 mod properties;
 mod requests;

@@ -128,7 +128,7 @@ impl Story {
             Event::TokenCreated { token, name, role, .. } => {
                 let called = match role {
                     Role::Node => format!("credential-of-{name}"),
-                    Role::Join => format!("join-{name}"),
+                    Role::Join | Role::MemberJoin => format!("join-{name}"),
                     _ => name.to_string(),
                 };
                 self.tokens.insert(called.clone(), *token);
