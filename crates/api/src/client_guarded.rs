@@ -1,6 +1,9 @@
-//! Guarded acts from the client's side: one call explains, the other confirms.
+//! Guarded acts from the client's side (one call explains, the other confirms), and the cluster.
 
-use crate::{Client, ClientError, ConfirmedBy, Explained, routes};
+use crate::{
+    Client, ClientError, ClusterStatus, ConfirmedBy, Explained, MemberJoinRequest, MemberJoinSecret,
+    SnapshotDone, routes,
+};
 use reqwest::{Method, RequestBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 use types::RequestId;
@@ -28,6 +31,25 @@ impl Client {
     ) -> Result<T, ClientError> {
         let call = self.named(path, id).header(routes::CONFIRM, token);
         self.wire.json(call.header(routes::CONFIRMED_BY, by.as_str()).json(body)).await
+    }
+
+    /// The cluster, as the server knows it.
+    pub async fn cluster(&self) -> Result<ClusterStatus, ClientError> {
+        self.wire.json(self.wire.call(Method::GET, routes::CLUSTER)).await
+    }
+
+    /// Makes a single-use secret that admits a member.
+    pub async fn create_member_secret(
+        &self,
+        id: RequestId,
+        request: &MemberJoinRequest,
+    ) -> Result<MemberJoinSecret, ClientError> {
+        self.wire.write(routes::CLUSTER_JOIN_TOKENS, id, request).await
+    }
+
+    /// Has the server make a snapshot now.
+    pub async fn snapshot(&self, id: RequestId) -> Result<SnapshotDone, ClientError> {
+        self.wire.json(self.named(routes::CLUSTER_SNAPSHOT, id)).await
     }
 
     fn named(&self, path: &str, id: RequestId) -> RequestBuilder {

@@ -12,6 +12,7 @@ mod apply;
 mod client;
 mod client_calls;
 mod client_guarded;
+mod cluster;
 mod event;
 mod guard;
 mod node;
@@ -27,6 +28,10 @@ pub use apply::{
     RollbackRequest, ScaleRequest,
 };
 pub use client::{Client, ClientError};
+pub use cluster::{
+    ActDone, ClusterActRequest, ClusterStatus, Failover, MemberJoinRequest, MemberJoinSecret, MemberRow,
+    PeerRefused, SnapshotDone,
+};
 pub use event::{EventPage, EventRow, EventsQuery, Subject};
 pub use guard::{ConfirmedBy, Explained, Override, Proof, UnknownConfirmedBy};
 pub use node::{

@@ -66,6 +66,23 @@ pub const JOIN_TOKENS: &str = "/v1/join-tokens";
 /// `POST`: become a node. Needs no bearer token.
 pub const ENROL: &str = "/v1/enrol";
 
+/// `GET`: members, and how far each of them is.
+pub const CLUSTER: &str = "/v1/cluster";
+/// `POST`: make a single-use secret that admits a member.
+pub const CLUSTER_JOIN_TOKENS: &str = "/v1/cluster/join-tokens";
+/// `POST`, guarded: give authority to a member whose primary is gone.
+pub const CLUSTER_PROMOTE: &str = "/v1/cluster/promote";
+/// `POST`, guarded: give authority from a primary that lives to another member.
+pub const CLUSTER_HANDOVER: &str = "/v1/cluster/handover";
+/// `POST`, guarded: the node that is asked sequences nothing until it learns a higher epoch.
+pub const CLUSTER_FENCE: &str = "/v1/cluster/fence";
+/// `POST`, guarded: take a member out for ever.
+pub const CLUSTER_REMOVE: &str = "/v1/cluster/remove";
+/// `POST`, guarded: go on with agents that hold plans from ahead of this log.
+pub const CLUSTER_ADOPT: &str = "/v1/cluster/adopt";
+/// `POST`: make a snapshot now, on the node that is asked.
+pub const CLUSTER_SNAPSHOT: &str = "/v1/cluster/snapshot";
+
 /// `GET`, node only: an agent's plans and asks.
 pub const AGENT_STREAM: &str = "/v1/node/agent-stream";
 /// `GET`, node only: an edge's plans.
@@ -136,6 +153,11 @@ pub const ALL: &[&str] = &[
     REQUEST_VOID,
     VIEWS,
     VIEW_REBUILD,
+    CLUSTER,
+    CLUSTER_JOIN_TOKENS,
+    CLUSTER_PROMOTE,
+    CLUSTER_REMOVE,
+    CLUSTER_SNAPSHOT,
     HEALTH_LIVE,
     HEALTH_READY,
     METRICS,

@@ -67,7 +67,10 @@ struct Inner {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("name", &self.0.name).field("own", &self.own()).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("name", &self.0.name)
+            .field("own", &self.own())
+            .finish_non_exhaustive()
     }
 }
 
@@ -151,7 +154,9 @@ impl Cluster {
                 "this member leads and has not opened its epoch yet".to_owned()
             }
             (_, Some(leader)) => format!("member {leader} leads and cannot be reached"),
-            (Mode::Automatic, None) => "no member leads: a majority of the voters is needed to elect one".to_owned(),
+            (Mode::Automatic, None) => {
+                "no member leads: a majority of the voters is needed to elect one".to_owned()
+            }
             (Mode::Operator, None) => {
                 let named = sequencer.map_or("nobody".to_owned(), |node| node.to_string());
                 format!(

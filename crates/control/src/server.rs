@@ -2,7 +2,9 @@
 
 use crate::{
     cluster::{Cluster, OpenError, Settings},
-    http, reconcile,
+    http,
+    journal::Journal,
+    reconcile,
     secret::Secret,
     writer::{Answer, Core, Driver, StartError},
 };
@@ -186,7 +188,8 @@ impl Server {
         parts.spawn(reconcile::rollout(self.core.clone(), stop.clone()));
         parts.spawn(reconcile::liveness(self.core.clone(), stop.clone()));
         parts.spawn(reconcile::garbage(self.core.clone(), stop.clone()));
-        let options = http::Options { cluster: self.cluster.clone(), ..http::Options::default() };
+        let journal = self.cluster.as_ref().and_then(|cluster| journal(cluster.data_dir()));
+        let options = http::Options { cluster: self.cluster.clone(), journal, ..http::Options::default() };
         let router = http::router(self.core.clone(), options);
         if let Some(cluster) = &self.cluster {
             cluster.answer_with(self.core.clone(), router.clone());
@@ -221,6 +224,26 @@ impl Server {
                 let why = ended.err().map_or("it was not told to".to_owned(), |error| error.to_string());
                 Err(ServerError::Ended { part, why })
             }
+        }
+    }
+}
+
+/// Where guarded acts are written down; none if it cannot be opened, and then they are refused.
+fn journal(data_dir: &Path) -> Option<Arc<Journal>> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    match Journal::open(&disk, data_dir) {
+        Ok((journal, verified)) => {
+            if verified.torn > 0 {
+                tracing::warn!(
+                    bytes = verified.torn,
+                    "the end of the journal was torn by a crash and is cut off"
+                );
+            }
+            Some(Arc::new(journal))
+        }
+        Err(error) => {
+            tracing::error!(%error, "the journal cannot be written; guarded acts are refused");
+            None
         }
     }
 }

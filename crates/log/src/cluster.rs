@@ -19,6 +19,7 @@
 
 mod adapter;
 mod log;
+mod members;
 mod promotion;
 mod shape;
 #[cfg(test)]

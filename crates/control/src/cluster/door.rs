@@ -76,7 +76,8 @@ impl Cluster {
         let mut request = Request::builder().method(ask.method.as_str()).uri(ask.uri.as_str());
         for (name, value) in &ask.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
-            request = request.header(name, HeaderValue::from_bytes(value).map_err(|error| error.to_string())?);
+            request =
+                request.header(name, HeaderValue::from_bytes(value).map_err(|error| error.to_string())?);
         }
         let request = request.extension(Forwarded { by: ask.by }).body(Body::from(ask.body));
         let request = request.map_err(|error| error.to_string())?;

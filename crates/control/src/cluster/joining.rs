@@ -181,11 +181,13 @@ pub async fn join(
         votes,
     };
     let join = postcard::to_stdvec(&join).expect("it is plain data");
-    let answer = ask_to_join(address, invitation.authority, join.into()).await.map_err(|error| match error {
-        TransportError::Refused(why) => JoinError::Refused(why),
-        error => JoinError::NoAnswer(error.to_string()),
-    })?;
-    let unreadable = |error: postcard::Error| JoinError::Refused(format!("the answer cannot be read: {error}"));
+    let answer =
+        ask_to_join(address, invitation.authority, join.into()).await.map_err(|error| match error {
+            TransportError::Refused(why) => JoinError::Refused(why),
+            error => JoinError::NoAnswer(error.to_string()),
+        })?;
+    let unreadable =
+        |error: postcard::Error| JoinError::Refused(format!("the answer cannot be read: {error}"));
     let admission: Admission = postcard::from_bytes(&answer).map_err(unreadable)?;
     let Admission { cluster, node, .. } = &admission;
     Authority::from_parts(cluster, admission.authority.clone())?.save(data_dir)?;
@@ -224,7 +226,8 @@ impl Cluster {
         if join.first() != Some(&VERSION) {
             return Err("it speaks another version than this member: use the same release".to_owned());
         }
-        let asked: Join = postcard::from_bytes(join).map_err(|error| format!("it cannot be read: {error}"))?;
+        let asked: Join =
+            postcard::from_bytes(join).map_err(|error| format!("it cannot be read: {error}"))?;
         let node = self.admit_to_log(core, join, asked).await?;
         let trouble = |error: CaError| format!("no certificate can be issued: {error}");
         let authority = Authority::load(self.data_dir(), self.name()).map_err(trouble)?;
@@ -276,7 +279,10 @@ mod tests {
     fn an_invitation_is_read_as_it_was_written() {
         let invitation = Invitation { secret: Secret::make(&OsRandom), authority: [0xa5; 32] };
         let read: Invitation = invitation.to_string().parse().expect("as written");
-        assert_eq!((read.secret.reveal(), read.authority), (invitation.secret.reveal(), invitation.authority));
+        assert_eq!(
+            (read.secret.reveal(), read.authority),
+            (invitation.secret.reveal(), invitation.authority)
+        );
         for bad in ["", "hf_x", ".00", "hf_x.zz", &format!("hf_x.{}", "é".repeat(32))] {
             assert!(bad.parse::<Invitation>().is_err(), "{bad}");
         }

@@ -6,9 +6,9 @@
 //! removed. Nothing else changes the members, so a change that was cut short goes on under the next
 //! leader.
 
-use super::{Cluster, Ask};
-use crate::writer::Core;
-use domain::state::MemberState as Declared;
+use super::{Ask, Cluster};
+use crate::writer::{Answer, Core};
+use domain::{Actor, Command, NewMember, state::MemberState as Declared};
 use log::cluster::{Member, Status};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,8 +43,9 @@ pub(super) async fn keep(cluster: Cluster, core: Core, shutdown: CancellationTok
     while !shutdown.is_cancelled() {
         let mut worked = false;
         if core.leads() {
+            found(&cluster, &core).await;
             let status = cluster.log().status();
-            let change = next_change(&core.state().members, &status, &cluster.moved());
+            let change = next_change(&declared(&core), &status, &cluster.moved());
             if let Some(change) = change {
                 worked = make(&cluster, &change, &status).await;
             }
@@ -60,6 +61,26 @@ pub(super) async fn keep(cluster: Cluster, core: Core, shutdown: CancellationTok
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// Writes down the member that began the cluster, once others can join it.
+async fn found(cluster: &Cluster, core: &Core) {
+    let settings = cluster.settings();
+    if settings.listen.is_none() || settings.joined || !core.state().members.is_empty() {
+        return;
+    }
+    let Ok(name) = settings.name.parse() else { return };
+    let member = NewMember { name, peer: settings.peer.clone(), api: settings.api.clone(), votes: true };
+    let command = Command::FoundMember { node: cluster.own(), member };
+    match core.submit(command, Actor::System, None).await {
+        Answer::Executed { .. } => {}
+        other => tracing::warn!(?other, "the founder is not written down yet"),
+    }
+}
+
+/// Who the log says is a member, and who was one.
+fn declared(core: &Core) -> BTreeMap<NodeId, Declared> {
+    core.state().members.iter().map(|(node, member)| (*node, member.clone())).collect()
 }
 
 /// The next change that brings one list nearer to the other.
@@ -90,7 +111,11 @@ fn next_change(
             return Some(Change::Add(*node, member));
         }
         let has = |node: &NodeId| status.matched.get(node).map_or(0, |at| at.get());
-        if member.votes && !status.voters.contains(node) && has(node) + NEARLY >= has(&status.own) && has(node) > 0 {
+        if member.votes
+            && !status.voters.contains(node)
+            && has(node) + NEARLY >= has(&status.own)
+            && has(node) > 0
+        {
             return Some(Change::Vote(*node));
         }
     }
@@ -157,7 +182,7 @@ mod tests {
         Member { name: name.into(), peer: format!("{name}:7071"), api: String::new() }
     }
 
-    fn declared(name: &str) -> Declared {
+    fn one(name: &str) -> Declared {
         Declared {
             name: name.parse().expect("a name"),
             peer: format!("{name}:7071"),
@@ -178,7 +203,9 @@ mod tests {
             voters: voters.iter().map(|number| id(*number)).collect(),
             members: all.map(|number| (id(*number), member(&format!("m{number}")))).collect(),
             matched: matched.iter().map(|(number, at)| (id(*number), Index::new(*at))).collect(),
-            ..Status::of(id(1))
+            own: id(1),
+            quorum_silent: None,
+            state: "leader",
         }
     }
 
@@ -192,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_new_member_reads_along_first_and_votes_when_it_has_nearly_everything() {
-        let members = log(&[(2, declared("m2"))]);
+        let members = log(&[(2, one("m2"))]);
         assert_eq!(change(&members, &status(&[1], &[], &[(1, 9)])), Some(Change::Add(id(2), member("m2"))));
         let far = status(&[1], &[2], &[(1, 5000), (2, 7)]);
         assert_eq!(change(&members, &far), None, "it is far behind");
@@ -205,13 +232,13 @@ mod tests {
 
     #[test]
     fn one_that_only_reads_never_votes() {
-        let members = log(&[(2, Declared { votes: false, ..declared("m2") })]);
+        let members = log(&[(2, Declared { votes: false, ..one("m2") })]);
         assert_eq!(change(&members, &status(&[1], &[2], &[(1, 9), (2, 9)])), None);
     }
 
     #[test]
     fn one_that_was_removed_goes_and_the_founder_can() {
-        let removed = |name| Declared { removed: Some(EventId::new(5)), ..declared(name) };
+        let removed = |name| Declared { removed: Some(EventId::new(5)), ..one(name) };
         let three = status(&[1, 2, 3], &[], &[(1, 9), (2, 8), (3, 9)]);
         assert_eq!(change(&log(&[(2, removed("m2"))]), &three), Some(Change::Remove(id(2))));
         assert_eq!(change(&log(&[(1, removed("m1"))]), &three), Some(Change::HandOver(id(3))));

@@ -60,8 +60,8 @@ impl Cluster {
             disk_free: RealDisk.free_space(&dir).ok(),
             short_of_space: log.is_short_of_space(),
             snapshot: newest_snapshot(&dir.join("snapshots")),
-            fenced: status.fenced,
-            aside: status.aside,
+            fenced: false,
+            aside: Vec::new(),
             trouble: core.and_then(crate::Core::snapshot_trouble),
         }
     }
@@ -70,7 +70,8 @@ impl Cluster {
 /// The newest snapshot's event, which is its name, and its time.
 fn newest_snapshot(dir: &Path) -> Option<(EventId, Timestamp)> {
     let names = RealDisk.list(dir).ok()?;
-    let events = names.iter().filter_map(|name| name.strip_suffix(".snap")?.parse::<u64>().ok().zip(Some(name)));
+    let events =
+        names.iter().filter_map(|name| name.strip_suffix(".snap")?.parse::<u64>().ok().zip(Some(name)));
     let (event, name) = events.max()?;
     let made = std::fs::metadata(dir.join(name)).ok()?.modified().ok()?;
     let since = made.duration_since(std::time::UNIX_EPOCH).ok()?;

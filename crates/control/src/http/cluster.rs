@@ -4,11 +4,11 @@
 //! that leads, at the one that is to be fenced. Any member hands the request on, once; the token is in
 //! the memory of the member that acts.
 
-mod acts;
 mod promote;
+mod remove;
 
-pub(super) use acts::{fence, handover, remove};
 pub(super) use promote::promote;
+pub(super) use remove::remove;
 
 use super::{
     Http,
@@ -70,7 +70,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
         let asked = contacts.get(node).map(|contact| contact.heard);
         asked.max(health.get(node).and_then(|health| health.heard))
     };
-    let answering = status.voters.iter().filter(|node| reports.get(node).is_some_and(Result::is_ok)).count();
+    let answering = status.voters.iter().filter(|node| matches!(reports.get(node), Some(Ok(_)))).count();
     let members = status.members.iter().map(|(node, member)| {
         let report = reports.remove(node);
         let mut row = MemberRow {
@@ -167,7 +167,10 @@ pub(super) async fn join_token(
     let asked: MemberJoinRequest = write::parse(&said)?;
     let write = Write::read(&http, &said, caller.actor())?;
     if write.before(&http.core.state())?.is_some() {
-        return Err(refused(Code::Conflict, "this request made a secret before, which was in its first answer only"));
+        return Err(refused(
+            Code::Conflict,
+            "this request made a secret before, which was in its first answer only",
+        ));
     }
     let secret = Secret::make(http.core.random());
     let expires = http.core.now().plus(asked.expires_in);

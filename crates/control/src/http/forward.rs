@@ -102,12 +102,7 @@ pub(super) fn age(http: &Http) -> Option<HeaderValue> {
     HeaderValue::from_str(&text).ok()
 }
 
-async fn read(
-    http: &Http,
-    cluster: &Cluster,
-    row: &'static table::Row,
-    mut request: Request,
-) -> Result<Way> {
+async fn read(http: &Http, cluster: &Cluster, row: &'static table::Row, mut request: Request) -> Result<Way> {
     let freshness = freshness(&mut request)?;
     let handed_on = request.extensions().get::<Forwarded>().is_some();
     match freshness {
@@ -138,7 +133,8 @@ async fn read(
                 Ok(Err(why)) => why,
                 Err(_) => format!("no majority answered within {wait}"),
             };
-            let problem = Problem::new(Code::NoQuorum, format!("no majority confirms that this is the newest: {why}"));
+            let problem =
+                Problem::new(Code::NoQuorum, format!("no majority confirms that this is the newest: {why}"));
             Err(problem.with_hint("?consistency=stale reads what is known here, with its age").into())
         }
     }
@@ -201,7 +197,9 @@ async fn to_leader(
             Some(leader) => break leader,
             None if tokio::time::Instant::now() > deadline => {
                 return Err(match handed_on {
-                    Some(by) => no_leader(&format!("member {} took this one for the leader, and it is not", by.by)),
+                    Some(by) => {
+                        no_leader(&format!("member {} took this one for the leader, and it is not", by.by))
+                    }
                     None => no_leader(&cluster.why_no_leader()),
                 });
             }
@@ -238,7 +236,9 @@ pub(super) async fn to_member(cluster: &Cluster, node: NodeId, said: &input::Sai
         by: cluster.own(),
     };
     let answer = cluster.forward(node, &member, ask, limits::FORWARD_WAIT.into()).await;
-    answer.map(response).map_err(|error| lost(&Leader { node, member }, &error, write::request_id(&said.parts.headers)))
+    answer
+        .map(response)
+        .map_err(|error| lost(&Leader { node, member }, &error, write::request_id(&said.parts.headers)))
 }
 
 /// Headers that say something about the request and not about the connection.
@@ -294,7 +294,9 @@ fn lost(leader: &Leader, error: &TransportError, id: Option<RequestId>) -> Refus
             problem.with_hint(format!("holdfast requests show {id}"))
         }
         (TransportError::Lost(_), None) => Problem::new(Code::UnknownOutcome, detail),
-        _ => Problem::new(Code::Unavailable, detail).with_hint("it was not executed; send it again in a while"),
+        _ => {
+            Problem::new(Code::Unavailable, detail).with_hint("it was not executed; send it again in a while")
+        }
     };
     Refused { problem: Box::new(problem), event: None, settled: true }
 }
@@ -310,7 +312,9 @@ fn no_quorum(age: Option<Duration>) -> Refused {
         format!("for {}", DurationMs::from_ms(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
     });
     let problem = Problem::new(Code::NoQuorum, format!("no leader was heard here {since}"));
-    problem.with_hint("?consistency=stale (--consistency stale) reads what is known here, with its age").into()
+    problem
+        .with_hint("?consistency=stale (--consistency stale) reads what is known here, with its age")
+        .into()
 }
 
 #[cfg(test)]

@@ -10,9 +10,6 @@
 //!   their use, and with the state that was shown.
 //! - a confirmation that the journal did not take is none.
 
-// The first handlers of guarded acts are those of the cluster.
-#![allow(dead_code, reason = "the handlers that use it are written beside it")]
-
 use super::{
     access::Caller,
     answer::{Refused, Result, refused},

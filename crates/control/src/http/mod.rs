@@ -87,7 +87,6 @@ pub(crate) struct Shared {
     cluster: Option<Cluster>,
     images: Images,
     asks: asks::Asks,
-    #[allow(dead_code, reason = "the handlers of guarded acts are written beside it")]
     guard: guard::Guard,
     figures: metrics::Figures,
     copies: copies::Copies,
@@ -171,8 +170,6 @@ fn server() -> Router<Http> {
         .route(at::CLUSTER, get(cluster::status))
         .route(at::CLUSTER_JOIN_TOKENS, post(cluster::join_token))
         .route(at::CLUSTER_PROMOTE, post(cluster::promote))
-        .route(at::CLUSTER_HANDOVER, post(cluster::handover))
-        .route(at::CLUSTER_FENCE, post(cluster::fence))
         .route(at::CLUSTER_REMOVE, post(cluster::remove))
         .route(at::CLUSTER_SNAPSHOT, post(cluster::snapshot))
         .route(at::HEALTH_LIVE, get(operate::live))

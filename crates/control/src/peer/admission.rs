@@ -42,13 +42,20 @@ pub async fn ask_to_join(
         .map_err(|_| unreachable(format!("no connection within {}", limits::PEER_CONNECT)))?
         .map_err(|error| unreachable(error.to_string()))?;
     let name = ServerName::try_from("member").expect("letters");
-    let greeted = timeout(limits::PEER_GREETING.into(), TlsConnector::from(config(authority)).connect(name, stream));
+    let greeted =
+        timeout(limits::PEER_GREETING.into(), TlsConnector::from(config(authority)).connect(name, stream));
     let mut stream = greeted
         .await
         .map_err(|_| unreachable(format!("no greeting within {}", limits::PEER_GREETING)))?
-        .map_err(|error| TransportError::Refused(format!("{address} is not of the cluster that the secret is for: {error}")))?;
+        .map_err(|error| {
+            TransportError::Refused(format!(
+                "{address} is not of the cluster that the secret is for: {error}"
+            ))
+        })?;
     let lost = |why: String| TransportError::Lost(format!("{address}: {why}"));
-    write_one(&mut stream, &Frame::new(0, Kind::Join, request)).await.map_err(|error| lost(error.to_string()))?;
+    write_one(&mut stream, &Frame::new(0, Kind::Join, request))
+        .await
+        .map_err(|error| lost(error.to_string()))?;
     // Certificates, keys and the list of members: one piece.
     match Reader::new(limits::PEER_PIECE).read(&mut stream).await {
         Ok(Frame { kind: Kind::Admitted, bytes, .. }) => Ok(bytes),

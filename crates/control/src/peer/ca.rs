@@ -23,6 +23,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{ParsedCertificate, WebPkiClientVerifier},
 };
+use sha2::{Digest, Sha256};
 use std::{
     fmt, fs,
     os::unix::fs::PermissionsExt,
@@ -30,7 +31,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use sha2::{Digest, Sha256};
 use types::{NodeId, Timestamp, limits};
 
 const DIR: &str = "peer";

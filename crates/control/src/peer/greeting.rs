@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn a_greeting_is_read_as_it_was_written() {
-        let greeting = Greeting { cluster: "one".into(), node: NodeId::from_u128(7), mode: "automatic".into() };
+        let greeting =
+            Greeting { cluster: "one".into(), node: NodeId::from_u128(7), mode: "automatic".into() };
         assert_eq!(Greeting::decode(&greeting.encode()), Ok(greeting));
     }
 

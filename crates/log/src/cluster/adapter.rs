@@ -11,14 +11,14 @@
 //!   behind is fed from there, entry by entry. So every member can fold every view from event 1, and
 //!   no snapshot ever travels.
 
-use super::shape::{Applied, Candidate, Leader, Placed, Shape, decode_members, log_id, ours};
+use super::shape::{Applied, Candidate, Leader, Member, Placed, Shape, decode_members, log_id, ours};
 use crate::{
     Kind,
     wal::{Committed, Halted, MemberLog, Vote},
 };
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::{
-    EntryPayload, LogId, OptionalSend, RaftLogReader, RaftSnapshotBuilder, StoredMembership,
+    EntryPayload, LogId, Membership, OptionalSend, RaftLogReader, RaftSnapshotBuilder, StoredMembership,
     alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf},
     storage::{EntryResponder, IOFlushed, LogState, RaftLogStorage, RaftStateMachine},
 };
@@ -266,6 +266,11 @@ impl Machine {
             None => StoredMembership::default(),
         };
         Ok(Self { log, members: Arc::new(Mutex::new(members)), watch })
+    }
+
+    /// Who is a member, as far as is committed.
+    pub fn members(&self) -> Membership<NodeId, Member> {
+        self.members.lock().expect("nobody panics while holding this").membership().clone()
     }
 
     /// Waits until an entry is durable here as well: others may have made a majority without us.

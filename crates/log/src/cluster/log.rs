@@ -146,6 +146,8 @@ struct Inner {
     authority: watch::Receiver<Option<Authority>>,
     epochs: watch::Receiver<Option<Opened>>,
     transport: Arc<dyn Transport>,
+    /// Who was a member when the log was opened.
+    members: Membership<NodeId, Member>,
     patience: Duration,
     reason: Arc<Mutex<Vec<u8>>>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
@@ -201,6 +203,7 @@ impl ClusterLog {
             epoch_tell.send_replace(Some(Opened { id, node }));
         });
         let machine = Machine::new(Arc::clone(&log), tell).map_err(OpenMemberError::from)?;
+        let members = machine.members();
         let reason = Arc::new(Mutex::new(BY_ITSELF.to_vec()));
         let patience = options.election.1;
         let network = Network { transport: Arc::clone(&transport), own: log.node() };
@@ -230,6 +233,7 @@ impl ClusterLog {
             authority,
             epochs,
             transport,
+            members,
             patience,
             reason,
             stop: Mutex::new(Some(stop)),
@@ -283,7 +287,11 @@ impl ClusterLog {
     /// What this member knows of its cluster.
     pub fn status(&self) -> Status {
         let metrics = self.0.raft.metrics().borrow_watched().clone();
-        let members = metrics.membership_config.membership();
+        let members = match metrics.membership_config.membership() {
+            // Consensus has not told anything yet: what was committed when the log was opened.
+            told if told.nodes().next().is_none() => &self.0.members,
+            told => told,
+        };
         let matched = metrics.replication.iter().flatten();
         Status {
             own: self.node(),

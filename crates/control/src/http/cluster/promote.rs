@@ -6,7 +6,7 @@ use crate::{
     http::{
         Http,
         access::Caller,
-        answer::{At, Refused, Result, refused},
+        answer::{At, Refused, Result},
         forward,
         guard::{Pass, Reason, Shown},
         input::Said,
@@ -84,8 +84,12 @@ fn denial(denied: &Denied) -> Refused {
             "one_authority",
             "start the members that are missing; if a majority is lost for good: holdfast cluster recover",
         ),
-        Denied::PrimaryAlive { .. } => ("one_authority", "holdfast cluster handover NODE moves the lead of one that lives"),
-        Denied::Behind { .. } => ("acked_is_durable", "promote the member that has the most: holdfast cluster status"),
+        Denied::PrimaryAlive { .. } => {
+            ("one_authority", "holdfast cluster handover NODE moves the lead of one that lives")
+        }
+        Denied::Behind { .. } => {
+            ("acked_is_durable", "promote the member that has the most: holdfast cluster status")
+        }
         Denied::Later { .. } => ("promotion_is_atomic", "holdfast cluster status says who sequences now"),
         Denied::NotAVoter => ("one_authority", "only a member that votes can be promoted"),
         Denied::IsPrimary => ("one_authority", "there is nothing to do"),
