@@ -1,5 +1,8 @@
 //! The command line as data.
 
+pub mod cluster;
+pub mod member;
+
 use crate::output::Form;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -248,6 +251,11 @@ pub enum Daily {
         #[command(subcommand)]
         verb: RequestsVerb,
     },
+    /// Members of the cluster, and who of them has authority
+    Cluster {
+        #[command(subcommand)]
+        verb: cluster::ClusterVerb,
+    },
     /// The log on this machine's disk, without a server
     Log {
         #[command(subcommand)]
@@ -456,7 +464,7 @@ mod tests {
         for name in [
             "up", "server", "agent", "edge", "apply", "deploy", "status", "explain", "ps", "logs", "scale",
             "restart", "rollback", "releases", "events", "wait", "apps", "envs", "routes", "nodes", "tokens",
-            "requests", "log", "views", "version",
+            "requests", "cluster", "log", "views", "version",
         ] {
             assert!(known.contains(&name), "{name} is missing");
         }
@@ -493,6 +501,16 @@ mod tests {
         "tokens revoke tok_01JD0000000000000000000002",
         "requests show 01JD0000000000000000000001",
         "requests void 01JD0000000000000000000001",
+        "cluster init --data-dir d --name one --peer 127.0.0.1:7071 --failover operator --election-ms 150-300",
+        "cluster join 127.0.0.1:7071 --secret s --read-only --peer 127.0.0.1:7072",
+        "cluster status",
+        "cluster join-token --expires-in 1h",
+        "cluster promote two --reason gone",
+        "cluster handover two --reason planned --explain",
+        "cluster fence --reason cut-off --confirm act_1",
+        "cluster remove two --reason sold --confirm act_1 --acknowledge x --acknowledge y --yes",
+        "cluster snapshot",
+        "cluster adopt --reason restored",
         "log verify --data-dir d",
         "log cat --after 3 --limit 5",
         "log export -o events.jsonl",

@@ -5,6 +5,7 @@
 
 mod apply;
 mod change;
+mod cluster;
 mod events;
 mod explain;
 mod follow;
@@ -20,7 +21,7 @@ mod wait;
 mod write;
 
 use crate::{
-    args::{Daily, Global},
+    args::{Daily, Global, cluster::ClusterVerb},
     context::Context,
     failure::Failure,
 };
@@ -35,6 +36,16 @@ pub fn run(command: Daily, global: Global) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::local(format!("the system gives no event queue: {error}")))?;
+    // They work on this machine's disk, with no server and no context.
+    match command {
+        Daily::Cluster { verb: ClusterVerb::Init(args) } => {
+            return runtime.block_on(cluster::start::init(args, global.form()));
+        }
+        Daily::Cluster { verb: ClusterVerb::Join(args) } => {
+            return runtime.block_on(cluster::start::join(args, global.form()));
+        }
+        _ => {}
+    }
     runtime.block_on(dispatch(command, &Context::new(&global)?, &global))
 }
 
@@ -60,6 +71,7 @@ async fn dispatch(command: Daily, context: &Context, global: &Global) -> Result<
         Daily::Nodes { verb } => nodes::run(context, verb).await,
         Daily::Tokens { verb } => tokens::run(context, global, verb).await,
         Daily::Requests { verb } => requests::run(context, verb).await,
+        Daily::Cluster { verb } => cluster::run(context, verb).await,
         Daily::Views { verb } => views::run(context, verb).await,
         Daily::Whoami => tokens::whoami(context).await,
         Daily::Version => version::run(context).await,

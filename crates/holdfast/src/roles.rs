@@ -7,11 +7,14 @@ mod agent;
 mod child;
 mod edge;
 mod identity;
-mod owner;
+pub mod owner;
 mod port;
-mod process;
+pub mod process;
 mod server;
 mod up;
+
+pub use identity::host_name;
+pub use server::refused as cannot_start_server;
 
 use crate::{
     args::{Global, Role},

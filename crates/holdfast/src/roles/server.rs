@@ -28,7 +28,8 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn refused(error: &ServerError, data_dir: &Path) -> Failure {
+/// Why a server, or what it would begin with, does not start, and the way on.
+pub fn refused(error: &ServerError, data_dir: &Path) -> Failure {
     let next = match error {
         ServerError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Some(
             "another program listens there: name another address with --listen, or find it with: ss -ltnp"

@@ -1,0 +1,78 @@
+//! `holdfast cluster …`: members, authority, and the guarded acts on them.
+
+use super::member::{InitArgs, JoinArgs};
+use clap::{Args, Subcommand};
+use types::DurationMs;
+
+/// How a guarded act is confirmed. `--yes` is understood and answers nothing.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ConfirmArgs {
+    /// Only explain what it would do
+    #[arg(long, conflicts_with = "confirm")]
+    pub explain: bool,
+    /// Run what was explained with this token, without asking; for scripts
+    #[arg(long, value_name = "TOKEN")]
+    pub confirm: Option<String>,
+    /// What the explanation asks to be typed for an invariant that is overridden; may be repeated
+    #[arg(long, value_name = "TEXT", requires = "confirm")]
+    pub acknowledge: Vec<String>,
+    /// Taken by every command that asks; a guarded act is not answered by it
+    #[arg(long, short, hide = true)]
+    pub yes: bool,
+}
+
+/// A guarded act on a member.
+#[derive(Clone, Debug, Args)]
+pub struct MemberArgs {
+    /// The member, by name or id
+    pub node: String,
+    #[command(flatten)]
+    pub why: ReasonArgs,
+}
+
+/// A guarded act with its reason.
+#[derive(Clone, Debug, Args)]
+pub struct ReasonArgs {
+    /// Why; goes into the log with the act
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct FenceArgs {
+    /// Why; goes into the journal of the node
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterVerb {
+    /// Make a directory the first member of a cluster that others can join
+    Init(InitArgs),
+    /// Make a directory a member of a cluster that is there
+    Join(JoinArgs),
+    /// Members, who leads, how far each is
+    Status,
+    /// A single-use secret that makes a machine a member
+    JoinToken {
+        /// How long it may be used
+        #[arg(long, default_value = "1h", value_name = "DURATION")]
+        expires_in: DurationMs,
+    },
+    /// Give authority to a member whose primary is gone
+    Promote(MemberArgs),
+    /// Give authority from a primary that lives to another member, without losing a write
+    Handover(MemberArgs),
+    /// Have the server that is asked sequence nothing until it learns a higher epoch
+    Fence(FenceArgs),
+    /// Take a member out, for ever
+    Remove(MemberArgs),
+    /// Make a snapshot now on the server that is asked
+    Snapshot,
+    /// Go on with agents that hold plans from ahead of a log that was restored or recovered
+    Adopt(ReasonArgs),
+}

@@ -1,0 +1,99 @@
+//! `cluster`: who is a member, who has authority, and the guarded acts on both.
+
+mod confirm;
+mod explanation;
+pub mod start;
+mod status;
+
+use crate::{
+    args::cluster::ClusterVerb,
+    context::Context,
+    failure::Failure,
+    output::{self, Form},
+};
+use api::{ClientError, ClusterActRequest, Code, MemberJoinRequest, Outcome, Problem, routes};
+use confirm::{Act, Resolve};
+use types::{DurationMs, RequestId};
+
+/// Shows, makes a join token or a snapshot, or does a guarded act.
+pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
+    let act = |verb: &'static str, path, resolve, node: Option<String>, reason: String| Act {
+        verb,
+        path,
+        resolve,
+        request: ClusterActRequest { node, reason, acknowledge: Vec::new() },
+    };
+    let (act, answer) = match verb {
+        ClusterVerb::Init(_) | ClusterVerb::Join(_) => unreachable!("they need no server and were run before"),
+        ClusterVerb::Status => return status::run(context).await,
+        ClusterVerb::JoinToken { expires_in } => return join_token(context, expires_in).await,
+        ClusterVerb::Snapshot => return snapshot(context).await,
+        ClusterVerb::Promote(args) => {
+            let (node, why) = (Some(args.node), args.why);
+            (act("promote", routes::CLUSTER_PROMOTE, Resolve::Status, node, why.reason), why.confirm)
+        }
+        ClusterVerb::Handover(args) => {
+            let (node, why) = (Some(args.node), args.why);
+            (act("handover", routes::CLUSTER_HANDOVER, Resolve::Status, node, why.reason), why.confirm)
+        }
+        ClusterVerb::Fence(args) => {
+            (act("fence", routes::CLUSTER_FENCE, Resolve::Status, None, args.reason), args.confirm)
+        }
+        ClusterVerb::Remove(args) => {
+            let (node, why) = (Some(args.node), args.why);
+            (act("remove", routes::CLUSTER_REMOVE, Resolve::Request, node, why.reason), why.confirm)
+        }
+        ClusterVerb::Adopt(args) => {
+            (act("adopt", routes::CLUSTER_ADOPT, Resolve::Status, None, args.reason), args.confirm)
+        }
+    };
+    confirm::run(context, act, answer).await
+}
+
+async fn join_token(context: &Context, expires_in: DurationMs) -> Result<(), Failure> {
+    let id = context.intent();
+    let request = MemberJoinRequest { expires_in };
+    let made = context.client.create_member_secret(id, &request).await;
+    // A secret that was made and never seen opens a place until it ends: that is worth saying.
+    let made = made.map_err(|error| failed(error, id, &format!("holdfast requests show {id}")))?;
+    match context.form {
+        Form::Json => output::outcome_json(&made),
+        Form::Text => {
+            output::outcome(&format!("{}\n", made.secret));
+            let end = output::time(made.expires);
+            output::note(&format!("admits one member, once, until {end}; it is shown this once"));
+        }
+    }
+    Ok(())
+}
+
+async fn snapshot(context: &Context) -> Result<(), Failure> {
+    let id = context.intent();
+    let made = context.client.snapshot(id).await;
+    let made = made.map_err(|error| failed(error, id, "holdfast cluster status"))?;
+    match context.form {
+        Form::Json => output::outcome_json(&made),
+        Form::Text => output::outcome(&format!("snapshot of event {}\n", made.event)),
+    }
+    Ok(())
+}
+
+/// A call that changes something has failed: what is known of it, and the command that tells the rest.
+fn failed(error: ClientError, id: RequestId, resolve: &str) -> Failure {
+    match &error {
+        ClientError::NotSent { .. } => Failure::not_executed(&error, id),
+        ClientError::Problem(problem) if problem.outcome == Outcome::NotExecuted => {
+            Failure::not_executed(&error, id)
+        }
+        ClientError::Problem(problem) => {
+            let mut problem = (**problem).clone();
+            problem.request_id.get_or_insert(id);
+            problem.hint.get_or_insert(resolve.to_owned());
+            problem.into()
+        }
+        ClientError::Unknown { .. } | ClientError::BadAnswer { .. } => {
+            let what = format!("{error}; whether it was done is not known, and it was not sent again");
+            Problem::new(Code::UnknownOutcome, what).with_request(id).with_hint(resolve).into()
+        }
+    }
+}

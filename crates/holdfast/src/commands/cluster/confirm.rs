@@ -1,0 +1,253 @@
+//! Guarded acts: explained, then confirmed by a person here or by a script with the token.
+//!
+//! Invariants:
+//! - nothing but a typed answer, or a token given with `--confirm`, runs an act; `--yes` never does.
+//! - what a person confirms is what was shown to them: the token is that of the explanation.
+//! - an act is sent once. When its outcome is not known, the command says how to find out.
+
+use super::{explanation, failed};
+use crate::{
+    args::cluster::ConfirmArgs,
+    context::Context,
+    failure::Failure,
+    output::{self, Form},
+};
+use api::{ActDone, ClusterActRequest, Code, ConfirmedBy, Explained, Problem};
+use std::io::{BufRead, IsTerminal as _, Write};
+use types::RequestId;
+
+/// A guarded act as it was typed.
+#[derive(Clone, Debug)]
+pub struct Act {
+    /// What follows `holdfast cluster`.
+    pub verb: &'static str,
+    /// Where it is sent.
+    pub path: &'static str,
+    /// What tells its outcome when no answer came.
+    pub resolve: Resolve,
+    /// What is sent.
+    pub request: ClusterActRequest,
+}
+
+/// What tells the outcome of an act whose answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolve {
+    /// It is a request in the log.
+    Request,
+    /// It shows in the state of the cluster.
+    Status,
+}
+
+/// Explains, asks, and does it.
+pub async fn run(context: &Context, mut act: Act, args: ConfirmArgs) -> Result<(), Failure> {
+    let id = context.intent();
+    if args.yes {
+        output::note("note: --yes does not answer a guarded act");
+    }
+    if let Some(token) = args.confirm {
+        act.request.acknowledge = args.acknowledge;
+        return send(context, &act, id, (&token, ConfirmedBy::Script)).await;
+    }
+    let explained = context.client.explain_act(act.path, id, &act.request).await;
+    // An explanation changes nothing, so its outcome is not in doubt.
+    let explained = explained.map_err(Failure::of_read)?;
+    if args.explain {
+        return show(context.form, &explained);
+    }
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if context.form == Form::Json || !has_terminal {
+        show(context.form, &explained)?;
+        return Err(unanswered(context, &act, &explained));
+    }
+    output::note(explanation::text(&explained).trim_end());
+    act.request.acknowledge = ask(&explained, &mut std::io::stdin().lock(), &mut std::io::stderr())?;
+    send(context, &act, id, (&explained.token, ConfirmedBy::Person)).await
+}
+
+fn show(form: Form, explained: &Explained) -> Result<(), Failure> {
+    match form {
+        Form::Json => output::outcome_json(explained),
+        Form::Text => output::outcome(&explanation::text(explained)),
+    }
+    Ok(())
+}
+
+/// Nobody is there to answer: says how a script does.
+fn unanswered(context: &Context, act: &Act, explained: &Explained) -> Failure {
+    let what = match explained.overrides.len() {
+        0 => format!("{} was explained and wants a confirmation; nothing was done", explained.act),
+        _ => format!(
+            "{} was explained and wants a confirmation, and an --acknowledge for each override above; nothing \
+             was done",
+            explained.act
+        ),
+    };
+    Problem::new(Code::ConfirmationRequired, what).with_hint(command(context, act, explained)).into()
+}
+
+/// The command that confirms, to be run within the life of the token. What has to be acknowledged is
+/// left for somebody to type.
+fn command(context: &Context, act: &Act, explained: &Explained) -> String {
+    let ClusterActRequest { node, reason, .. } = &act.request;
+    let mut words = vec![format!("holdfast cluster {}", act.verb)];
+    words.extend(node.as_deref().map(quoted));
+    if !reason.is_empty() {
+        words.push(format!("--reason {}", quoted(reason)));
+    }
+    // The token lives on the server that gave it, whatever the context says by then.
+    words.push(format!("--server {}", quoted(context.client.server())));
+    if context.names_request() {
+        words.push(format!("--request-id {}", context.intent()));
+    }
+    words.push(format!("--confirm {}", explained.token));
+    words.join(" ")
+}
+
+/// A word for a shell.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/:@".contains(&byte);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// Has a person type each acknowledgement or, where nothing is overridden, `yes`.
+fn ask(explained: &Explained, from: &mut impl BufRead, to: &mut impl Write) -> Result<Vec<String>, Failure> {
+    let not_confirmed = |why: String| -> Failure {
+        Problem::new(Code::ConfirmationRequired, format!("{why}; nothing was done"))
+            .with_hint("the same command again, and what it asks for")
+            .into()
+    };
+    let mut line = |question: String| -> Result<String, Failure> {
+        write!(to, "{question}")
+            .and_then(|()| to.flush())
+            .map_err(|error| Failure::local(format!("the question cannot be asked: {error}")))?;
+        let mut answer = String::new();
+        from.read_line(&mut answer)
+            .map_err(|error| Failure::local(format!("the answer cannot be read: {error}")))?;
+        Ok(answer.trim_end_matches(['\n', '\r']).to_owned())
+    };
+    if explained.overrides.is_empty() {
+        let answer = line(format!("Type yes to {}: ", explained.act))?;
+        return match answer.trim() {
+            "yes" => Ok(Vec::new()),
+            _ => Err(not_confirmed("not confirmed".to_owned())),
+        };
+    }
+    let mut typed = Vec::new();
+    for each in &explained.overrides {
+        let answer = line(format!("This overrides {}. Type {:?}: ", each.invariant, each.type_this))?;
+        if answer != each.type_this {
+            return Err(not_confirmed(format!("{} was not acknowledged", each.invariant)));
+        }
+        typed.push(answer);
+    }
+    Ok(typed)
+}
+
+async fn send(
+    context: &Context,
+    act: &Act,
+    id: RequestId,
+    confirmation: (&str, ConfirmedBy),
+) -> Result<(), Failure> {
+    let sent = context.client.confirm_act::<ActDone>(act.path, id, confirmation, &act.request).await;
+    let done = sent.map_err(|error| with_command(failed(error, id, &resolve(act.resolve, id)), act))?;
+    match context.form {
+        Form::Json => output::outcome_json(&done),
+        Form::Text => output::outcome(&format!("{}\n", line_of(&done))),
+    }
+    Ok(())
+}
+
+/// A refused confirmation is told with the command that explains anew, instead of the call behind it.
+fn with_command(mut failure: Failure, act: &Act) -> Failure {
+    let about_it = [Code::ConfirmationRequired, Code::ConfirmationStale, Code::ConfirmationInvalid];
+    if about_it.contains(&failure.problem.code) {
+        let node = act.request.node.as_deref().map_or(String::new(), |node| format!(" {}", quoted(node)));
+        failure.problem.hint = Some(format!("holdfast cluster {}{node} … (without --confirm)", act.verb));
+    }
+    failure
+}
+
+fn resolve(resolve: Resolve, id: RequestId) -> String {
+    match resolve {
+        Resolve::Request => format!("holdfast requests show {id}"),
+        Resolve::Status => "holdfast cluster status".to_owned(),
+    }
+}
+
+fn line_of(done: &ActDone) -> String {
+    let mut text = done.outcome.clone();
+    let mut more = Vec::new();
+    more.extend(done.epoch.map(|epoch| format!("epoch {epoch}")));
+    more.extend(done.event.map(|event| format!("event {event}")));
+    more.extend(done.gap_ms.map(|gap| format!("no writes for {gap} ms")));
+    if !more.is_empty() {
+        text.push_str(&format!(" ({})", more.join(", ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::Override;
+
+    fn explained(overrides: &[(&str, &str)]) -> Explained {
+        let each = |(invariant, type_this): &(&str, &str)| Override {
+            invariant: (*invariant).to_owned(),
+            type_this: (*type_this).to_owned(),
+        };
+        Explained {
+            act: "cluster promote two".into(),
+            will: Vec::new(),
+            touches: Vec::new(),
+            irreversible: Vec::new(),
+            invariants: Vec::new(),
+            overrides: overrides.iter().map(each).collect(),
+            facts: serde_json::Value::Null,
+            token: "act_1".into(),
+            expires_ms: 120_000,
+        }
+    }
+
+    fn typed(explained: &Explained, answers: &str) -> Result<Vec<String>, Failure> {
+        ask(explained, &mut answers.as_bytes(), &mut Vec::new())
+    }
+
+    #[test]
+    fn only_yes_is_a_yes() {
+        let act = explained(&[]);
+        assert_eq!(typed(&act, "yes\n").expect("confirmed"), Vec::<String>::new());
+        for answer in ["", "\n", "y\n", "no\n", "YES\n", "yes please\n"] {
+            let refused = typed(&act, answer).expect_err("not a yes");
+            assert_eq!((refused.exit, refused.problem.code), (5, Code::ConfirmationRequired), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn every_override_is_typed_as_it_is_asked_for() {
+        let act = explained(&[("acked_is_durable", "lose 3 events"), ("one_authority", "old one is off")]);
+        let both = typed(&act, "lose 3 events\nold one is off\n").expect("acknowledged");
+        assert_eq!(both, ["lose 3 events", "old one is off"]);
+        for answers in ["yes\nyes\n", "lose 3 events\n", "lose 3 events\nold one is off \n"] {
+            assert_eq!(typed(&act, answers).expect_err("not as asked").exit, 5, "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_a_quoted_word_as_it_was() {
+        assert_eq!(quoted("http://127.0.0.1:7070"), "http://127.0.0.1:7070");
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("http://[::1]:7070"), "'http://[::1]:7070'");
+    }
+
+    #[test]
+    fn what_was_done_is_told_in_one_line() {
+        let done = ActDone { outcome: "two has authority".into(), gap_ms: Some(40), ..ActDone::default() };
+        assert_eq!(line_of(&done), "two has authority (no writes for 40 ms)");
+    }
+}
