@@ -251,3 +251,12 @@ pub const PEER_RETRY_MAX: DurationMs = DurationMs::from_secs(1);
 pub const PEER_CURRENT: DurationMs = DurationMs::from_secs(3);
 /// How far behind a member's clock may be when a certificate is made for it.
 pub const PEER_CLOCK_BEHIND: DurationMs = DurationMs::from_secs(24 * 3600);
+
+/// What the entry that opens an epoch says of its reason.
+pub const EPOCH_REASON: usize = 4 << 10;
+/// Files of entries that were cut and are kept aside; past that the oldest stay.
+pub const ASIDE_FILES: usize = 64;
+/// How long a node remembers why the lead is about to be handed to it.
+pub const HANDOVER_REMEMBERED: DurationMs = DurationMs::from_secs(5);
+/// How long a leader that stops tries to hand the lead to another voter.
+pub const HANDOVER_ON_STOP: DurationMs = DurationMs::from_secs(1);
