@@ -137,12 +137,7 @@ impl Cluster {
     pub fn age(&self) -> Option<Duration> {
         let status = self.0.log.status();
         let is_alone = status.voters.iter().eq([&status.own]);
-        match status.leader {
-            Some(leader) if leader != status.own => self.0.contacts.asked_since(leader),
-            Some(_) if is_alone => Some(Duration::ZERO),
-            Some(_) => status.quorum_silent,
-            None => self.0.contacts.last_asked(),
-        }
+        if is_alone && status.leader == Some(status.own) { Some(Duration::ZERO) } else { status.heard }
     }
 
     /// Why a write finds nobody who takes it.

@@ -516,10 +516,16 @@ impl Cluster {
             Wal::create_member(&disk, &cluster.path(node), CLUSTER, node).expect("made");
             cluster.start(node);
             let (first, member) = (&cluster.running[&id(1)].log, cluster.members[&node].clone());
-            cluster.runtime.block_on(first.add_learner(node, member)).expect("added");
+            cluster
+                .runtime
+                .block_on(first.add_learner(node, member, Duration::from_secs(20)))
+                .expect("added");
         }
         let voters = (1..=count).map(id).collect();
-        cluster.runtime.block_on(cluster.running[&id(1)].log.set_voters(voters)).expect("voters");
+        cluster
+            .runtime
+            .block_on(cluster.running[&id(1)].log.set_voters(voters, Duration::from_secs(20)))
+            .expect("voters");
         cluster
     }
 
@@ -648,7 +654,7 @@ fn a_voter_that_is_removed_is_not_heard() {
     cluster.append(&leader, 10);
     let gone = cluster.running.keys().copied().find(|node| *node != leader.node()).expect("others");
     let rest = cluster.running.keys().copied().filter(|node| *node != gone).collect();
-    cluster.runtime.block_on(leader.set_voters(rest)).expect("removed");
+    cluster.runtime.block_on(leader.set_voters(rest, Duration::from_secs(20))).expect("removed");
     // Whether it knows or not: it asks the leader, and is told.
     let (asks, to) = (cluster.running[&gone].transport.clone(), leader.node());
     let why = cluster.soon("a refusal", || {

@@ -18,6 +18,8 @@
 //! - An append whose leader is gone is *unknown*: only the log can say, and it does once it has moved on.
 
 mod adapter;
+mod consensus;
+mod handover;
 mod log;
 mod members;
 mod promotion;
@@ -27,7 +29,9 @@ mod suite;
 mod transport;
 
 pub use self::{
-    log::{ClusterLog, Failover, Joined, OpenClusterError, Options, Status},
+    handover::{HandOverError, HandedOver},
+    log::{ClusterLog, Failover, OpenClusterError, Options},
+    members::{ChangeError, Joined, Status, recover},
     promotion::{Denied, Position, Promotion, Said, Validation},
     shape::{Member, Shape},
     transport::{Alone, Message, Transport, TransportError},

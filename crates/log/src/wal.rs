@@ -6,6 +6,9 @@
 //!   lock                         held by the one process that may write
 //!   vote                         the last vote of this node; used by a cluster only
 //!   committed                    up to here a cluster had committed, and who its members were there
+//!   incarnation                  which life of this node this is, and the last it heard of others
+//!   fence                        this node must not sequence until another authority has begun
+//!   aside/….seg                  entries that were cut because they were never committed
 //!   mark                         up to here everything was durable once: a later end is damage
 //!   00000000000000000001.seg     entries from index 1 on
 //!   00000000000000004711.seg     … the last one is written to, its end is reserved and zero
@@ -26,11 +29,15 @@
 //! - A file gets its final name only when its content is durable.
 
 mod archive;
+mod aside;
+mod fence;
 mod format;
 mod frame;
+mod incarnation;
 mod inspect;
 mod machine;
 mod member;
+mod offline;
 mod read;
 mod recover;
 mod replica;
@@ -40,10 +47,13 @@ mod snapshot;
 mod store;
 mod thread;
 
+pub use aside::{Aside, aside};
 pub use format::{CreateError, Vote, VoteError};
-pub use inspect::{Problem, Report, ScanError, scan, verify};
+pub use incarnation::{Incarnation, Incarnations, Stale};
+pub use inspect::{Problem, Report, ScanError, scan, scan_aside, verify};
 pub use machine::{Entry, GroupError, Mistake, Options, Wal};
 pub use member::{Done, Halted, MemberLog, OpenMemberError, epoch_payload, read_epoch};
+pub use offline::{Anew, Found, RecoverError, fence, position, recover};
 pub use recover::{Dropped, OpenError, Recovered, node_of, owner};
 pub use replica::{Committed, RawEntry, check as check_entry};
 pub use thread::{Fatal, OpenLogError, WalLog};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use holdfast_log::{
     AppendError, Batch, Kind, Log,
     cluster::{Alone, ClusterLog, Options as ClusterOptions},
-    wal::{Entry, Halted, MemberLog, Options, RawEntry, Vote, Wal, epoch_payload},
+    wal::{self, Anew, Entry, Halted, MemberLog, Options, RawEntry, Vote, Wal, epoch_payload},
 };
 use rt::{Disk, DiskError, Fault, Operation, SimDisk, ThreadSpawner};
 use std::{
@@ -20,7 +20,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use types::{Epoch, EventId, Index, NodeId, Term};
+use types::{Epoch, EventId, Index, NodeId, Term, limits};
 
 const DIR: &str = "/log";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ fn count(deaths: &Deaths) -> usize {
 fn try_member(disk: &SimDisk) -> Result<(MemberLog, Deaths), String> {
     let (fatal, deaths) = fatal();
     let founding = Bytes::from_static(b"the founder");
-    let opened = MemberLog::open(share(disk), Path::new(DIR), small(), founding, &ThreadSpawner, fatal);
+    let opened = MemberLog::open(share(disk), Path::new(DIR), small(), founding, 7, &ThreadSpawner, fatal);
     opened.map(|(log, _)| (log, deaths)).map_err(|error| format!("{error:?}"))
 }
 
@@ -330,4 +330,85 @@ fn fm_cfg8_a_joiner_that_restarts_before_it_was_fed_founds_nothing() {
         assert_eq!(log.head().index, Index::new(fed));
         assert!(log.authority().borrow().is_none());
     }
+}
+
+/// Cut short anywhere, a recovery leaves the old cluster's log or goes on to be the new one's.
+#[test]
+fn fm_p2_a_recovery_is_whole_or_not_at_all() {
+    let (mut cuts, mut old) = (0, 0);
+    for operation in 1.. {
+        let disk = SimDisk::new(operation);
+        let event = plain(&disk);
+        let (log, _) = member(&disk);
+        append(&log, vec![entry(Kind::Blank, "")]);
+        log.close();
+        drop(log);
+        let anew = Anew { cluster: "another", node: id(7), members: b"the seventh", why: b"it burns" };
+        let again = || wal::recover(&share(&disk), Path::new(DIR), &anew);
+        disk.fail_in(operation, Fault::Crash);
+        let _power_may_fail = again();
+        let cut = !disk.is_powered();
+        disk.clear_faults();
+        disk.restart();
+        let before = wal::position(&share(&disk), Path::new(DIR)).expect("reads");
+        if before.cluster == "one machine" {
+            assert_eq!((before.node, before.tail.index.get()), (id(1), 43), "cut at {operation}: untouched");
+            old += 1;
+        }
+        if operation % 2 == 0 || before.cluster == "one machine" {
+            again().expect("repeated");
+        }
+        // Or a start goes on with it.
+        let (log, _) = member(&disk);
+        assert_eq!(
+            (log.node(), log.head(), log.head().event),
+            (id(7), log.tail(), event),
+            "cut at {operation}"
+        );
+        assert_eq!((log.head().index.get(), log.head().epoch.get()), (45, 2));
+        let (index, .., members) = log.members().expect("founded");
+        assert_eq!((index.get(), &members[..]), (44, &b"the seventh"[..]));
+        assert!(log.vote().term >= log.head().term, "the next leader is elected in a later term");
+        assert_eq!(log.read(EventId::ZERO, 1000).expect("reads").len(), 40);
+        drop(log);
+        let report = wal::verify(&disk, Path::new(DIR)).expect("verifies");
+        assert!(report.is_good(), "{:?}", report.problems);
+        if !cut {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!(cuts > 20 && old > 5, "{cuts} cuts, {old} of them before it began");
+}
+
+#[test]
+fn what_is_cut_is_kept_aside_first_and_the_oldest_stay() {
+    let disk = SimDisk::new(1);
+    Wal::create_member(&share(&disk), Path::new(DIR), "aside", id(1)).expect("creates");
+    let (log, _) = member(&disk);
+    append(&log, vec![opening(id(1))]);
+    let batch = || entry(Kind::Batch, [&5_u32.to_le_bytes()[..], b"event"].concat());
+    let cut = || {
+        let cut = told(|done| log.cut(Index::new(1), done));
+        assert_eq!(cut.recv_timeout(PATIENCE), Ok(Ok(())));
+    };
+    append(&log, vec![entry(Kind::Blank, "")]);
+    cut();
+    assert!(log.aside().is_empty(), "nothing that anybody asked for");
+    for number in 0..limits::ASIDE_FILES + 3 {
+        // Larger than a segment, and of several.
+        append(&log, (0..30).map(|_| batch()).collect());
+        cut();
+        assert_eq!(log.aside().len(), (number + 1).min(limits::ASIDE_FILES));
+    }
+    let kept = log.aside();
+    drop(log);
+    assert_eq!(wal::aside(&disk, Path::new(DIR)).expect("lists"), kept);
+    for aside in [&kept[0], &kept[limits::ASIDE_FILES - 1]] {
+        assert_eq!((aside.first, aside.last), (Index::new(2), Index::new(31)));
+        let mut events = 0;
+        wal::scan_aside(&disk, &aside.path, |_, parts| events += parts.len()).expect("reads");
+        assert_eq!(events, 30);
+    }
+    assert_eq!(member(&disk).0.aside(), kept, "known after a restart");
 }

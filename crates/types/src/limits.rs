@@ -294,3 +294,11 @@ pub const ACKNOWLEDGEMENT_CHARS: usize = 200;
 pub const JOURNAL_BYTES: usize = 64 << 20;
 /// One text in an entry of the journal; a longer one is cut, and says so.
 pub const JOURNAL_TEXT: usize = 4 << 10;
+/// What the entry that opens an epoch says of its reason.
+pub const EPOCH_REASON: usize = 4 << 10;
+/// Files of entries that were cut and are kept aside; past that the oldest stay.
+pub const ASIDE_FILES: usize = 64;
+/// How long a node remembers why the lead is about to be handed to it.
+pub const HANDOVER_REMEMBERED: DurationMs = DurationMs::from_secs(5);
+/// How long a leader that stops tries to hand the lead to another voter.
+pub const HANDOVER_ON_STOP: DurationMs = DurationMs::from_secs(1);

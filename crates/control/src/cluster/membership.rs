@@ -19,6 +19,8 @@ use types::{Index, NodeId, limits};
 
 /// How long it rests at the most.
 const TICK: Duration = Duration::from_millis(500);
+/// Why a leader that is to be removed hands over, in the epoch that follows.
+const REMOVED: &[u8] = b"the one before was removed";
 /// A new member gets its vote when it lacks no more entries than this.
 const NEARLY: u64 = 1000;
 
@@ -127,28 +129,28 @@ async fn make(cluster: &Cluster, change: &Change, status: &Status) -> bool {
     let log = cluster.log();
     let patience = Duration::from(limits::MEMBERS_WAIT);
     let made = async {
-        match change {
-            Change::Add(node, member) => log.add_learner(*node, member.clone()).await.map(drop),
+        let changed = match change {
+            Change::Add(node, member) => log.add_learner(*node, member.clone(), patience).await.map(drop),
             Change::Vote(node) => {
                 let voters: BTreeSet<NodeId> = status.voters.iter().copied().chain([*node]).collect();
-                log.set_voters(voters).await.map(drop)
+                log.set_voters(voters, patience).await.map(drop)
             }
-            Change::Move(node, member) => log.readdress(*node, member.clone()).await.map(drop),
-            Change::Remove(node) => log.remove(*node).await.map(drop),
-            Change::HandOver(to) => log.hand_over(*to).await,
-        }
+            Change::Move(node, member) => log.readdress(*node, member.clone(), patience).await,
+            Change::Remove(node) => log.remove(*node, patience).await,
+            Change::HandOver(to) => {
+                let handed = log.hand_over(*to, REMOVED, patience).await;
+                return handed.map(drop).map_err(|error| error.to_string());
+            }
+        };
+        changed.map_err(|error| error.to_string())
     };
-    match tokio::time::timeout(patience, made).await {
-        Ok(Ok(())) => {
+    match made.await {
+        Ok(()) => {
             tracing::info!(?change, "the members of the cluster changed");
             true
         }
-        Ok(Err(why)) => {
-            tracing::warn!(?change, why, "the members of the cluster cannot be changed now");
-            false
-        }
-        Err(_) => {
-            tracing::warn!(?change, wait = %limits::MEMBERS_WAIT, "a change of the members takes long");
+        Err(why) => {
+            tracing::warn!(?change, why, "the members of the cluster are not changed yet");
             false
         }
     }
@@ -205,6 +207,13 @@ mod tests {
             matched: matched.iter().map(|(number, at)| (id(*number), Index::new(*at))).collect(),
             own: id(1),
             quorum_silent: None,
+            heard: None,
+            epoch: types::Epoch::new(1),
+            committed: Index::new(9),
+            event: EventId::new(9),
+            fenced: None,
+            short_of_space: false,
+            aside: Vec::new(),
             state: "leader",
         }
     }

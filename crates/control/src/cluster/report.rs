@@ -60,8 +60,8 @@ impl Cluster {
             disk_free: RealDisk.free_space(&dir).ok(),
             short_of_space: log.is_short_of_space(),
             snapshot: newest_snapshot(&dir.join("snapshots")),
-            fenced: false,
-            aside: Vec::new(),
+            fenced: status.fenced.is_some(),
+            aside: status.aside.iter().map(|aside| aside.to_string()).collect(),
             trouble: core.and_then(crate::Core::snapshot_trouble),
         }
     }

@@ -4,9 +4,11 @@
 //! that leads, at the one that is to be fenced. Any member hands the request on, once; the token is in
 //! the memory of the member that acts.
 
+mod lead;
 mod promote;
 mod remove;
 
+pub(super) use lead::{fence, handover};
 pub(super) use promote::promote;
 pub(super) use remove::remove;
 

@@ -170,6 +170,8 @@ fn server() -> Router<Http> {
         .route(at::CLUSTER, get(cluster::status))
         .route(at::CLUSTER_JOIN_TOKENS, post(cluster::join_token))
         .route(at::CLUSTER_PROMOTE, post(cluster::promote))
+        .route(at::CLUSTER_HANDOVER, post(cluster::handover))
+        .route(at::CLUSTER_FENCE, post(cluster::fence))
         .route(at::CLUSTER_REMOVE, post(cluster::remove))
         .route(at::CLUSTER_SNAPSHOT, post(cluster::snapshot))
         .route(at::HEALTH_LIVE, get(operate::live))

@@ -146,6 +146,8 @@ pub(super) const TABLE: &[Row] = &[
         ..write(at::CLUSTER_JOIN_TOKENS, "MemberJoinRequest", "Make a secret that admits one member")
     },
     act(at::CLUSTER_PROMOTE, "Make a member the one that sequences, where the one that did is gone"),
+    act(at::CLUSTER_HANDOVER, "Move the lead from the member that has it to another"),
+    act(at::CLUSTER_FENCE, "Make a member refuse to sequence until it learns a higher epoch"),
     Row { once: true, ..act(at::CLUSTER_REMOVE, "Take a member out for ever") },
     Row {
         body: None,

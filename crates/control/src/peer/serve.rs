@@ -160,16 +160,6 @@ impl Contacts {
         self.book().refused.clone()
     }
 
-    /// How long ago this member was last asked something by `peer`.
-    pub fn asked_since(&self, peer: NodeId) -> Option<Duration> {
-        self.book().asked.get(&peer).map(Instant::elapsed)
-    }
-
-    /// How long ago it was last asked something by anybody.
-    pub fn last_asked(&self) -> Option<Duration> {
-        self.book().asked.values().map(Instant::elapsed).min()
-    }
-
     fn heard(&self, peer: NodeId) {
         let now = self.clock.now();
         self.book().contacts.entry(peer).or_default().heard = now;

@@ -391,7 +391,7 @@ mod tests {
     fn open(disk: &SimDisk) -> Arc<MemberLog> {
         let fatal = Box::new(|_: &rt::DiskError| {});
         let (disk, dir): (Arc<dyn Disk>, _) = (Arc::new(disk.clone()), Path::new("/log"));
-        let opened = MemberLog::open(disk, dir, Options::default(), Bytes::new(), &ThreadSpawner, fatal);
+        let opened = MemberLog::open(disk, dir, Options::default(), Bytes::new(), 0, &ThreadSpawner, fatal);
         Arc::new(opened.expect("opens").0)
     }
 

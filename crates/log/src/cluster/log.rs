@@ -1,7 +1,9 @@
 //! A member at work: opens its log, runs consensus on a thread of its own, and is a [`Log`].
 
 use super::{
-    adapter::{Machine, Seen, Storage},
+    adapter::{Machine, Seen},
+    consensus::Start,
+    members::alone,
     shape::{Applied, Call, Data, Leader, Member, Placed, Runtime, Shape, encode_members, log_id, ours},
     transport::{self, Message, Network, Transport, TransportError},
 };
@@ -10,29 +12,35 @@ use crate::{
     SnapshotError, SnapshotWriter,
     contract::check_batch,
     entry,
-    wal::{Fatal, Halted, MemberLog, OpenMemberError, Recovered, epoch_payload, read_epoch},
+    wal::{Fatal, Halted, MemberLog, OpenMemberError, Recovered, read_epoch},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
 use openraft::{
-    Config, LogId, Membership, Raft, ServerState, SnapshotPolicy, StepDownPolicy,
+    LogId, Raft,
     async_runtime::watch::WatchReceiver as _,
     errors::ClientWriteError,
-    raft::{AppendEntriesRequest, ClientWriteResponse, ClientWriteResult},
+    raft::{AppendEntriesRequest, AppendEntriesResponse, ClientWriteResponse, ClientWriteResult},
 };
 use rt::{Disk, Spawner};
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
-use tokio::sync::{oneshot, watch};
-use types::{EventId, Index, NodeId, Term, limits};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+use types::{Epoch, EventId, NodeId, limits};
 
 /// What an epoch says that no operator asked for.
 pub(super) const BY_ITSELF: &[u8] = b"elected";
+
+/// Between two looks at something that is waited for.
+pub(super) const LOOK: Duration = Duration::from_millis(2);
 
 /// Who may stand for election by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +65,8 @@ pub struct Options {
     pub own: Member,
     /// How its log behaves.
     pub wal: crate::wal::Options,
+    /// Tells this life of the member from any other.
+    pub random: Arc<dyn rt::Random>,
 }
 
 impl Default for Options {
@@ -67,6 +77,7 @@ impl Default for Options {
             heartbeat: Duration::from_millis(50),
             own: Member::default(),
             wal: crate::wal::Options::default(),
+            random: Arc::new(rt::OsRandom),
         }
     }
 }
@@ -101,37 +112,9 @@ impl OpenClusterError {
     }
 }
 
-/// What a member knows of its cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// This member.
-    pub own: NodeId,
-    /// Who leads, as far as this member knows.
-    pub leader: Option<NodeId>,
-    /// The term it knows of.
-    pub term: Term,
-    /// Who votes.
-    pub voters: BTreeSet<NodeId>,
-    /// Everyone, with the address.
-    pub members: BTreeMap<NodeId, Member>,
-    /// How far each is, as the leader knows it; empty on others.
-    pub matched: BTreeMap<NodeId, Index>,
-    /// Since when a majority has been heard, on the leader.
-    pub quorum_silent: Option<Duration>,
-    /// Whether this member takes part in deciding anything.
-    pub state: &'static str,
-}
-
-/// A member that was added.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// The entry that made it one.
-    pub index: Index,
-}
-
 /// The log of a cluster, as one of its members sees it.
 #[derive(Clone)]
-pub struct ClusterLog(Arc<Inner>);
+pub struct ClusterLog(pub(super) Arc<Inner>);
 
 impl fmt::Debug for ClusterLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,42 +122,64 @@ impl fmt::Debug for ClusterLog {
     }
 }
 
-struct Inner {
+pub(super) struct Inner {
     log: Arc<MemberLog>,
     raft: Raft<Shape, Machine>,
-    gate: Arc<Mutex<Gate>>,
+    pub(super) gate: Arc<Mutex<Gate>>,
     authority: watch::Receiver<Option<Authority>>,
-    epochs: watch::Receiver<Option<Opened>>,
+    pub(super) epochs: watch::Receiver<Option<Opened>>,
     transport: Arc<dyn Transport>,
+    failover: Failover,
     /// Who was a member when the log was opened.
-    members: Membership<NodeId, Member>,
-    patience: Duration,
-    reason: Arc<Mutex<Vec<u8>>>,
+    pub(super) members: Membership<NodeId, Member>,
+    pub(super) patience: Duration,
+    reason: Arc<Mutex<Option<Reason>>>,
+    fence: watch::Sender<Option<Epoch>>,
+    /// When the last append of a leader was accepted here.
+    heard: Mutex<Option<Instant>>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Mutex<Option<rt::TaskHandle>>,
+    /// The thread of consensus has held this log itself, and may be the last to let go of it.
+    pub(super) yielded: AtomicBool,
 }
 
 /// The last epoch that is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Opened {
-    id: LogId<Leader>,
-    node: NodeId,
+pub(super) struct Opened {
+    pub(super) id: LogId<Leader>,
+    pub(super) node: NodeId,
 }
 
 /// What an append is compared with before it is proposed.
 #[derive(Debug, Default)]
-struct Gate {
+pub(super) struct Gate {
     /// The term that this node leads and may sequence in, and that term's epoch.
-    authority: Option<(Authority, LeaderOf)>,
+    pub(super) authority: Option<(Authority, LeaderOf)>,
     /// The head when everything proposed is committed.
     end: EventId,
-    in_flight: usize,
+    pub(super) in_flight: usize,
+    /// The lead is being handed over, and nothing new is begun.
+    pub(super) handing: Option<NodeId>,
     closed: bool,
+}
+
+/// What the next epoch that this node opens shall say.
+#[derive(Clone, Debug)]
+pub(super) struct Reason {
+    pub(super) why: Vec<u8>,
+    /// Until when, if it was told by another node, and by whom.
+    told: Option<(NodeId, Instant)>,
+}
+
+impl Reason {
+    pub(super) fn holds(&self) -> bool {
+        self.told.is_none_or(|(_, until)| Instant::now() < until)
+    }
 }
 
 type LeaderOf = Leader;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no code panics while it holds this lock")
 }
 
@@ -194,8 +199,12 @@ impl ClusterLog {
         transport: Arc<dyn Transport>,
         on_fatal: Fatal,
     ) -> Result<(Self, Recovered), OpenClusterError> {
-        let founding = founders(&*disk, dir, &options.own)?;
-        let (log, recovered) = MemberLog::open(disk, dir, options.wal, founding, spawner, on_fatal)?;
+        let node = crate::wal::node_of(&*disk, dir).map_err(OpenMemberError::from)?;
+        let founding = encode_members(&alone(node, options.own.clone()));
+        let (log, recovered) = {
+            let nonce = options.random.u128();
+            MemberLog::open(disk, dir, options.wal, founding, nonce, spawner, on_fatal)?
+        };
         let log = Arc::new(log);
         let (epoch_tell, epochs) = watch::channel(last_epoch(&log)?);
         let tell = Arc::new(move |seen: Seen| {
@@ -204,9 +213,11 @@ impl ClusterLog {
         });
         let machine = Machine::new(Arc::clone(&log), tell).map_err(OpenMemberError::from)?;
         let members = machine.members();
-        let reason = Arc::new(Mutex::new(BY_ITSELF.to_vec()));
-        let patience = options.election.1;
-        let network = Network { transport: Arc::clone(&transport), own: log.node() };
+        let reason = Arc::default();
+        let own = Arc::new(OnceLock::new());
+        let (fence_tell, fence) = watch::channel(log.fenced());
+        let (patience, failover) = (options.election.1, options.failover);
+        let network = Network { transport: Arc::clone(&transport), log: Arc::clone(&log) };
         let gate = Arc::new(Mutex::new(Gate::default()));
         let (authority_tell, authority) = watch::channel(None);
         let (started_tell, started) = std::sync::mpsc::sync_channel(1);
@@ -220,6 +231,8 @@ impl ClusterLog {
             authority: authority_tell,
             epochs: epochs.clone(),
             reason: Arc::clone(&reason),
+            fence,
+            own: Arc::clone(&own),
         };
         let thread = spawner
             .spawn("consensus", Box::new(move || start.run(&started_tell, stopped)))
@@ -233,13 +246,19 @@ impl ClusterLog {
             authority,
             epochs,
             transport,
+            failover,
             members,
             patience,
             reason,
+            fence: fence_tell,
+            heard: Mutex::new(None),
             stop: Mutex::new(Some(stop)),
             thread: Mutex::new(Some(thread)),
+            yielded: AtomicBool::new(false),
         };
-        Ok((Self(Arc::new(inner)), recovered))
+        let inner = Arc::new(inner);
+        own.get_or_init(|| Arc::downgrade(&inner));
+        Ok((Self(inner), recovered))
     }
 
     /// This member.
@@ -259,82 +278,38 @@ impl ClusterLog {
     /// It cannot be read, or consensus has stopped here.
     pub async fn receive(&self, message: Bytes) -> Result<Bytes, TransportError> {
         let refused = |error: &dyn fmt::Display| TransportError::Refused(error.to_string());
-        let raft = &self.0.raft;
-        let (kind, body) = Message::read(&message)?;
+        let (raft, log) = (&self.0.raft, &*self.0.log);
+        let (kind, sender, body) = Message::read(log, &message)?;
         match kind {
             Message::Append => {
                 let request: AppendEntriesRequest<Shape> = transport::content(&body)?;
                 request.entries.iter().try_for_each(Placed::check).map_err(TransportError::Refused)?;
                 let answer = raft.append_entries(request).await;
-                answer.map(|answer| transport::answer(&answer)).map_err(|error| refused(&error))
+                let answer = answer.map_err(|error| refused(&error))?;
+                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                    *lock(&self.0.heard) = Some(Instant::now());
+                }
+                Ok(transport::answer(log, &answer))
             }
             Message::Vote => {
                 let answer = raft.vote(transport::content(&body)?).await;
-                answer.map(|answer| transport::answer(&answer)).map_err(|error| refused(&error))
+                answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }
             Message::PreVote => {
                 let answer = raft.pre_vote(transport::content(&body)?).await;
-                answer.map(|answer| transport::answer(&answer)).map_err(|error| refused(&error))
+                answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }
-            Message::Position => Ok(transport::answer(&self.position())),
+            Message::Position => Ok(transport::answer(log, &self.position())),
+            Message::Expect => {
+                self.expect(sender, transport::content(&body)?).map_err(TransportError::Refused)?;
+                Ok(transport::answer(log, &()))
+            }
             Message::Transfer => {
+                self.may_take_over(sender).map_err(TransportError::Refused)?;
                 let answer = raft.handle_transfer_leader(transport::content(&body)?).await;
-                answer.map(|answer| transport::answer(&answer)).map_err(|error| refused(&error))
+                answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }
         }
-    }
-
-    /// What this member knows of its cluster.
-    pub fn status(&self) -> Status {
-        let metrics = self.0.raft.metrics().borrow_watched().clone();
-        let members = match metrics.membership_config.membership() {
-            // Consensus has not told anything yet: what was committed when the log was opened.
-            told if told.nodes().next().is_none() => &self.0.members,
-            told => told,
-        };
-        let matched = metrics.replication.iter().flatten();
-        Status {
-            own: self.node(),
-            leader: metrics.current_leader,
-            term: Term::new(metrics.vote.leader_id.term),
-            voters: members.voter_ids().collect(),
-            members: members.nodes().map(|(id, member)| (*id, member.clone())).collect(),
-            matched: matched.filter_map(|(id, at)| Some((*id, ours((*at)?.index)))).collect(),
-            quorum_silent: metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at)),
-            state: match metrics.state {
-                ServerState::Leader => "leader",
-                ServerState::Candidate => "candidate",
-                ServerState::Follower => "follower",
-                ServerState::Learner => "learner",
-                ServerState::Shutdown => "stopped",
-            },
-        }
-    }
-
-    /// Adds a member that reads along and does not vote. Returns when it has caught up.
-    ///
-    /// # Errors
-    /// In the words of consensus: not the leader, another change is under way, …
-    pub async fn add_learner(&self, id: NodeId, member: Member) -> Result<Joined, String> {
-        let added = self.0.raft.add_learner(id, member, true).await.map_err(|error| error.to_string())?;
-        Ok(Joined { index: ours(added.log_id.index) })
-    }
-
-    /// Makes exactly these the voters. All must be members.
-    ///
-    /// # Errors
-    /// As [`Self::add_learner`].
-    pub async fn set_voters(&self, voters: BTreeSet<NodeId>) -> Result<Joined, String> {
-        let set = self.0.raft.change_membership(voters, false).await.map_err(|error| error.to_string())?;
-        Ok(Joined { index: ours(set.log_id.index) })
-    }
-
-    /// Asks consensus to hand the lead to another voter. Returns when it is asked, not when it is done.
-    ///
-    /// # Errors
-    /// Consensus has stopped.
-    pub async fn hand_over(&self, to: NodeId) -> Result<(), String> {
-        self.0.raft.trigger().transfer_leader(to).await.map_err(|error| error.to_string())
     }
 
     /// Stands for election, having asked first whether it would win. Returns when it is asked.
@@ -342,6 +317,7 @@ impl ClusterLog {
     /// # Errors
     /// Consensus has stopped.
     pub async fn stand(&self) -> Result<(), String> {
+        self.may_sequence()?;
         self.0.raft.trigger().elect(true).await.map_err(|error| error.to_string())
     }
 
@@ -351,6 +327,9 @@ impl ClusterLog {
     /// # Errors
     /// It does not lead, or no majority answers.
     pub async fn linearizable(&self) -> Result<EventId, String> {
+        if self.fenced().is_some() {
+            return Err("this node is fenced".into());
+        }
         let policy = openraft::raft::ReadPolicy::ReadIndex;
         self.0.raft.ensure_linearizable(policy).await.map_err(|error| error.to_string())?;
         Ok(self.0.log.head().event)
@@ -364,18 +343,88 @@ impl ClusterLog {
         &self.0.log
     }
 
-    pub(super) fn transport(&self) -> &dyn Transport {
-        &*self.0.transport
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
     }
 
-    /// How long another member may take to answer a question.
-    pub(super) fn patience(&self) -> Duration {
-        self.0.patience
+    /// When the last append of a leader was accepted here.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        *lock(&self.0.heard)
     }
 
-    /// What the next epoch that this node opens shall say.
+    /// The epoch in which this node is fenced.
+    pub fn fenced(&self) -> Option<Epoch> {
+        self.0.log.fenced()
+    }
+
+    /// Fences this node: it holds no authority and does not seek any, also after a restart, until another
+    /// node has opened a later epoch. It deposes nobody, follows and votes. If it leads, it is silent from
+    /// now on, so that its followers may turn to another. Durable when it returns; done again it changes
+    /// nothing. Gives the epoch. May block for as long as a sync takes.
+    ///
+    /// # Errors
+    /// The disk failed; the node may be fenced after a restart.
+    pub fn fence(&self) -> Result<Epoch, rt::DiskError> {
+        let epoch = self.0.log.fence()?;
+        self.0.fence.send_replace(Some(epoch));
+        Ok(epoch)
+    }
+
+    /// What the next epoch that this node opens shall say, cut at [`limits::EPOCH_REASON`].
     pub(super) fn set_reason(&self, why: &[u8]) {
-        *lock(&self.0.reason) = why.to_vec();
+        let why = &why[..why.len().min(limits::EPOCH_REASON)];
+        *lock(&self.0.reason) = Some(Reason { why: why.to_vec(), told: None });
+    }
+
+    pub(super) fn forget_reason(&self) {
+        *lock(&self.0.reason) = None;
+    }
+
+    /// Remembers for a while that another node is about to hand over the lead, and why.
+    fn expect(&self, from: NodeId, why: Vec<u8>) -> Result<(), String> {
+        if why.len() > limits::EPOCH_REASON {
+            return Err(format!("a reason of {} bytes, and {} is the most", why.len(), limits::EPOCH_REASON));
+        }
+        self.may_sequence()?;
+        let until = Instant::now() + Duration::from(limits::HANDOVER_REMEMBERED);
+        *lock(&self.0.reason) = Some(Reason { why, told: Some((from, until)) });
+        Ok(())
+    }
+
+    /// Whether the lead may be taken over from this node. Where an operator decides, it has said so first.
+    fn may_take_over(&self, from: NodeId) -> Result<(), String> {
+        self.may_sequence()?;
+        let reason = lock(&self.0.reason);
+        let told = reason.as_ref().filter(|reason| reason.holds()).and_then(|reason| reason.told);
+        match self.0.failover {
+            Failover::Operator if told.is_none_or(|(by, _)| by != from) => {
+                Err(format!("node {from} has not said why it hands the lead over"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn may_sequence(&self) -> Result<(), String> {
+        match (self.fenced(), self.0.log.is_short_of_space()) {
+            (Some(epoch), _) => Err(format!("this node is fenced in epoch {epoch}")),
+            (None, true) => Err("the disk of this node is short of space".into()),
+            (None, false) => Ok(()),
+        }
+    }
+
+    /// Asks another member, which has as long as it may take.
+    pub(super) async fn call<T: DeserializeOwned>(
+        &self,
+        id: NodeId,
+        member: &Member,
+        kind: Message,
+        content: &impl Serialize,
+    ) -> Result<T, TransportError> {
+        let (patience, log) = (self.0.patience, &*self.0.log);
+        let call = self.0.transport.call(id, member, kind.write(log, content), patience);
+        let lost = || TransportError::Lost(format!("no answer within {patience:?}"));
+        let answer = tokio::time::timeout(patience, call).await.unwrap_or_else(|_| Err(lost()))?;
+        transport::answer_of(log, id, &answer)
     }
 
     /// The id of the last entry, durable or only handed over.
@@ -403,6 +452,9 @@ impl ClusterLog {
         let Some((authority, leader)) = gate.authority else {
             return answer(AppendError::NoAuthority { why: self.0.who_has() });
         };
+        if let Some(to) = gate.handing {
+            return answer(AppendError::NoAuthority { why: format!("it is being handed to node {to}") });
+        }
         if gate.in_flight == 0 {
             gate.end = self.0.log.head().event;
         }
@@ -493,11 +545,12 @@ impl Inner {
 
     fn close(&self) {
         lock(&self.gate).closed = true;
-        // Consensus may be waiting for the writer, and the writer for space.
-        self.log.hurry();
         if let Some(stop) = lock(&self.stop).take() {
             let _ended_already = stop.send(());
         }
+        // Consensus may be waiting for the writer, and the writer for space. What fails by that now is no
+        // reason for the process to die: consensus has been told to stop.
+        self.log.hurry();
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread
             && !thread.join()
@@ -510,16 +563,12 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if *self.yielded.get_mut() {
+            // A thread cannot wait for its own end. It ends by itself, and the log is closed with it.
+            lock(&self.thread).take();
+        }
         self.close();
     }
-}
-
-/// What a log that was made for one machine says of its members when it becomes that of a cluster.
-fn founders(disk: &dyn Disk, dir: &Path, own: &Member) -> Result<Bytes, OpenClusterError> {
-    let node = crate::wal::node_of(disk, dir).map_err(OpenMemberError::from)?;
-    let members = Membership::new(vec![BTreeSet::from([node])], BTreeMap::from([(node, own.clone())]));
-    let members = members.map_err(|error| OpenClusterError::Consensus { why: error.to_string() })?;
-    Ok(encode_members(&members))
 }
 
 /// The last epoch that is known as committed at the start.
@@ -528,156 +577,6 @@ fn last_epoch(log: &MemberLog) -> Result<Option<Opened>, OpenMemberError> {
         let (node, _) = read_epoch(&entry.payload)?;
         Some(Opened { id: log_id(index, entry.term, entry.leader)?, node })
     }))
-}
-
-/// What the thread of consensus begins with.
-struct Start {
-    log: Arc<MemberLog>,
-    machine: Machine,
-    network: Network,
-    options: Options,
-    gate: Arc<Mutex<Gate>>,
-    authority: watch::Sender<Option<Authority>>,
-    epochs: watch::Receiver<Option<Opened>>,
-    reason: Arc<Mutex<Vec<u8>>>,
-}
-
-type Started = std::sync::mpsc::SyncSender<Result<Raft<Shape, Machine>, String>>;
-
-impl Start {
-    /// Runs consensus until told to stop. One thread: a write passes through several tasks, and each
-    /// wake-up of another core costs more than the task itself.
-    fn run(self, started: &Started, stopped: oneshot::Receiver<()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(started.send(Err(error.to_string()))),
-        };
-        runtime.block_on(async {
-            let node = self.log.node();
-            let storage = Storage::new(Arc::clone(&self.log));
-            let config = match config(&self.options).validate() {
-                Ok(config) => Arc::new(config),
-                Err(error) => return drop(started.send(Err(error.to_string()))),
-            };
-            let machine = self.machine.clone();
-            let raft = match Raft::new(node, config, self.network.clone(), storage, machine).await {
-                Ok(raft) => raft,
-                Err(error) => return drop(started.send(Err(error.to_string()))),
-            };
-            if started.send(Ok(raft.clone())).is_err() {
-                return;
-            }
-            let log = Arc::clone(&self.log);
-            let by_itself = tokio::select! {
-                biased;
-                _told_or_gone = stopped => false,
-                () = self.follow_authority(raft.clone()) => true,
-            };
-            let ended = raft.shutdown().await;
-            if let Err(error) = &ended {
-                tracing::error!(%error, "consensus ended badly");
-            }
-            if by_itself {
-                log.fail("consensus has stopped by itself");
-            }
-        });
-    }
-
-    /// Opens an epoch whenever this node has come to lead a term, and holds the authority while it
-    /// leads. See `one_authority`.
-    async fn follow_authority(self, raft: Raft<Shape, Machine>) {
-        let mut metrics = raft.server_metrics();
-        let mut epochs = self.epochs.clone();
-        // The term in which this run of consensus has asked for an epoch of its own: an entry of an
-        // earlier life, or with which the log was made, opens nothing.
-        let mut asked = None;
-        loop {
-            let (leads, alone) = {
-                let metrics = metrics.borrow_watched();
-                let vote = &metrics.vote;
-                let leads = (metrics.state == ServerState::Leader && vote.committed)
-                    .then_some(Leader { term: vote.leader_id.term, node: vote.leader_id.node });
-                (leads, metrics.current_leader.is_none())
-            };
-            let opened = *epochs.borrow_and_update();
-            // Where an operator decides, only the node that the last epoch names stands by itself.
-            let stands = self.options.failover == Failover::Operator
-                && alone
-                && opened.is_some_and(|opened| opened.node == self.log.node());
-            if stands && raft.trigger().elect(true).await.is_err() {
-                return self.hold(None);
-            }
-            match leads {
-                None => self.hold(None),
-                Some(leader)
-                    if asked == Some(leader)
-                        && opened.is_some_and(|opened| opened.id.leader_id == leader) =>
-                {
-                    let epoch = self.log.head().epoch;
-                    self.hold(Some((Authority { epoch, term: Term::new(leader.term) }, leader)));
-                }
-                Some(leader) => {
-                    self.hold(None);
-                    asked = Some(leader);
-                    if !self.open_epoch(&raft, leader).await {
-                        // Refused while the lease is young, or the lead is lost: look again.
-                        tokio::time::sleep(self.options.heartbeat).await;
-                        continue;
-                    }
-                }
-            }
-            tokio::select! {
-                changed = openraft::async_runtime::watch::WatchReceiver::changed(&mut metrics) => {
-                    if changed.is_err() { return self.hold(None) }
-                }
-                changed = epochs.changed() => if changed.is_err() { return self.hold(None) },
-                // Asked and not won: the others may have been away.
-                () = tokio::time::sleep(self.options.election.1), if stands => {}
-            }
-        }
-    }
-
-    fn hold(&self, held: Option<(Authority, Leader)>) {
-        let mut gate = lock(&self.gate);
-        if gate.authority == held {
-            return;
-        }
-        gate.authority = held;
-        drop(gate);
-        self.authority.send_replace(held.map(|(authority, _)| authority));
-    }
-
-    /// Proposes the entry that opens this node's epoch in a term it leads. True once it is committed.
-    async fn open_epoch(&self, raft: &Raft<Shape, Machine>, leader: Leader) -> bool {
-        let payload = epoch_payload(leader.node, &lock(&self.reason));
-        let data = Data { code: Kind::Epoch.code(), payload };
-        let (tell, told) = oneshot::channel();
-        let call = Call(Box::new(move |result: ClientWriteResult<Shape>| {
-            let _gone = tell.send(result.is_ok());
-        }) as Box<dyn FnOnce(_) + Send>);
-        raft.write(data).responder(call).with_leader(leader).await.is_ok() && told.await == Ok(true)
-    }
-}
-
-fn config(options: &Options) -> Config {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Config {
-        cluster_name: "holdfast".into(),
-        election_timeout_min: ms(options.election.0),
-        election_timeout_max: ms(options.election.1),
-        heartbeat_interval: ms(options.heartbeat),
-        snapshot_policy: SnapshotPolicy::Never,
-        max_payload_entries: limits::BATCHES_IN_FLIGHT as u64,
-        enable_pre_vote: Some(true),
-        enable_leader_restore: Some(false),
-        enable_elect: options.failover == Failover::Automatic,
-        removed_leader_step_down: match options.failover {
-            Failover::Automatic => StepDownPolicy::After(ms(options.election.0)),
-            Failover::Operator => StepDownPolicy::Never,
-        },
-        ..Config::default()
-    }
 }
 
 impl Log for ClusterLog {

@@ -17,7 +17,7 @@
 use super::{
     log::ClusterLog,
     shape::{Candidate, Leader, Shape, ours},
-    transport::{self, Message, TransportError},
+    transport::{Message, TransportError},
 };
 use openraft::{
     LogId, ServerState,
@@ -39,8 +39,12 @@ pub struct Position {
     pub epoch: Epoch,
     /// The term it knows of.
     pub term: Term,
-    /// It leads that term itself.
+    /// It leads that term itself, and is not fenced.
     pub leads: bool,
+    /// It is fenced: it will not sequence until another authority has begun.
+    pub fenced: bool,
+    /// Its disk is short of space.
+    pub short_of_space: bool,
 }
 
 /// What a voter said when asked.
@@ -97,6 +101,9 @@ pub enum Denied {
         /// Who knows.
         by: NodeId,
     },
+    /// `one_authority`: it was told not to sequence.
+    #[error("this node is fenced until another one sequences")]
+    Fenced,
     /// It cannot be elected at all.
     #[error("this node does not vote")]
     NotAVoter,
@@ -137,12 +144,15 @@ impl ClusterLog {
     pub fn position(&self) -> Position {
         let metrics = self.raft().metrics().borrow_watched().clone();
         let head = self.member_log().head();
+        let fenced = self.fenced().is_some();
         Position {
             last: self.last_id(),
             committed: head.index,
             epoch: head.epoch,
             term: Term::new(metrics.vote.leader_id.term),
-            leads: metrics.state == ServerState::Leader,
+            leads: metrics.state == ServerState::Leader && !fenced,
+            fenced,
+            short_of_space: self.member_log().is_short_of_space(),
         }
     }
 
@@ -174,21 +184,13 @@ impl ClusterLog {
         request: &VoteRequest<Shape>,
         own: Position,
     ) -> Said {
-        let patience = self.patience();
-        let call = async |message| {
-            let call = self.transport().call(id, member, message, patience);
-            let lost = || TransportError::Lost(format!("no answer within {patience:?}"));
-            tokio::time::timeout(patience, call).await.unwrap_or_else(|_| Err(lost()))
-        };
-        let position: Result<Position, _> =
-            call(Message::Position.write(&())).await.and_then(|bytes| transport::content(&bytes));
+        let position: Result<Position, _> = self.call(id, member, Message::Position, &()).await;
         let position = match position {
             Ok(position) if position.leads => return Said::Leads(position),
             Ok(position) => position,
             Err(error) => return Said::Silent(error),
         };
-        let answer = call(Message::PreVote.write(request)).await;
-        let answer: Result<VoteResponse<Shape>, _> = answer.and_then(|bytes| transport::content(&bytes));
+        let answer: Result<VoteResponse<Shape>, _> = self.call(id, member, Message::PreVote, request).await;
         match answer {
             Ok(answer) if answer.vote_granted => Said::Would(position),
             Ok(_) if position.last > own.last => Said::IsAhead(position),
@@ -210,14 +212,23 @@ impl ClusterLog {
         let before = self.member_log().head().epoch;
         self.set_reason(why);
         let mut authority = crate::Log::authority(self);
-        if self.raft().trigger().elect(true).await.is_err() {
-            return Promotion::NotWon;
-        }
-        let won = authority.wait_for(|held| held.is_some_and(|held| held.epoch > before));
-        let won = tokio::time::timeout(TRANSITION, won).await;
-        self.set_reason(super::log::BY_ITSELF);
+        let deadline = tokio::time::Instant::now() + TRANSITION;
+        // Asked again and again: consensus does not stand while this node itself has just heard the old
+        // primary, and nothing tells whether it has stood.
+        let won = loop {
+            if self.raft().trigger().elect(true).await.is_err() {
+                return Promotion::NotWon;
+            }
+            let again = deadline.min(tokio::time::Instant::now() + self.inner().patience);
+            let won = authority.wait_for(|held| held.is_some_and(|held| held.epoch > before));
+            let won = tokio::time::timeout_at(again, won).await.map(|won| won.map(|held| *held));
+            if won.is_ok() || again == deadline {
+                break won;
+            }
+        };
+        self.forget_reason();
         match won {
-            Ok(Ok(held)) => match *held {
+            Ok(Ok(held)) => match held {
                 Some(held) => Promotion::Succeeded(held.epoch),
                 None => Promotion::Unknown,
             },
@@ -241,6 +252,9 @@ fn judge(
 ) -> Result<(), Denied> {
     if own.leads {
         return Err(Denied::IsPrimary);
+    }
+    if own.fenced {
+        return Err(Denied::Fenced);
     }
     if !configs.iter().any(|voters| voters.contains(&node)) {
         return Err(Denied::NotAVoter);
@@ -289,6 +303,8 @@ mod tests {
             epoch: Epoch::new(1),
             term: Term::new(1),
             leads: false,
+            fenced: false,
+            short_of_space: false,
         }
     }
 

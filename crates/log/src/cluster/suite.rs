@@ -174,7 +174,7 @@ impl StoreBuilder<Shape, Forgetful, Fed, tempfile::TempDir> for Build {
         let path = dir.path().join("log");
         Wal::create_member(&disk, &path, "suite", NodeId::from_u128(1)).expect("created");
         let fatal = Box::new(|error: &rt::DiskError| panic!("{error}"));
-        let opened = MemberLog::open(disk, &path, Options::default(), Bytes::new(), &ThreadSpawner, fatal);
+        let opened = MemberLog::open(disk, &path, Options::default(), Bytes::new(), 0, &ThreadSpawner, fatal);
         let log = opened.expect("opens").0;
         let storage = Storage::new(Arc::new(log));
         Ok((dir, Forgetful { storage, upto: Arc::default(), hidden: Arc::default() }, Fed::default()))

@@ -1,9 +1,15 @@
 //! Messages between members: how they are written, and the door through which they go.
 //!
-//! A message is one byte of version, one of kind, and its content in postcard. What carries it is not
+//! ```text
+//! version u8, kind u8, sender [u8;16], its start: count u64, nonce [u8;16]; content in postcard
+//! ```
+//!
+//! An answer begins likewise, with kind 0. What comes from an earlier life of a member, or from a copy of
+//! it, is refused before consensus sees it ([`crate::wal::Incarnations`]). What carries messages is not
 //! known here: TLS between real members, memory in tests.
 
 use super::shape::{Member, Shape};
+use crate::wal::{Incarnation, MemberLog};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::{
@@ -21,7 +27,10 @@ use std::{io, sync::Arc, time::Duration};
 use types::NodeId;
 
 /// The version of the messages. A member that speaks another is told so.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The kind of an answer.
+const ANSWER: u8 = 0;
+const HEADER: usize = 2 + 16 + 8 + 16;
 
 /// What a message asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +45,8 @@ pub enum Message {
     Transfer,
     /// How far are you?
     Position,
+    /// The lead is about to be handed to you, because …
+    Expect,
 }
 
 impl Message {
@@ -46,37 +57,82 @@ impl Message {
             Self::PreVote => 3,
             Self::Transfer => 4,
             Self::Position => 5,
+            Self::Expect => 6,
         }
     }
 
-    /// The kind of a message and its content.
+    /// Who sent this message, in its own words: to be compared with who is known to have sent it.
+    pub fn sender(bytes: &[u8]) -> Option<NodeId> {
+        let node = bytes.get(2..18)?.try_into().expect("a range of sixteen bytes");
+        Some(NodeId::from_u128(u128::from_le_bytes(node)))
+    }
+
+    /// The kind of a message, its sender, and its content.
     ///
     /// # Errors
-    /// Another version, or no kind that is known.
-    pub(super) fn read(bytes: &Bytes) -> Result<(Self, Bytes), TransportError> {
-        let (version, code) = match bytes.get(..2) {
-            Some(&[version, code]) => (version, code),
-            _ => return Err(TransportError::Refused("a message of less than two bytes".into())),
-        };
-        if version != VERSION {
-            let why = format!("messages of version {version}, and this member speaks version {VERSION}");
-            return Err(TransportError::Refused(why));
-        }
-        let all = [Self::Append, Self::Vote, Self::PreVote, Self::Transfer, Self::Position];
+    /// Another version, no kind that is known, or an earlier life of its sender.
+    pub(super) fn read(log: &MemberLog, bytes: &Bytes) -> Result<(Self, NodeId, Bytes), TransportError> {
+        let (code, sender, content) = open(log, bytes)?;
+        let all = [Self::Append, Self::Vote, Self::PreVote, Self::Transfer, Self::Position, Self::Expect];
         let kind = all.into_iter().find(|kind| kind.code() == code);
         let kind = kind.ok_or_else(|| TransportError::Refused(format!("a message of kind {code}")))?;
-        Ok((kind, bytes.slice(2..)))
+        Ok((kind, sender, content))
     }
 
-    pub(super) fn write(self, content: &impl Serialize) -> Bytes {
-        let start = vec![VERSION, self.code()];
-        postcard::to_extend(content, start).expect("messages are plain data").into()
+    pub(super) fn write(self, log: &MemberLog, content: &impl Serialize) -> Bytes {
+        sealed(log, self.code(), content)
     }
 }
 
+/// What a member sends: its content after who it is, in this life.
+fn sealed(log: &MemberLog, code: u8, content: &impl Serialize) -> Bytes {
+    let life = log.lives().own();
+    let mut start = vec![VERSION, code];
+    start.extend_from_slice(&log.node().as_u128().to_le_bytes());
+    start.extend_from_slice(&life.count.to_le_bytes());
+    start.extend_from_slice(&life.nonce.to_le_bytes());
+    postcard::to_extend(content, start).expect("messages are plain data").into()
+}
+
+/// The code, the sender and the content of what a member sent.
+fn open(log: &MemberLog, bytes: &Bytes) -> Result<(u8, NodeId, Bytes), TransportError> {
+    let refused = |why: String| Err(TransportError::Refused(why));
+    match bytes.first() {
+        Some(&VERSION) => {}
+        Some(version) => {
+            return refused(format!(
+                "messages of version {version}, and this member speaks version {VERSION}"
+            ));
+        }
+        None => return refused("a message without a byte".into()),
+    }
+    let Some(header) = bytes.get(..HEADER) else {
+        return refused("a message that is shorter than its header".into());
+    };
+    let sender = Message::sender(header).expect("it has a header");
+    let count = u64::from_le_bytes(header[18..26].try_into().expect("a range of eight bytes"));
+    let nonce = u128::from_le_bytes(header[26..].try_into().expect("a range of sixteen bytes"));
+    if let Err(stale) = log.lives().admit(sender, Incarnation { count, nonce }) {
+        return refused(stale.to_string());
+    }
+    Ok((header[1], sender, bytes.slice(HEADER..)))
+}
+
 /// Writes an answer.
-pub(super) fn answer(content: &impl Serialize) -> Bytes {
-    postcard::to_stdvec(content).expect("answers are plain data").into()
+pub(super) fn answer(log: &MemberLog, content: &impl Serialize) -> Bytes {
+    sealed(log, ANSWER, content)
+}
+
+/// Reads the answer of this member.
+pub(super) fn answer_of<T: DeserializeOwned>(
+    log: &MemberLog,
+    from: NodeId,
+    bytes: &Bytes,
+) -> Result<T, TransportError> {
+    match open(log, bytes)? {
+        (ANSWER, sender, body) if sender == from => content(&body),
+        (_, sender, _) => Err(TransportError::Refused(format!("node {sender} answers in place of {from}"))),
+    }
 }
 
 /// Reads a message's or an answer's content.
@@ -131,7 +187,7 @@ impl Transport for Alone {
 #[derive(Clone)]
 pub(super) struct Network {
     pub transport: Arc<dyn Transport>,
-    pub own: NodeId,
+    pub log: Arc<MemberLog>,
 }
 
 /// The way to one member.
@@ -157,21 +213,21 @@ impl Way {
         content_: &impl Serialize,
         option: &RPCOption,
     ) -> Result<T, RPCError<Shape>> {
-        let message = kind.write(content_);
+        let log = &self.network.log;
+        let message = kind.write(log, content_);
         let patience = option.hard_ttl();
         let call = self.network.transport.call(self.to, &self.member, message, patience);
         match tokio::time::timeout(patience, call).await {
-            Ok(Ok(bytes)) => content(&bytes).map_err(|error| RPCError::Network(NetworkError::new(&error))),
+            Ok(Ok(bytes)) => {
+                answer_of(log, self.to, &bytes).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+            }
             Ok(Err(error @ TransportError::Unreachable(_))) => {
                 Err(RPCError::Unreachable(Unreachable::new(&error)))
             }
             Ok(Err(error)) => Err(RPCError::Network(NetworkError::new(&error))),
-            Err(_) => Err(RPCError::Timeout(Timeout {
-                action,
-                id: self.network.own,
-                target: self.to,
-                timeout: patience,
-            })),
+            Err(_) => {
+                Err(RPCError::Timeout(Timeout { action, id: log.node(), target: self.to, timeout: patience }))
+            }
         }
     }
 }

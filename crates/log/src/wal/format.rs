@@ -13,7 +13,11 @@ use types::{Epoch, EventId, Index, NodeId, Term};
 ///
 /// 2 has proposals among its entries, and the file `committed`. A directory of version 1 is read as it
 /// is, and becomes one of version 2 when a member of a cluster opens it.
-pub(super) const VERSION: u32 = 2;
+/// 3 is that of a log whose cluster was lost: its files are those of one cluster, and its members belong
+/// to another. Written by a recovery only.
+pub(super) const VERSION: u32 = 3;
+/// The version of a member's log.
+pub(super) const MEMBER: u32 = 2;
 /// The version of a log of one machine, without consensus: still written, and the oldest that is read.
 pub(super) const PLAIN: u32 = 1;
 const TITLE: &str = "holdfast log";
@@ -63,6 +67,38 @@ pub(super) struct Format {
     pub version: u32,
     pub cluster: String,
     pub node: NodeId,
+    /// The cluster that the files were written in, if it was another.
+    pub origin: Option<String>,
+    /// A recovery that is not done yet.
+    pub recovering: Option<Recovering>,
+}
+
+/// How a log whose cluster was lost begins anew: what is to stand behind its last entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recovering {
+    /// The last entry that there was.
+    pub last: Index,
+    /// Who the members are.
+    pub members: Vec<u8>,
+    /// Why the next epoch is opened.
+    pub why: Vec<u8>,
+}
+
+impl Recovering {
+    fn encode(&self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        format!("recovering {} {} {}.\n", self.last.get(), hex(&self.members), hex(&self.why))
+    }
+
+    fn decode(line: &str) -> Option<Self> {
+        let bytes = |text: &str| {
+            let digits = text.as_bytes().chunks(2).map(std::str::from_utf8);
+            digits.map(|digits| u8::from_str_radix(digits.ok()?, 16).ok()).collect::<Option<Vec<u8>>>()
+        };
+        let mut parts = line.strip_prefix("recovering ")?.strip_suffix('.')?.split(' ');
+        let last = Index::new(parts.next()?.parse().ok()?);
+        Some(Self { last, members: bytes(parts.next()?)?, why: bytes(parts.next()?)? })
+    }
 }
 
 /// What is wrong with the file `format`.
@@ -73,9 +109,15 @@ pub(super) enum FormatProblem {
 }
 
 impl Format {
+    /// A new log's.
+    pub(super) fn new(version: u32, cluster: &str, node: NodeId) -> Self {
+        Self { version, cluster: cluster.into(), node, origin: None, recovering: None }
+    }
+
     /// Sixteen bytes that stand in every file, so that files of two logs cannot be mixed up.
     pub(super) fn log_id(&self) -> [u8; 16] {
-        let hash: [u8; 32] = Sha256::digest(self.cluster.as_bytes()).into();
+        let origin = self.origin.as_ref().unwrap_or(&self.cluster);
+        let hash: [u8; 32] = Sha256::digest(origin.as_bytes()).into();
         hash[..16].try_into().expect("a range of sixteen bytes")
     }
 
@@ -84,8 +126,10 @@ impl Format {
     }
 
     pub(super) fn encode(&self) -> String {
-        let Self { version, cluster, node } = self;
-        let body = format!("{TITLE}\nversion {version}\ncluster {cluster}\nnode {node}\n");
+        let Self { version, cluster, node, origin, recovering } = self;
+        let mut body = format!("{TITLE}\nversion {version}\ncluster {cluster}\nnode {node}\n");
+        body.extend(origin.iter().map(|origin| format!("origin {origin}\n")));
+        body.extend(recovering.iter().map(Recovering::encode));
         format!("{body}checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
     }
 
@@ -107,10 +151,16 @@ impl Format {
         }
         let cluster = lines.next().and_then(|line| line.strip_prefix("cluster "));
         let node = lines.next().and_then(|line| line.strip_prefix("node ")?.parse().ok());
-        match (cluster, node) {
-            (Some(cluster), Some(node)) => Ok(Self { version, cluster: cluster.into(), node }),
-            _ => Err(FormatProblem::Unreadable),
+        let (Some(cluster), Some(node)) = (cluster, node) else { return Err(FormatProblem::Unreadable) };
+        let mut format = Self::new(version, cluster, node);
+        for line in lines.filter(|line| version > MEMBER && !line.starts_with("checksum ")) {
+            if let Some(origin) = line.strip_prefix("origin ") {
+                format.origin = Some(origin.into());
+            } else {
+                format.recovering = Some(Recovering::decode(line).ok_or(FormatProblem::Unreadable)?);
+            }
         }
+        Ok(format)
     }
 }
 
@@ -209,14 +259,14 @@ const VOTE_MAGIC: &[u8; 8] = b"HFVOTE\0\x01";
 const MARK_MAGIC: &[u8; 8] = b"HFMARK\0\x01";
 const COMMITTED_MAGIC: &[u8; 8] = b"HFCOMM\0\x01";
 
-fn checked(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
+pub(super) fn checked(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
     let mut out = [magic.as_slice(), body].concat();
     let checksum = crc32c::crc32c(&out);
     out.extend_from_slice(&checksum.to_le_bytes());
     out
 }
 
-fn unchecked<'a>(magic: &[u8; 8], bytes: &'a [u8], size: usize) -> Option<&'a [u8]> {
+pub(super) fn unchecked<'a>(magic: &[u8; 8], bytes: &'a [u8], size: usize) -> Option<&'a [u8]> {
     let (content, checksum) = bytes.split_at_checked(8 + size)?;
     let good = content[..8] == *magic && crc32c::crc32c(content).to_le_bytes() == *checksum;
     good.then_some(&content[8..])
@@ -385,11 +435,16 @@ mod tests {
 
     #[test]
     fn a_format_reads_as_it_was_written_and_a_newer_one_is_named() {
-        let format = Format { version: VERSION, cluster: "demo of 2026".into(), node: NodeId::from_u128(7) };
+        let recovering = Recovering { last: Index::new(7), members: vec![1, 255], why: Vec::new() };
+        let format = Format {
+            origin: Some("the one before".into()),
+            recovering: Some(recovering),
+            ..Format::new(VERSION, "demo of 2026", NodeId::from_u128(7))
+        };
         let text = format.encode();
         assert_eq!(Format::decode(text.as_bytes()), Ok(format));
-        let newer = text.replace("version 2", "version 3");
-        assert_eq!(Format::decode(newer.as_bytes()), Err(FormatProblem::Newer(3)));
+        let newer = text.replace("version 3", "version 4");
+        assert_eq!(Format::decode(newer.as_bytes()), Err(FormatProblem::Newer(4)));
         for at in 0..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[at] ^= 1;

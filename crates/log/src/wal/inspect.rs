@@ -332,6 +332,24 @@ pub fn scan(
     Ok(())
 }
 
+/// As [`scan`], for a file of entries that are kept [aside](super::aside): calls `each` for all of them.
+pub fn scan_aside(
+    disk: &dyn Disk,
+    path: &Path,
+    mut each: impl FnMut(&EntryHeader, &[Bytes]),
+) -> Result<(), ScanError> {
+    let problem = |offset, what: String| ScanError::Damaged(Problem { path: path.into(), offset, what });
+    let file: std::sync::Arc<dyn rt::DiskFile> = disk.open_read(path)?.into();
+    let mut bytes = [0; SEGMENT_HEADER];
+    let read = file.read_at(0, &mut bytes)?;
+    let header = SegmentHeader::decode(&bytes[..read]).map_err(|why| problem(0, why.into()))?;
+    let mut head = header.before;
+    match scan_records(Source::File(file), &mut head, EventId::ZERO, &mut each)? {
+        Stop::Broken(offset, why) => Err(problem(offset, why)),
+        Stop::Clean => Ok(()),
+    }
+}
+
 fn scan_records(
     source: Source,
     head: &mut Head,

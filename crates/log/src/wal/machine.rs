@@ -1,9 +1,10 @@
 //! Appending: a plain state machine over the disk.
 
 use super::{
+    aside::{self, AsideError},
     format::{
-        ARCHIVE, CreateError, FORMAT, Format, Inventory, LOCK, NOTHING, PLAIN, SEGMENT_HEADER, SNAPSHOTS,
-        SegmentHeader, UNFINISHED, VERSION, Vote, VoteError, save_mark, segment_path,
+        ARCHIVE, CreateError, FORMAT, Format, Inventory, LOCK, MEMBER, NOTHING, PLAIN, SEGMENT_HEADER,
+        SNAPSHOTS, SegmentHeader, UNFINISHED, Vote, VoteError, save_mark, segment_path,
     },
     frame::{self, Check},
     read::{Reader, Source, Step},
@@ -154,7 +155,7 @@ impl Wal {
     /// Makes a new log: its first entry opens epoch 1 in the name of `node`. Whole or not at all:
     /// after a crash on the way it can be called again.
     pub fn create(disk: &Arc<dyn Disk>, dir: &Path, cluster: &str, node: NodeId) -> Result<(), CreateError> {
-        let format = Format { version: PLAIN, cluster: cluster.into(), node };
+        let format = Format::new(PLAIN, cluster, node);
         if !format.is_writable() {
             return Err(CreateError::Identity);
         }
@@ -169,7 +170,7 @@ impl Wal {
         cluster: &str,
         node: NodeId,
     ) -> Result<(), CreateError> {
-        let format = Format { version: VERSION, cluster: cluster.into(), node };
+        let format = Format::new(MEMBER, cluster, node);
         if !format.is_writable() {
             return Err(CreateError::Identity);
         }
@@ -261,6 +262,28 @@ impl Wal {
         let saved = vote.save(&*self.store.disk, &self.store.dir).map_err(GroupError::of_small_file);
         self.stopped |= matches!(saved, Err(GroupError::Failed(_)));
         saved
+    }
+
+    /// Keeps the entries after `last` aside before they are cut; see [`super::aside`].
+    pub(super) fn keep_aside(&mut self, last: Index) -> Result<(), GroupError> {
+        if self.stopped || last >= self.head.index {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let mut damaged = None;
+        let kept = self.spend_reserve(|| match aside::keep(&store, last) {
+            Ok(()) => Ok(()),
+            Err(AsideError::Disk(error) | AsideError::Read(ReadError::Disk(error))) => Err(error),
+            Err(AsideError::Read(error)) => {
+                damaged = Some(error);
+                Ok(())
+            }
+        });
+        if let Some(error) = damaged {
+            let source = std::io::Error::other(error.to_string());
+            return Err(GroupError::Failed(DiskError::new(Operation::Read, &store.dir, source)));
+        }
+        kept.map_err(GroupError::of_small_file)
     }
 
     /// Writes small files, for which the reserve is given up if there is no other space.

@@ -16,7 +16,10 @@
 //!   told as durable, and goes on when there is space.
 
 use super::{
+    aside::{self, Aside},
+    fence,
     format::{CreateError, Vote, VoteError},
+    incarnation::Incarnations,
     machine::{GroupError, Options, Wal},
     recover::{OpenError, Recovered},
     replica::{self, Committed, RawEntry},
@@ -38,7 +41,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch;
-use types::{EventId, Index, NodeId, Term};
+use types::{Epoch, EventId, Index, NodeId, Term};
 
 /// A group is closed when it has this many bytes.
 const GROUP_BYTES: usize = 16 << 20;
@@ -103,6 +106,8 @@ pub struct MemberLog {
     node: NodeId,
     vote: Mutex<Vote>,
     short: Arc<AtomicBool>,
+    lives: Incarnations,
+    fence: Mutex<Option<Epoch>>,
 }
 
 impl fmt::Debug for MemberLog {
@@ -148,12 +153,14 @@ impl Shared {
 impl MemberLog {
     /// Opens the log in this directory and starts its writer. What is behind the last noted commit
     /// is not visible yet. The log of one machine becomes that of the first member of a cluster, in
-    /// which `founding` says who the members are; no other directory ever founds one.
+    /// which `founding` says who the members are; no other directory ever founds one. `nonce` is a
+    /// random number, which tells this life of the member from any other.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: Options,
         founding: Bytes,
+        nonce: u128,
         spawner: &dyn Spawner,
         on_fatal: Fatal,
     ) -> Result<(Self, Recovered), OpenMemberError> {
@@ -161,9 +168,14 @@ impl MemberLog {
         if wal.is_plain()? {
             wal.found(founding)?;
         }
+        wal.finish_recovery()?;
+        let mut lives = Incarnations::load(Arc::clone(&wal.store().disk), dir)?;
+        wal.spend_reserve(|| lives.begin(nonce)).map_err(OpenMemberError::from_disk)?;
         let vote = wal.vote()?;
         let store = Arc::clone(wal.store());
         store.become_member()?;
+        *store.kept_aside() = aside::aside(&*store.disk, dir).map_err(OpenMemberError::from_disk)?;
+        let fence = fence::load(&*store.disk, dir, store.head().epoch).map_err(OpenMemberError::from_disk)?;
         let node = wal.node();
         let on_fatal = Mutex::new(Some(on_fatal));
         let queue = Queue { jobs: VecDeque::new(), busy: false, open: true, patient: true };
@@ -180,7 +192,8 @@ impl MemberLog {
         let handle =
             spawner.spawn("log-writer", Box::new(move || writer.run())).map_err(OpenLogError::Thread)?;
         let writer = Mutex::new(Some(handle));
-        let log = Self { store, shared, writer, durable, node, vote: vote.into(), short };
+        let fence = Mutex::new(fence);
+        let log = Self { store, shared, writer, durable, node, vote: vote.into(), short, lives, fence };
         Ok((log, recovered))
     }
 
@@ -193,6 +206,48 @@ impl MemberLog {
     /// what is under way still finds place.
     pub fn is_short_of_space(&self) -> bool {
         self.short.load(Ordering::Relaxed)
+    }
+
+    /// This member's life, and those of the others it has heard.
+    pub fn lives(&self) -> &Incarnations {
+        &self.lives
+    }
+
+    /// What is kept aside of entries that were cut, the oldest first.
+    pub fn aside(&self) -> Vec<Aside> {
+        self.store.kept_aside().clone()
+    }
+
+    /// The epoch in which this node is fenced: it must not sequence until another authority has begun.
+    pub fn fenced(&self) -> Option<Epoch> {
+        *self.fence.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Fences this node in the epoch that is in force. Durable when it returns; done again it changes
+    /// nothing. Gives the epoch.
+    ///
+    /// # Errors
+    /// The disk failed; the node may be fenced after a restart.
+    pub fn fence(&self) -> Result<Epoch, DiskError> {
+        let mut fence = self.fence.lock().expect("no code panics while it holds this lock");
+        if let Some(epoch) = *fence {
+            return Ok(epoch);
+        }
+        let epoch = self.head().epoch;
+        fence::save(&*self.store.disk, &self.store.dir, epoch)?;
+        *fence = Some(epoch);
+        Ok(epoch)
+    }
+
+    /// Lifts the fence.
+    ///
+    /// # Errors
+    /// The disk failed; the node is still fenced.
+    pub fn lift_fence(&self) -> Result<(), DiskError> {
+        let mut fence = self.fence.lock().expect("no code panics while it holds this lock");
+        fence::lift(&*self.store.disk, &self.store.dir)?;
+        *fence = None;
+        Ok(())
     }
 
     /// The end of what is committed.
@@ -423,7 +478,10 @@ impl Writer {
         while let Some(step) = self.take() {
             let (result, owed) = match step {
                 Step::Append(entries, owed) => (self.patiently(|wal| wal.append_raw(&entries)), owed),
-                Step::Cut(last, done) => (self.patiently(|wal| wal.cut_suffix(last)), vec![done]),
+                Step::Cut(last, done) => {
+                    let kept = self.patiently(|wal| wal.keep_aside(last));
+                    (kept.and_then(|()| self.patiently(|wal| wal.cut_suffix(last))), vec![done])
+                }
                 Step::Vote(vote, done) => (self.patiently(|wal| wal.save_vote(vote)), vec![done]),
                 Step::Replenish => (self.replenish(), Vec::new()),
             };

@@ -148,25 +148,45 @@ pub(super) struct Opened {
     pub recovered: Recovered,
 }
 
+/// A log directory as it is: everything is read and checked, and nothing was changed.
+pub(super) struct Looked {
+    pub format: Format,
+    pub check: Check,
+    pub archived: Vec<Archived>,
+    pub segments: Segments,
+    unfinished: Vec<PathBuf>,
+    /// Plain segments that are archived too.
+    twice: Vec<PathBuf>,
+}
+
+pub(super) fn look(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Result<Looked, OpenError> {
+    if !disk.exists(&dir.join(FORMAT))? {
+        return Err(OpenError::NotCreated { dir: dir.into() });
+    }
+    let format = read_format(&**disk, dir)?;
+    let log_id = format.log_id();
+    let check = if options.mistake == Some(Mistake::ChecksumIgnored) { Check::Ignored } else { Check::Full };
+    let found = Inventory::take(&**disk, dir)?;
+    let archived = open_archive(&**disk, dir, log_id, &found.archived)?;
+    let history = archived.last().map_or(NOTHING, |archived| archived.end);
+    let (twice, live) = sealed_twice(&**disk, dir, &archived, &found.segments, history)?;
+    let segments = open_segments(disk, dir, log_id, history, &live, check)?;
+    check_witnesses(&**disk, dir, &segments.all, &found.snapshots, &log_id)?;
+    Ok(Looked { format, check, archived, segments, unfinished: found.unfinished, twice })
+}
+
 pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     if !disk.exists(&dir.join(FORMAT))? {
         return Err(OpenError::NotCreated { dir: dir.into() });
     }
     let lock = lock(&*disk, dir)?;
-    let format = read_format(&*disk, dir)?;
+    let Looked { format, check, archived, segments, unfinished, twice } = look(&disk, dir, options)?;
+    let Segments { all: segments, dropped, mut reserved, last_group } = segments;
     let log_id = format.log_id();
-    let check = if options.mistake == Some(Mistake::ChecksumIgnored) { Check::Ignored } else { Check::Full };
-    let found = Inventory::take(&*disk, dir)?;
-    let archived = open_archive(&*disk, dir, log_id, &found.archived)?;
-    let history = archived.last().map_or(NOTHING, |archived| archived.end);
-    let (twice, live) = sealed_twice(&*disk, dir, &archived, &found.segments, history)?;
-    let Segments { all: segments, dropped, mut reserved, last_group } =
-        open_segments(&disk, dir, log_id, history, &live, check)?;
     let last = segments.last().expect("a log has a segment");
     let head = last.end;
-    check_witnesses(&*disk, dir, last, &segments, &found.snapshots, &log_id)?;
     // From here on the directory is changed: leftovers go, the tail is cut, all of it is synced.
-    for path in &found.unfinished {
+    for path in &unfinished {
         disk.remove(path)?;
     }
     if !twice.is_empty() {
@@ -211,7 +231,7 @@ fn rewrite_last_group(last: &Segment, from: u64) -> Result<(), DiskError> {
     last.file.sync_data()
 }
 
-fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
+pub(super) fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
     let path = dir.join(LOCK);
     match disk.lock(&path, &format!("process {}", std::process::id())) {
         Ok(lock) => Ok(lock),
@@ -318,9 +338,9 @@ fn sealed_twice(
 }
 
 /// The segments that are not archived, and what is special about the last one.
-struct Segments {
-    all: Vec<Segment>,
-    dropped: Option<Dropped>,
+pub(super) struct Segments {
+    pub all: Vec<Segment>,
+    pub dropped: Option<Dropped>,
     reserved: u64,
     last_group: u64,
 }
@@ -487,11 +507,11 @@ fn find_witness(bytes: &Bytes, lost: Index) -> Option<usize> {
 fn check_witnesses(
     disk: &dyn Disk,
     dir: &Path,
-    last: &Segment,
     segments: &[Segment],
     snapshots: &[EventId],
     log_id: &[u8; 16],
 ) -> Result<(), OpenError> {
+    let last = segments.last().expect("a log has a segment");
     let shortened = |durable, witness: String| OpenError::Shortened {
         segment: last.path.clone(),
         offset: last.used,

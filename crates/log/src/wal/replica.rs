@@ -14,7 +14,7 @@
 //! - `committed` on disk may lag behind; it never runs ahead.
 
 use super::{
-    format::{COMMITTED, CommittedNote, FORMAT, Format, MembersNote, NOTHING, PLAIN, VERSION, Vote},
+    format::{COMMITTED, CommittedNote, FORMAT, Format, MEMBER, MembersNote, NOTHING, PLAIN, Vote},
     frame::Frame,
     machine::{Entry, GroupError, Wal},
     member::OpenMemberError,
@@ -64,6 +64,15 @@ struct Waiting {
     records: Option<Vec<Record>>,
     /// Who the members are with it, if it says so.
     members: Option<MembersNote>,
+}
+
+/// What a directory itself says of the cluster's commits.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub committed: Head,
+    members: Option<MembersNote>,
+    waiting: VecDeque<Waiting>,
+    noted: Index,
 }
 
 /// See the top of this file.
@@ -163,11 +172,10 @@ impl View {
 }
 
 impl Store {
-    /// From now on this is the log of a cluster's member: what is behind the noted commit is not
-    /// known to be committed. Before anyone reads.
+    /// How far the log is certainly committed, who the members were there, and what comes behind it.
     ///
     /// What is archived or in a snapshot was committed, whatever became of the note.
-    pub(super) fn become_member(&self) -> Result<(), ReadError> {
+    pub(super) fn known_committed(&self) -> Result<Known, ReadError> {
         let noted = CommittedNote::load(&*self.disk, &self.dir).map_err(ReadError::Disk)?;
         let noted = noted.unwrap_or(CommittedNote { head: NOTHING, members: None });
         self.check_noted(&noted.head)?;
@@ -185,14 +193,20 @@ impl Store {
             }
             true
         })?;
+        Ok(Known { committed, members, waiting, noted: noted.head.index })
+    }
+
+    /// From now on this is the log of a cluster's member: what is behind the noted commit is not
+    /// known to be committed. Before anyone reads.
+    pub(super) fn become_member(&self) -> Result<(), ReadError> {
+        let known = self.known_committed()?;
         let mut view = self.change();
-        view.replica.used = true;
+        view.replica = Replica { used: true, members: known.members, ..Replica::default() };
         view.replica.hot_from = view.tail().index.get() + 1;
-        view.replica.members = members;
-        waiting.into_iter().for_each(|waiting| view.replica.wait(waiting));
-        view.head = committed;
+        known.waiting.into_iter().for_each(|waiting| view.replica.wait(waiting));
+        view.head = known.committed;
         drop(view);
-        *self.noted() = noted.head.index;
+        *self.noted() = known.noted;
         self.announce();
         Ok(())
     }
@@ -494,7 +508,7 @@ impl Wal {
         let note = CommittedNote { head: self.head, members: last };
         self.spend_reserve(|| note.save(disk, dir)).map_err(OpenMemberError::from_disk)?;
         // An older program must not take it for its own any more.
-        let format = Format { version: VERSION, ..format };
+        let format = Format { version: MEMBER, ..format };
         let raise = || rt::replace_file(disk, &dir.join(FORMAT), format.encode().as_bytes());
         self.spend_reserve(raise).map_err(OpenMemberError::from_disk)
     }
@@ -583,7 +597,7 @@ pub fn check(entry: &RawEntry) -> Result<(), String> {
     }
 }
 
-fn unfounded(error: GroupError) -> OpenMemberError {
+pub(super) fn unfounded(error: GroupError) -> OpenMemberError {
     let error = error.into_disk().expect("nothing was written before");
     OpenMemberError::from_disk(error)
 }

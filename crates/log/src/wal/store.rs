@@ -5,6 +5,7 @@
 
 use super::{
     archive::{self, Archived},
+    aside::Aside,
     format::SEGMENT_HEADER,
     frame::Check,
     read::{Reader, Source, Step},
@@ -150,6 +151,8 @@ pub(super) struct Store {
     unpacked: Mutex<Option<(Index, Bytes)>>,
     /// The last entry that is noted on disk as committed; held while a note is written.
     noted: Mutex<Index>,
+    /// What is kept aside.
+    aside: Mutex<Vec<Aside>>,
 }
 
 /// Where the next records for a reader are.
@@ -171,6 +174,7 @@ impl Store {
             sealing: Mutex::new(()),
             unpacked: Mutex::new(None),
             noted: Mutex::new(Index::ZERO),
+            aside: Mutex::default(),
         }
     }
 
@@ -185,6 +189,10 @@ impl Store {
 
     pub(super) fn noted(&self) -> MutexGuard<'_, Index> {
         self.noted.lock().expect("no code panics while it holds this lock")
+    }
+
+    pub(super) fn kept_aside(&self) -> MutexGuard<'_, Vec<Aside>> {
+        self.aside.lock().expect("no code panics while it holds this lock")
     }
 
     /// Wakes subscribers when the head they know is no longer the head.

@@ -1,8 +1,10 @@
 //! Handing the lead over, and fencing.
 
-use super::{ACT, cluster, name_of, named, noted};
+use super::{
+    ACT, cluster, name_of, named, noted,
+    remove::{elsewhere, proof},
+};
 use crate::{
-    cluster::Cluster,
     http::{
         Http,
         access::Caller,
@@ -14,17 +16,14 @@ use crate::{
     },
     journal::Ended,
 };
-use api::{ActDone, ClusterActRequest, Code, Problem, Proof};
+use api::{ActDone, ClusterActRequest, Code, Problem};
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
-use domain::Command;
 use log::Log;
 use serde_json::json;
-use std::time::Duration;
-use types::NodeId;
 
 /// `POST /v1/cluster/handover`: explains, or moves the lead to the node that is named, at the member
 /// that has it.
@@ -126,20 +125,19 @@ pub(in crate::http) async fn fence(
         Pass::Explained(explained) => return Ok(Json(explained).into_response()),
         Pass::Confirmed(confirmed) => confirmed,
     };
-    match cluster.log().fence().await {
-        Ok(position) => {
-            noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Executed, &format!("epoch {}", position.epoch))).await);
-            let outcome = format!(
-                "{name} is fenced in epoch {}, at entry {} and event {}",
-                position.epoch, position.index, position.event
-            );
-            let done = ActDone { outcome, epoch: Some(position.epoch), event: Some(position.event), gap_ms: None };
-            Ok(At::new(position.event, done).into_response())
+    let log = cluster.log().clone();
+    let fenced = tokio::task::spawn_blocking(move || (log.fence(), log.head())).await;
+    match fenced.map_err(|error| refused(Code::Internal, error.to_string()))? {
+        (Ok(epoch), head) => {
+            noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Executed, &format!("epoch {epoch}"))).await);
+            let outcome =
+                format!("{name} is fenced in epoch {epoch}, at entry {} and event {}", head.index, head.event);
+            let done = ActDone { outcome, epoch: Some(epoch), event: Some(head.event), gap_ms: None };
+            Ok(At::new(head.event, done).into_response())
         }
-        Err(error) => {
+        (Err(error), _) => {
             noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Failed, &error.to_string())).await);
             Err(refused(Code::Internal, format!("the marker could not be written: {error}")))
         }
     }
 }
-

@@ -1,0 +1,295 @@
+//! Consensus at work, on a thread of its own: who leads, who may sequence, and when the lead is let go.
+
+use super::{
+    adapter::{Machine, Storage},
+    log::{BY_ITSELF, ClusterLog, Failover, Gate, Inner, LOOK, Opened, Options, Reason, lock},
+    shape::{Call, Data, Leader, Shape},
+    transport::{Message, Network, TransportError},
+};
+use crate::{
+    Authority, Kind,
+    wal::{MemberLog, epoch_payload},
+};
+use openraft::{
+    Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver as _,
+    raft::ClientWriteResult,
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, OnceLock, Weak, atomic::Ordering},
+    time::Duration,
+};
+use tokio::sync::{oneshot, watch};
+use types::{Epoch, NodeId, Term, limits};
+
+/// How often a leader looks whether its disk has space.
+const SPACE_LOOK: Duration = Duration::from_millis(500);
+
+/// What the thread of consensus begins with.
+pub(super) struct Start {
+    pub(super) log: Arc<MemberLog>,
+    pub(super) machine: Machine,
+    pub(super) network: Network,
+    pub(super) options: Options,
+    pub(super) gate: Arc<Mutex<Gate>>,
+    pub(super) authority: watch::Sender<Option<Authority>>,
+    pub(super) epochs: watch::Receiver<Option<Opened>>,
+    pub(super) reason: Arc<Mutex<Option<Reason>>>,
+    pub(super) fence: watch::Receiver<Option<Epoch>>,
+    /// The log that all of this is of, once it is open.
+    pub(super) own: Arc<OnceLock<Weak<Inner>>>,
+}
+
+pub(super) type Started = std::sync::mpsc::SyncSender<Result<Raft<Shape, Machine>, String>>;
+
+impl Start {
+    /// Runs consensus until told to stop. One thread: a write passes through several tasks, and each
+    /// wake-up of another core costs more than the task itself.
+    pub(super) fn run(self, started: &Started, stopped: oneshot::Receiver<()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error.to_string()))),
+        };
+        runtime.block_on(async {
+            let node = self.log.node();
+            let storage = Storage::new(Arc::clone(&self.log));
+            let config = Config {
+                enable_elect: self.options.failover == Failover::Automatic && self.log.fenced().is_none(),
+                enable_heartbeat: self.log.fenced().is_none(),
+                ..config(&self.options)
+            };
+            let config = match config.validate() {
+                Ok(config) => Arc::new(config),
+                Err(error) => return drop(started.send(Err(error.to_string()))),
+            };
+            let machine = self.machine.clone();
+            let raft = match Raft::new(node, config, self.network.clone(), storage, machine).await {
+                Ok(raft) => raft,
+                Err(error) => return drop(started.send(Err(error.to_string()))),
+            };
+            if started.send(Ok(raft.clone())).is_err() {
+                return;
+            }
+            let log = Arc::clone(&self.log);
+            let leaves = self.options.failover == Failover::Automatic;
+            let gate = Arc::clone(&self.gate);
+            let greeting = greet(raft.clone(), self.network.clone(), self.options.election.1);
+            let (space, own) = (raft.clone(), Arc::clone(&self.own));
+            let space = yield_for_space(space, Arc::clone(&self.log), self.options.failover, own);
+            let by_itself = tokio::select! {
+                biased;
+                _told_or_gone = stopped => false,
+                () = space => false,
+                () = greeting => false,
+                () = self.follow_authority(raft.clone()) => true,
+            };
+            if leaves && !by_itself && log.fenced().is_none() {
+                let wait = Duration::from(limits::HANDOVER_ON_STOP);
+                let _not_in_time = tokio::time::timeout(wait, leave(&raft, &gate)).await;
+            }
+            let ended = raft.shutdown().await;
+            if let Err(error) = &ended {
+                tracing::error!(%error, "consensus ended badly");
+            }
+            if by_itself {
+                log.fail("consensus has stopped by itself");
+            }
+        });
+    }
+
+    /// Opens an epoch whenever this node has come to lead a term, and holds the authority while it
+    /// leads. See `one_authority`.
+    async fn follow_authority(self, raft: Raft<Shape, Machine>) {
+        let mut metrics = raft.server_metrics();
+        let (mut epochs, mut fence) = (self.epochs.clone(), self.fence.clone());
+        // The term in which this run of consensus has asked for an epoch of its own: an entry of an
+        // earlier life, or with which the log was made, opens nothing.
+        let mut asked = None;
+        loop {
+            let (leads, alone) = {
+                let metrics = metrics.borrow_watched();
+                let vote = &metrics.vote;
+                let leads = (metrics.state == ServerState::Leader && vote.committed)
+                    .then_some(Leader { term: vote.leader_id.term, node: vote.leader_id.node });
+                (leads, metrics.current_leader.is_none())
+            };
+            let opened = *epochs.borrow_and_update();
+            let fenced = self.obey_fence(&raft, opened, *fence.borrow_and_update());
+            // Fenced, it leads nobody and stands for nothing.
+            let leads = leads.filter(|_| !fenced);
+            let alone = alone && !fenced;
+            // Where an operator decides, only the node that the last epoch names stands by itself.
+            // While it hands the lead over it leaves the place to the other.
+            let stands = self.options.failover == Failover::Operator
+                && alone
+                && lock(&self.gate).handing.is_none()
+                && opened.is_some_and(|opened| opened.node == self.log.node());
+            if stands && raft.trigger().elect(true).await.is_err() {
+                return self.hold(None);
+            }
+            match leads {
+                None => self.hold(None),
+                Some(leader)
+                    if asked == Some(leader)
+                        && opened.is_some_and(|opened| opened.id.leader_id == leader) =>
+                {
+                    let epoch = self.log.head().epoch;
+                    self.hold(Some((Authority { epoch, term: Term::new(leader.term) }, leader)));
+                }
+                Some(leader) => {
+                    self.hold(None);
+                    asked = Some(leader);
+                    if !self.open_epoch(&raft, leader).await {
+                        // Refused while the lease is young, or the lead is lost: look again.
+                        tokio::time::sleep(self.options.heartbeat).await;
+                        continue;
+                    }
+                }
+            }
+            tokio::select! {
+                changed = openraft::async_runtime::watch::WatchReceiver::changed(&mut metrics) => {
+                    if changed.is_err() { return self.hold(None) }
+                }
+                changed = epochs.changed() => if changed.is_err() { return self.hold(None) },
+                changed = fence.changed() => if changed.is_err() { return self.hold(None) },
+                // Asked and not won: the others may have been away.
+                () = tokio::time::sleep(self.options.election.1), if stands => {}
+            }
+        }
+    }
+
+    /// Whether this node is fenced. A fenced node is heard by nobody as a leader and does not stand, until
+    /// another node has opened a later epoch: then the fence is lifted.
+    fn obey_fence(&self, raft: &Raft<Shape, Machine>, opened: Option<Opened>, fence: Option<Epoch>) -> bool {
+        let replaced = opened.is_some_and(|opened| opened.node != self.log.node());
+        let mut fenced = fence.is_some() && self.log.fenced().is_some();
+        if fenced && replaced && fence.is_some_and(|epoch| self.log.head().epoch > epoch) {
+            match self.log.lift_fence() {
+                Ok(()) => fenced = false,
+                Err(error) => tracing::warn!(%error, "the fence of this node could not be lifted"),
+            }
+        }
+        let config = raft.runtime_config();
+        config.heartbeat(!fenced);
+        config.elect(!fenced && self.options.failover == Failover::Automatic);
+        fenced
+    }
+
+    fn hold(&self, held: Option<(Authority, Leader)>) {
+        let mut gate = lock(&self.gate);
+        if gate.authority == held {
+            return;
+        }
+        gate.authority = held;
+        drop(gate);
+        self.authority.send_replace(held.map(|(authority, _)| authority));
+    }
+
+    /// Proposes the entry that opens this node's epoch in a term it leads. True once it is committed.
+    async fn open_epoch(&self, raft: &Raft<Shape, Machine>, leader: Leader) -> bool {
+        let payload = {
+            let reason = lock(&self.reason);
+            let why = reason.as_ref().filter(|reason| reason.holds()).map(|reason| &reason.why[..]);
+            epoch_payload(leader.node, why.unwrap_or(BY_ITSELF))
+        };
+        let data = Data { code: Kind::Epoch.code(), payload };
+        let (tell, told) = oneshot::channel();
+        let call = Call(Box::new(move |result: ClientWriteResult<Shape>| {
+            let _gone = tell.send(result.is_ok());
+        }) as Box<dyn FnOnce(_) + Send>);
+        raft.write(data).responder(call).with_leader(leader).await.is_ok() && told.await == Ok(true)
+    }
+}
+
+/// Tells every other member that this life of this one has begun, and asks until each has answered: so that
+/// an older copy of this directory is known for one by all of them. Never ends.
+async fn greet(raft: Raft<Shape, Machine>, network: Network, pause: Duration) {
+    let own = network.log.node();
+    let mut answered = BTreeSet::new();
+    loop {
+        let members = raft.metrics().borrow_watched().membership_config.membership().clone();
+        let silent = members.nodes().filter(|(id, _)| **id != own && !answered.contains(*id));
+        let asked = silent.map(|(id, member)| {
+            let message = Message::Position.write(&network.log, &());
+            let call = network.transport.call(*id, member, message, pause);
+            async move { (*id, tokio::time::timeout(pause, call).await) }
+        });
+        for (id, answer) in futures_util::future::join_all(asked).await {
+            match answer {
+                Ok(Ok(_)) => {
+                    answered.insert(id);
+                }
+                // Said once: it will not become any better in this life.
+                Ok(Err(TransportError::Refused(why))) => {
+                    tracing::error!(by = %id, why, "another member refuses this one");
+                    answered.insert(id);
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Hands the lead to a voter that has space as soon as this node has none. Never ends.
+async fn yield_for_space(
+    raft: Raft<Shape, Machine>,
+    log: Arc<MemberLog>,
+    failover: Failover,
+    own: Arc<OnceLock<Weak<Inner>>>,
+) {
+    loop {
+        tokio::time::sleep(SPACE_LOOK).await;
+        let leads = raft.metrics().borrow_watched().state == ServerState::Leader;
+        if failover == Failover::Operator || !leads || !log.is_short_of_space() {
+            continue;
+        }
+        if let Some(inner) = own.get().and_then(Weak::upgrade) {
+            inner.yielded.store(true, Ordering::SeqCst);
+            ClusterLog(inner).yield_for_space().await;
+        }
+    }
+}
+
+/// Hands the lead to the voter that has most, once what is under way is done. Ends when another leads, or
+/// if there is nothing to hand over.
+async fn leave(raft: &Raft<Shape, Machine>, gate: &Mutex<Gate>) {
+    let own = *raft.node_id();
+    let others = {
+        let metrics = raft.metrics().borrow_watched().clone();
+        let voters: BTreeSet<NodeId> = metrics.membership_config.membership().voter_ids().collect();
+        let matched = metrics.replication.into_iter().flatten();
+        matched.filter(|(id, _)| *id != own && voters.contains(id)).max_by_key(|(_, at)| *at)
+    };
+    let Some((to, Some(_))) = others else { return };
+    while lock(gate).in_flight > 0 {
+        tokio::time::sleep(LOOK).await;
+    }
+    if raft.trigger().transfer_leader(to).await.is_err() {
+        return;
+    }
+    let leads = || raft.metrics().borrow_watched().current_leader == Some(own);
+    while leads() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn config(options: &Options) -> Config {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Config {
+        cluster_name: "holdfast".into(),
+        election_timeout_min: ms(options.election.0),
+        election_timeout_max: ms(options.election.1),
+        heartbeat_interval: ms(options.heartbeat),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_payload_entries: limits::BATCHES_IN_FLIGHT as u64,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        removed_leader_step_down: match options.failover {
+            Failover::Automatic => StepDownPolicy::After(ms(options.election.0)),
+            Failover::Operator => StepDownPolicy::Never,
+        },
+        ..Config::default()
+    }
+}
