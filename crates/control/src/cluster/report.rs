@@ -61,7 +61,7 @@ impl Cluster {
             short_of_space: log.is_short_of_space(),
             snapshot: newest_snapshot(&dir.join("snapshots")),
             fenced: status.fenced.is_some(),
-            aside: status.aside.iter().map(|aside| aside.to_string()).collect(),
+            aside: status.aside.iter().map(|aside| aside.path.display().to_string()).collect(),
             trouble: core.and_then(crate::Core::snapshot_trouble),
         }
     }

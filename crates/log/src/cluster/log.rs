@@ -17,6 +17,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use openraft::{
+    Membership,
     LogId, Raft,
     async_runtime::watch::WatchReceiver as _,
     errors::ClientWriteError,

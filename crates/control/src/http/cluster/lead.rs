@@ -83,7 +83,7 @@ pub(in crate::http) async fn handover(
         }
         Err(error) => {
             noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Failed, &error.to_string())).await);
-            let code = if error.is_unknown() { Code::UnknownOutcome } else { Code::Conflict };
+            let code = if error == log::cluster::HandOverError::Unknown { Code::UnknownOutcome } else { Code::Conflict };
             Err(Problem::new(code, error.to_string()).with_hint("holdfast cluster status").into())
         }
     }

@@ -91,6 +91,7 @@ fn denial(denied: &Denied) -> Refused {
             ("acked_is_durable", "promote the member that has the most: holdfast cluster status")
         }
         Denied::Later { .. } => ("promotion_is_atomic", "holdfast cluster status says who sequences now"),
+        Denied::Fenced => ("one_authority", "promote another member; the fence is lifted by a higher epoch"),
         Denied::NotAVoter => ("one_authority", "only a member that votes can be promoted"),
         Denied::IsPrimary => ("one_authority", "there is nothing to do"),
     };
