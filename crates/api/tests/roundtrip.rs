@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt::Debug, net::Ipv6Addr};
 use types::{
-    AppId, ByteSize, DeployId, Digest, DurationMs, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu,
-    Name, NodeId, ReleaseId, RequestId, RouteId, Timestamp, TokenId,
+    AppId, ByteSize, DeployId, Digest, DurationMs, EnvId, Epoch, EventId, Generation, Index, InstanceId,
+    MilliCpu, Name, NodeId, ReleaseId, RequestId, RouteId, Term, Timestamp, TokenId,
     manifest::{Manifest, RouteMode},
     plan::{Capacity, Change, NodeRole, PinnedImage, Reason, Transition},
 };
@@ -256,6 +256,53 @@ proptest! {
             transitions: vec![Transition { instance, sequence: seed.n, at: Timestamp::from_ms(seed.n), change }],
         });
         same(ReportAnswer { accepted: BTreeMap::from([(instance, seed.n)]) });
+    }
+
+    #[test]
+    fn guarded_acts_read_back(seed in seeds()) {
+        same(Explained {
+            act: seed.text.clone(), will: vec![seed.text.clone()], touches: Vec::new(), irreversible: Vec::new(),
+            invariants: vec![Proof { name: seed.text.clone(), proven_by: seed.text.clone() }],
+            overrides: vec![Override { invariant: seed.text.clone(), type_this: seed.text.clone() }],
+            facts: serde_json::json!({ "n": seed.n, "text": seed.text }), token: seed.text.clone(),
+            expires_ms: seed.n,
+        });
+        for by in [ConfirmedBy::Person, ConfirmedBy::Script] {
+            assert_eq!(same(by).as_str().parse(), Ok(by));
+        }
+        same(ClusterActRequest {
+            node: seed.maybe(seed.text.clone()), reason: seed.text.clone(), acknowledge: vec![seed.text.clone()],
+        });
+        same(ActDone {
+            outcome: seed.text.clone(), epoch: seed.maybe(Epoch::new(seed.n)),
+            event: seed.maybe(EventId::new(seed.n)), gap_ms: seed.maybe(seed.n),
+        });
+        same(MemberJoinRequest { expires_in: DurationMs::from_ms(seed.n) });
+        same(MemberJoinSecret { secret: seed.text.clone(), expires: Timestamp::from_ms(seed.n) });
+        same(SnapshotDone { event: EventId::new(seed.n) });
+    }
+
+    #[test]
+    fn a_cluster_reads_back(seed in seeds()) {
+        let node = NodeId::from_u128(seed.bits);
+        let member = same(MemberRow {
+            node, name: seed.name.clone(), peer: seed.text.clone(), api: seed.text.clone(),
+            votes: seed.some, leads: seed.some, epoch: seed.maybe(Epoch::new(seed.n)),
+            applied_event: seed.maybe(EventId::new(seed.n)), index: seed.maybe(Index::new(seed.n)),
+            lag_events: seed.maybe(seed.n), heard_ms: seed.maybe(seed.n),
+            disk_free: seed.maybe(ByteSize::from_bytes(seed.n)), snapshot_event: seed.maybe(EventId::new(seed.n)),
+            snapshot_age_ms: seed.maybe(seed.n), fenced: seed.some, short_of_space: seed.some,
+            aside: vec![seed.text.clone()], trouble: seed.maybe(seed.text.clone()),
+        });
+        let refused =
+            PeerRefused { from: seed.text.clone(), why: seed.text.clone(), at: Timestamp::from_ms(seed.n) };
+        for failover in [Failover::Automatic, Failover::Operator] {
+            same(ClusterStatus {
+                cluster: seed.text.clone(), own: node, failover, leader: seed.maybe(node),
+                epoch: Epoch::new(seed.n), term: Term::new(seed.n), quorum: seed.some,
+                head: EventId::new(seed.n), members: vec![member.clone()], refused: seed.maybe(refused.clone()),
+            });
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The real command line against a server that cuts, lies and refuses: whatever happens, the exit
 //! code and the words must be what can be known, and a write must have been sent at most once.
 
+#[path = "truth/guarded.rs"]
+mod guarded;
+
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},

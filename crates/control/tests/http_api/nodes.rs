@@ -2,7 +2,9 @@
 
 use crate::world::*;
 use api::{ClientError, Code, EnrolRequest, JoinTokenRequest, NodeClient, NodeMessage};
+use domain::{Actor, Command, NewToken};
 use futures_util::StreamExt;
+use holdfast_control::{Answer, Secret};
 use types::{
     DurationMs, Generation, InstanceId, NodeId, Timestamp, limits,
     plan::{Change, EdgePlan, Lease, NodePlan, NodeRole, Transition},
@@ -272,4 +274,26 @@ async fn a_machine_becomes_a_node_once_for_each_join_token() {
         world.owner().drain_node(world.id(), "nine").await.expect_err("none").code(),
         Some(Code::NotFound)
     );
+}
+
+#[tokio::test]
+async fn the_join_secret_of_a_member_makes_no_node_and_opens_nothing() {
+    let world = World::start().await;
+    let token = NewToken { name: name("join"), hash: Secret::from_text("hf_member").hash(), expires: None };
+    let made = world.core.submit(Command::CreateMemberJoin { token }, Actor::System, None).await;
+    assert!(matches!(made, Answer::Executed { .. }), "{made:?}");
+    let request = EnrolRequest {
+        join_token: "hf_member".into(),
+        name: name("new"),
+        roles: vec![NodeRole::Agent],
+        capacity: capacity(),
+    };
+    let refused = NodeClient::enrol(&world.url(), world.id(), &request).await.expect_err("for members only");
+    assert_eq!(refused.code(), Some(Code::Unauthenticated));
+    assert_eq!(
+        world.client("hf_member").whoami().await.expect_err("no person").code(),
+        Some(Code::Forbidden)
+    );
+    let listed = world.owner().tokens().await.expect("tokens");
+    assert!(listed.iter().all(|row| row.name.as_str() != "join"), "{listed:?}");
 }

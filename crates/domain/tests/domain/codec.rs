@@ -34,6 +34,18 @@ fn verdicts() -> Vec<Verdict> {
     vec![Verdict::Executed(done), refused, Verdict::Voided]
 }
 
+/// A token of every role.
+fn tokens() -> Vec<Event> {
+    let (token, at) = (TokenId::from_u128(10), Timestamp::from_ms(1_800_000_000_000));
+    let made = |role| {
+        let joins = matches!(role, Role::Join | Role::MemberJoin);
+        let (org, expires) = ((role == Role::Owner).then_some(OrgId::from_u128(2)), joins.then_some(at));
+        let node = (role == Role::Node).then_some(NodeId::from_u128(9));
+        Event::TokenCreated { token, org, name: name("t"), role, node, hash: [7; 32], expires }
+    };
+    [Role::Owner, Role::Viewer, Role::Join, Role::Node, Role::MemberJoin].map(made).to_vec()
+}
+
 /// What came to format 1 with the members of a cluster.
 fn of_members() -> Vec<Event> {
     let (node, join) = (NodeId::from_u128(12), TokenId::from_u128(13));
@@ -143,12 +155,7 @@ fn every_event() -> Vec<Event> {
     events.extend(
         [NodeHealth::Reachable, NodeHealth::Offline].map(|health| Event::NodeHealthChanged { node, health }),
     );
-    events.extend([Role::Owner, Role::Viewer, Role::Join, Role::Node, Role::MemberJoin].map(|role| {
-        let joins = matches!(role, Role::Join | Role::MemberJoin);
-        let (org, expires) = ((role == Role::Owner).then_some(org), joins.then_some(at));
-        let node = (role == Role::Node).then_some(node);
-        Event::TokenCreated { token, org, name: name("t"), role, node, hash: [7; 32], expires }
-    }));
+    events.extend(tokens());
     let changed =
         |(nth, change)| Event::InstanceChanged { instance, report: nth as u64 + 1, seen: at, change };
     events.extend(changes().into_iter().enumerate().map(changed));

@@ -167,10 +167,10 @@ mod tests {
         let expected = "\
 cluster c1, as one sees it: one leads, a majority is heard
 epoch 3, term 5, event 42, failover operator
-MEMBER  ROLE     EPOCH  EVENT  BEHIND  HEARD     FREE  SNAPSHOT         PEER           STATE
-one     leader   3      42     0       here      2Gi   40, 1m 30s ago   10.0.0.1:7071  -
-two     voter    -      -      -       1.5s ago  -     -                10.0.0.2:7071  fenced; 1 aside; its clock is behind
-three   learner  -      -      -       never     -     -                10.0.0.3:7071  -
+MEMBER  ROLE     EPOCH  EVENT  BEHIND  HEARD     FREE  SNAPSHOT        PEER           STATE
+one     leader   3      42     0       here      2Gi   40, 1m 30s ago  10.0.0.1:7071  -
+two     voter    -      -      -       1.5s ago  -     -               10.0.0.2:7071  fenced; 1 aside; its clock is behind
+three   learner  -      -      -       never     -     -               10.0.0.3:7071  -
 ";
         assert_eq!(text(&status), expected);
         assert_eq!(notes(&status).len(), 2, "{:?}", notes(&status));

@@ -1,0 +1,141 @@
+//! Guarded acts from the command line: nothing runs without a token that was shown, and what is not
+//! known is said.
+
+use super::*;
+
+const PROMOTE: &[&str] = &["cluster", "promote", "two", "--reason", "it's gone"];
+
+fn explained(overrides: Value) -> Value {
+    json!({
+        "act": "cluster promote two",
+        "will": ["open epoch 4"],
+        "touches": ["one", "two", "three"],
+        "irreversible": ["epoch 4"],
+        "invariants": [{ "name": "one_authority", "proven_by": "two of three promise" }],
+        "overrides": overrides,
+        "facts": [{ "name": "one", "index": 7 }],
+        "token": "act_0123",
+        "expires_ms": 120_000,
+    })
+}
+
+fn problem(status: u16, code: &str, exit_outcome: &str) -> Reaction {
+    Reaction::Answer(
+        status,
+        json!({
+            "type": format!("docs/errors/{code}.md"), "title": "t", "status": status, "code": code,
+            "detail": "it moved", "outcome": exit_outcome, "hint": "POST /v1/cluster/promote?explain",
+        }),
+    )
+}
+
+#[test]
+fn without_a_terminal_an_act_is_explained_and_the_command_that_confirms_is_told() {
+    for yes in [&[][..], &["--yes"]] {
+        let fake = Fake::start(|_| Reaction::Answer(200, explained(json!([]))));
+        let said = holdfast(&fake.url, &[PROMOTE, yes].concat());
+        assert_eq!(said.code, 5, "{}", said.err);
+        assert!(
+            said.out.contains("open epoch 4") && said.out.contains("two of three promise"),
+            "{}",
+            said.out
+        );
+        let next = format!(
+            "holdfast cluster promote two --reason 'it'\\''s gone' --server {} --confirm act_0123",
+            fake.url
+        );
+        assert!(said.err.contains(&next), "{}", said.err);
+        assert_eq!(said.err.contains("--yes does not answer"), !yes.is_empty());
+        let writes = fake.writes();
+        assert_eq!(writes.len(), 1);
+        assert_eq!(writes[0].line, "POST /v1/cluster/promote?explain");
+        assert!(writes[0].text.contains(r#"{"node":"two","reason":"it's gone"}"#), "{}", writes[0].text);
+    }
+}
+
+#[test]
+fn what_is_overridden_is_left_for_somebody_to_type() {
+    let risk = json!([{ "invariant": "acked_is_durable", "type_this": "lose 3 events" }]);
+    let fake = Fake::start(move |_| Reaction::Answer(200, explained(risk.clone())));
+    let said = holdfast(&fake.url, PROMOTE);
+    assert_eq!(said.code, 5);
+    assert!(said.out.contains("lose 3 events"), "{}", said.out);
+    assert!(said.err.contains("--acknowledge") && !said.err.contains("lose 3"), "{}", said.err);
+}
+
+#[test]
+fn json_gives_the_explanation_as_data_and_the_problem_beside_it() {
+    let fake = Fake::start(|_| Reaction::Answer(200, explained(json!([]))));
+    let said = holdfast(&fake.url, &[PROMOTE, &["--json"]].concat());
+    assert_eq!(said.code, 5);
+    let shown: Value = serde_json::from_str(&said.out).expect("one value");
+    assert_eq!(shown, explained(json!([])));
+    let problem: Value = serde_json::from_str(&said.err).expect("one problem");
+    assert_eq!(problem["code"], "confirmation_required");
+    assert_eq!(holdfast(&fake.url, &[PROMOTE, &["--explain"]].concat()).code, 0);
+    assert!(fake.writes().iter().all(|heard| heard.line.ends_with("?explain")));
+}
+
+#[test]
+fn a_token_runs_the_act_once_as_a_script() {
+    let done = json!({ "outcome": "two has authority", "epoch": 4, "event": 12, "gap_ms": 40 });
+    let fake = Fake::start(move |_| Reaction::Answer(200, done.clone()));
+    let confirm = ["--confirm", "act_0123", "--acknowledge", "lose 3 events", "--request-id", ID];
+    let said = holdfast(&fake.url, &[PROMOTE, &confirm].concat());
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(said.out, "two has authority (epoch 4, event 12, no writes for 40 ms)\n");
+    let writes = fake.writes();
+    assert_eq!((writes.len(), writes[0].line.as_str()), (1, "POST /v1/cluster/promote"));
+    let text = writes[0].text.to_lowercase();
+    for part in [
+        "holdfast-confirm: act_0123",
+        "holdfast-confirmed-by: script",
+        &format!("idempotency-key: {}", ID.to_lowercase()),
+        r#""acknowledge":["lose 3 events"]"#,
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn a_stale_confirmation_is_refused_with_the_command_that_explains_anew() {
+    let fake = Fake::start(|_| problem(409, "confirmation_stale", "not_executed"));
+    let said = holdfast(&fake.url, &[PROMOTE, &["--confirm", "act_1"]].concat());
+    assert_eq!(said.code, 5);
+    assert!(
+        said.err.contains("it moved") && said.err.contains("next: holdfast cluster promote two"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn an_act_whose_answer_is_lost_is_unknown_and_not_sent_again() {
+    for (args, next) in [
+        (PROMOTE, "holdfast cluster status".to_owned()),
+        (&["cluster", "remove", "two", "--reason", "sold"], format!("holdfast requests show {ID}")),
+    ] {
+        let fake = Fake::start(|_| Reaction::Cut);
+        let said = holdfast(&fake.url, &[args, &["--confirm", "act_1", "--request-id", ID]].concat());
+        assert_eq!(said.code, 7, "{}", said.err);
+        assert!(said.err.contains(&next), "{}", said.err);
+        assert_eq!(fake.count(), 1);
+    }
+    // The explanation changes nothing: it may be asked for again.
+    let fake = Fake::start(|_| Reaction::Cut);
+    assert_eq!(holdfast(&fake.url, PROMOTE).code, 6);
+}
+
+#[test]
+fn a_secret_for_a_member_is_data_and_a_lost_one_is_unknown() {
+    let fake = Fake::start(|_| {
+        Reaction::Answer(200, json!({ "secret": "hfm_1", "expires": 1_800_000_000_000_u64 }))
+    });
+    let said = holdfast(&fake.url, &["cluster", "join-token"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "hfm_1\n"));
+    assert!(fake.writes()[0].text.contains(r#"{"expires_in":"1h"}"#), "{:?}", fake.writes());
+    let cut = Fake::start(|_| Reaction::Cut);
+    assert_eq!(holdfast(&cut.url, &["cluster", "join-token"]).code, 7);
+    let fake = Fake::start(|_| Reaction::Answer(200, json!({ "event": 41 })));
+    assert_eq!(holdfast(&fake.url, &["cluster", "snapshot"]).out, "snapshot of event 41\n");
+}
