@@ -95,6 +95,13 @@ pub enum HandOverError {
     Unknown,
 }
 
+impl HandOverError {
+    /// Whether only the log can say what came of it. Otherwise this node writes on, or never did.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+}
+
 /// Nothing new is begun while it lives.
 struct Pause<'a>(&'a ClusterLog);
 

@@ -17,8 +17,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use openraft::{
-    Membership,
-    LogId, Raft,
+    LogId, Membership, Raft,
     async_runtime::watch::WatchReceiver as _,
     errors::ClientWriteError,
     raft::{AppendEntriesRequest, AppendEntriesResponse, ClientWriteResponse, ClientWriteResult},
