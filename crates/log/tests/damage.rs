@@ -263,10 +263,10 @@ fn a_newer_format_is_refused_and_says_what_to_do() {
     wal.close().expect("closes");
     disk.damage(&Path::new(DIR).join("format"), |bytes| {
         *bytes =
-            String::from_utf8(bytes.clone()).expect("text").replace("version 1", "version 3").into_bytes();
+            String::from_utf8(bytes.clone()).expect("text").replace("version 1", "version 4").into_bytes();
     });
     let error = open(&disk).expect_err("is newer");
-    assert!(matches!(error, OpenError::NewerFormat { found: 3, .. }));
+    assert!(matches!(error, OpenError::NewerFormat { found: 4, .. }));
     assert!(error.to_string().contains("start the newer holdfast"), "{error}");
 }
 
