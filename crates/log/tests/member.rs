@@ -40,7 +40,7 @@ fn share(disk: &SimDisk) -> Arc<dyn Disk> {
 /// What `on_fatal` was called with.
 type Deaths = Arc<Mutex<Vec<String>>>;
 
-fn fatal() -> (Box<dyn Fn(&DiskError) + Send + Sync>, Deaths) {
+fn fatal() -> (wal::Fatal, Deaths) {
     let deaths = Deaths::default();
     let told = deaths.clone();
     (Box::new(move |error: &DiskError| told.lock().expect("no panic").push(error.to_string())), deaths)
