@@ -384,6 +384,7 @@ fn fm_p6_a_promotion_without_a_majority_is_denied_by_name() {
     let cluster = Cluster::of(3, Failover::Operator);
     let old = cluster.leader();
     old.append(EventId::ZERO, event("before")).wait().expect("written");
+    cluster.level(&old);
     let (gone, chosen) = (old.node(), if old.node() == id(2) { id(3) } else { id(2) });
     drop(old);
     cluster.stop(gone);
