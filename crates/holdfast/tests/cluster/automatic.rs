@@ -2,10 +2,12 @@
 
 use crate::{
     ledger::{Told, Writers, write},
-    scene::{ANSWER, Cluster, NAMES, SOON},
+    net::Way,
+    scene::{ANSWER, Cluster, Made, NAMES, SOON},
     wire::Call,
 };
 use demo::wait_for;
+use std::time::{Duration, Instant};
 
 const ALL: [usize; 3] = [0, 1, 2];
 
@@ -102,4 +104,149 @@ fn fm_cfg2_a_killed_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     writers.more(10);
     let count = writers.stop().agrees(&cluster, &ALL);
     assert!(count.executed >= 70, "{count:?}");
+}
+
+#[test]
+fn fm_cfg1_a_minority_of_followers_is_killed_and_no_write_is_lost_or_refused() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader_among(&ALL);
+    let [victim, other] = others(leader)[..] else { panic!("two followers") };
+    let writers = Writers::start(&cluster, &[leader, other]);
+    writers.more(20);
+    cluster.kill(victim);
+    writers.more(30);
+    for at in [leader, other] {
+        assert_eq!(cluster.get(at, "/v1/nodes").expect("an answer").status, 200, "reads go on");
+        assert_eq!(cluster.get(at, "/health/ready").expect("an answer").status, 200);
+    }
+    cluster.start(victim);
+    cluster.all_vote(3);
+    writers.more(10);
+    let ledger = writers.stop();
+    let count = ledger.agrees(&cluster, &ALL);
+    let first = ledger.0.iter().find(|line| !matches!(line.told, Told::Executed(_)));
+    assert_eq!((count.not_executed, count.unknown), (0, 0), "{first:?}");
+}
+
+#[test]
+fn fm_cfg3_without_a_majority_nothing_is_written_and_old_reads_are_asked_for() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader_among(&ALL);
+    let rest = others(leader);
+    let writers = Writers::start(&cluster, &[leader]);
+    writers.more(20);
+    rest.iter().for_each(|at| cluster.kill(*at));
+    let refused = wait_for("a write that is refused for want of a majority", SOON, || {
+        let line = write(&cluster, leader);
+        assert!(!matches!(line.told, Told::Executed(_)), "{line:?}");
+        (line.told == Told::NotExecuted).then_some(line)
+    });
+    let refused = refused.expect("a refusal");
+    assert!(refused.words.starts_with("503") && refused.words.contains("majority"), "{refused:?}");
+    let ready = wait_for("a readiness that says so", SOON, || {
+        cluster.get(leader, "/health/ready").ok().filter(|answer| answer.status == 503)
+    });
+    let ready = ready.expect("not ready");
+    assert_eq!(ready.code(), "no_quorum", "{ready:?}");
+    let linearizable = cluster.get(leader, "/v1/tokens?consistency=linearizable").expect("an answer");
+    assert_eq!(linearizable.status, 503, "{linearizable:?}");
+    let refused = wait_for("reads that are too old to be given unasked", SOON, || {
+        cluster.get(leader, "/v1/tokens").ok().filter(|answer| answer.status == 503)
+    });
+    assert_eq!(refused.expect("refused").code(), "no_quorum");
+    let stale = cluster.get(leader, "/v1/tokens?consistency=stale").expect("an answer");
+    assert!(stale.status == 200 && stale.header("holdfast-age").is_some(), "{stale:?}");
+
+    rest.iter().for_each(|at| cluster.launch(*at).expect("a server"));
+    rest.iter().for_each(|at| cluster.answers(*at));
+    cluster.all_vote(3);
+    writers.more(10);
+    writers.stop().agrees(&cluster, &ALL);
+    assert_eq!(cluster.get(leader, "/health/ready").expect("an answer").status, 200);
+}
+
+/// The leader is cut off with its own clients; everybody else goes on.
+fn cut_off(way: Way) {
+    let cluster = Cluster::of_three();
+    let leader = cluster.leader_among(&ALL);
+    let rest = others(leader);
+    let (inside, outside) = (Writers::start(&cluster, &[leader]), Writers::start(&cluster, &rest));
+    inside.more(10);
+    outside.more(10);
+    cluster.host(leader).cut(way);
+    let next = cluster.leader_among(&rest);
+    outside.more(20);
+    let asked = Instant::now();
+    let read = cluster.get(leader, "/v1/tokens?consistency=linearizable").expect("an answer");
+    let words = read.body.to_string().chars().take(200).collect::<String>();
+    assert_eq!(read.status, 503, "{} leads {:?}, was {}: {words} {:?}", NAMES[next], cluster.leader_of(&ALL), NAMES[leader], cluster.status(leader));
+    assert!(asked.elapsed() < Duration::from_secs(6), "fast, and not after {:?}", asked.elapsed());
+    let stale = cluster.get(leader, "/v1/tokens?consistency=stale").expect("an answer");
+    assert!(stale.status == 200 && stale.header("holdfast-age").is_some(), "{stale:?}");
+    let cut = Instant::now();
+    cluster.host(leader).heal();
+    cluster.all_vote(3);
+    writable(&cluster, leader);
+    let (inside, outside) = (inside.stop(), outside.stop());
+    assert!(outside.count(|line| line.sent > cut) > 0, "writes went on");
+    let count = inside.agrees(&cluster, &ALL);
+    eprintln!("{way:?}: {next} took over; inside {count:?}, outside {:?}", outside.agrees(&cluster, &ALL));
+}
+
+#[test]
+fn fm_cfg4_a_leader_cut_off_both_ways_is_replaced_and_its_writes_become_certain() {
+    cut_off(Way::Both);
+}
+
+#[test]
+fn fm_cfg4_a_leader_that_nobody_hears_is_replaced() {
+    cut_off(Way::Out);
+}
+
+#[test]
+fn fm_cfg4_a_leader_that_hears_nobody_is_replaced() {
+    cut_off(Way::In);
+}
+
+/// Kibibytes of memory that a process has.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a figure");
+    line.trim().trim_end_matches(" kB").parse().expect("kibibytes")
+}
+
+#[test]
+fn fm_cfg5_a_follower_that_stands_still_costs_bounded_memory_and_catches_up() {
+    let mut cluster = Cluster::of(Made { members: 3, spare: 1, ..Made::default() });
+    let leader = cluster.leader_among(&ALL);
+    let [slow, other] = others(leader)[..] else { panic!("two followers") };
+    let writers = Writers::start(&cluster, &[leader, leader, other, other]);
+    writers.more(50);
+    let before = resident(cluster.pid(leader));
+    cluster.signal(slow, libc::SIGSTOP);
+    writers.more(600);
+    let grown = resident(cluster.pid(leader)).saturating_sub(before);
+    assert!(grown < 64 << 10, "the leader took {grown} KiB more");
+    let lag = wait_for("the lag to be shown", SOON, || {
+        let status = cluster.status(leader)?;
+        let rows = status["members"].as_array()?.clone();
+        rows.into_iter().find(|row| row["name"] == NAMES[slow] && row["trouble"].is_string())
+    });
+    assert!(lag.is_ok(), "{:?}", cluster.status(leader));
+    cluster.signal(slow, libc::SIGCONT);
+    cluster.caught_up_to(slow, cluster.head(leader).expect("a head"));
+
+    // One that joins late gets everything from the first event on, though there are snapshots.
+    cluster.cli(leader, &["cluster", "snapshot"]).executed().expect("a snapshot");
+    let secret = cluster.secret(leader);
+    cluster.ask_to_join(3, NAMES[3], leader, &secret).executed().expect("let in");
+    cluster.start(3);
+    cluster.all_vote(4);
+    writers.more(10);
+    let count = writers.stop().agrees(&cluster, &[0, 1, 2, 3]);
+    assert!(count.executed >= 650, "{count:?}");
+    let said = cluster.cli(3, &["views", "rebuild", "--json"]).executed();
+    if let Ok(said) = said {
+        assert!(!said.stdout.contains("\"equal\":false"), "{said:?}");
+    }
 }

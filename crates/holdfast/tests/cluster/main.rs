@@ -5,7 +5,9 @@
 //! same of every request, on every member. Needs root, `ip` and `nft` (`make setup`).
 
 mod automatic;
+mod joining;
 mod ledger;
 mod net;
+mod operator;
 mod scene;
 mod wire;

@@ -18,8 +18,9 @@ use std::{
 /// Every namespace of these tests begins with this.
 const MARK: &str = "hfc";
 /// The table that cuts are rules of.
-const TABLE: &str = "table inet cut { chain in { type filter hook input priority 0; }
-    chain out { type filter hook output priority 0; } }";
+const TABLE: &str = "add table inet cut
+    add chain inet cut in { type filter hook input priority 0; }
+    add chain inet cut out { type filter hook output priority 0; }";
 
 /// Which way packets do not go any more, seen from the machine that the rule is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

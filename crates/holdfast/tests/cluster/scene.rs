@@ -8,7 +8,7 @@ use demo::{Cli, Outcome, Process, kill, wait_for};
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -140,9 +140,14 @@ impl Cluster {
         self.start(at);
     }
 
-    /// Waits until the first `count` members vote and have a leader that all know.
+    /// Waits until `count` members vote and have a leader, as all know that run.
     pub fn all_vote(&self, count: usize) {
-        let asked: Vec<usize> = (0..self.members.len()).filter(|at| self.runs(*at)).collect();
+        let running: Vec<usize> = (0..self.members.len()).filter(|at| self.runs(*at)).collect();
+        self.all_vote_of(&running, count);
+    }
+
+    /// The same, as these know it.
+    pub fn all_vote_of(&self, asked: &[usize], count: usize) {
         wait_for("all members to vote", SOON, || {
             asked.iter().all(|at| self.votes(*at) == Some(count)).then_some(())
         })
@@ -192,7 +197,7 @@ impl Cluster {
         let text = std::fs::read(self.dir().join("logs").join(format!("{}.log", NAMES[at])));
         let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        lines[lines.len().saturating_sub(25)..].join("\n")
     }
 
     /// SIGKILL.
@@ -221,8 +226,12 @@ impl Cluster {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HOLDFAST_")) {
             command.env_remove(name);
         }
-        command.current_dir(self.dir()).env("HOLDFAST_CONFIG", self.dir().join("context.toml"));
-        command.env("HOLDFAST_LOG", "info").stdin(Stdio::null());
+        let context = self.dir().join(format!("{}.toml", NAMES[at]));
+        command.current_dir(self.dir()).env("HOLDFAST_CONFIG", context);
+        if !self.token.is_empty() {
+            command.env("HOLDFAST_TOKEN", &self.token);
+        }
+        command.env("HOLDFAST_LOG", "info,openraft=error").stdin(Stdio::null());
         self.host(at).place(&mut command);
         command
     }
@@ -236,6 +245,13 @@ impl Cluster {
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
         }
+    }
+
+    /// Begins to run the command line on a machine.
+    pub fn begin(&self, at: usize, arguments: &[&str]) -> Child {
+        let mut command = self.command(at);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("the program runs")
     }
 
     /// Asks a member as the owner.
@@ -288,6 +304,12 @@ impl Cluster {
             (heads.len() == members.len() && heads.iter().all(|head| *head == heads[0])).then_some(heads[0])
         })
         .unwrap_or_else(|error| panic!("{error}: {:?}", members.iter().map(|at| self.head(*at)).collect::<Vec<_>>()))
+    }
+
+    /// Waits until a member has this event.
+    pub fn caught_up_to(&self, at: usize, event: u64) {
+        wait_for("a member to catch up", SOON, || self.head(at).filter(|head| *head >= event))
+            .unwrap_or_else(|error| panic!("{error}: {:?} of {event}", self.head(at)));
     }
 
     /// The last event that a member has.
