@@ -31,6 +31,8 @@
 mod archive;
 mod aside;
 mod fence;
+mod carried;
+mod entries;
 mod format;
 mod frame;
 mod incarnation;
@@ -38,6 +40,7 @@ mod inspect;
 mod machine;
 mod member;
 mod offline;
+mod new_log;
 mod read;
 mod recover;
 mod replica;
@@ -48,6 +51,8 @@ mod store;
 mod thread;
 
 pub use aside::{Aside, aside};
+pub use carried::Carried;
+pub use entries::{Entries, EntriesError, Identity};
 pub use format::{CreateError, Vote, VoteError};
 pub use incarnation::{Incarnation, Incarnations, Stale};
 pub use inspect::{Problem, Report, ScanError, scan, scan_aside, verify};
@@ -56,4 +61,5 @@ pub use member::{Done, Halted, MemberLog, OpenMemberError, epoch_payload, read_e
 pub use offline::{Anew, Found, RecoverError, fence, position, recover};
 pub use recover::{Dropped, OpenError, Recovered, node_of, owner};
 pub use replica::{Committed, RawEntry, check as check_entry};
+pub use new_log::{NewLog, NewLogError};
 pub use thread::{Fatal, OpenLogError, WalLog};
