@@ -11,8 +11,8 @@ use super::{
     carried::Carried,
     entries::{Entries, EntriesError, Identity},
     format::{
-        ARCHIVE, FORMAT, Format, LOCK, NOTHING, PLAIN, SEGMENT_HEADER, SNAPSHOTS, SegmentHeader, VERSION,
-        save_committed, save_mark, segment_path, snapshot_path,
+        ARCHIVE, COMMITTED, FORMAT, Format, LOCK, MARK, NOTHING, PLAIN, SEGMENT_HEADER, SNAPSHOTS,
+        SegmentHeader, UNFINISHED, VERSION, save_committed, save_mark, segment_path, snapshot_path,
     },
     frame, snapshot,
 };
@@ -235,12 +235,12 @@ impl NewLog {
 
     /// Takes away what was written, as far as the disk lets it. The directory stays.
     pub fn abandon(self) {
-        use super::format::{COMMITTED, MARK};
         let disk = &*self.disk;
         // `format` first: from then on it is no log.
         let small = [FORMAT, MARK, COMMITTED, LOCK].map(|name| self.dir.join(name));
-        let (format, rest) = small.split_first().expect("there are four");
-        for path in [format].into_iter().chain(&self.made).chain(rest) {
+        let unfinished = [FORMAT, MARK, COMMITTED].map(|name| self.dir.join(format!("{name}{UNFINISHED}")));
+        let all = small[..1].iter().chain(&self.made).chain(&small[1..]).chain(&unfinished);
+        for path in all {
             if let Err(error) = disk.remove(path)
                 && !error.is_not_found()
             {
