@@ -5,7 +5,8 @@
 //!
 //! - Nothing is written over: the directory must be empty.
 //! - The new log has another identity. So members and data planes of the old one notice, and files of
-//!   the two cannot be mixed up.
+//!   the two cannot be mixed up. Its last entry opens an epoch in the name of its own node, and no
+//!   member of the old cluster is one of it.
 //! - Every entry is checked on its way in, and all of them are read back from disk, before the directory
 //!   counts as a log.
 
@@ -20,7 +21,7 @@ use crate::{
 };
 use log::{
     Head, ReadError, Record,
-    wal::{Identity, NewLog, NewLogError, OpenError, Options, Wal},
+    wal::{NewLog, NewLogError, OpenError, Options, Wal},
 };
 use ring::digest;
 use rt::{Clock, Disk, DiskError};
@@ -166,8 +167,10 @@ pub struct Restored {
     pub from: Id,
     /// The cluster that the backup is of.
     pub of: String,
-    /// Where it ends. The chain is that of the old log at this entry.
+    /// Where what was restored ends. The chain is that of the old log at this entry.
     pub head: Head,
+    /// Where the log ends: with one entry more, which opens the next epoch in the name of the new node.
+    pub end: Head,
     /// The last event of the batch that the asked-for event is inside of, if it is: then the log ends
     /// before that batch.
     pub inside_batch_to: Option<EventId>,
@@ -200,8 +203,7 @@ pub async fn restore(
     if cluster == manifest.cluster {
         return Err(RestoreError::SameCluster { cluster });
     }
-    let identity = Identity { cluster, node, version: manifest.log_version };
-    let log = NewLog::begin(Arc::clone(&disk), dir, &identity)?;
+    let log = NewLog::begin(Arc::clone(&disk), dir, &cluster, node)?;
     let mut filling = Filling {
         store,
         key,
@@ -214,12 +216,15 @@ pub async fn restore(
         read: Sum::default(),
     };
     let filled = match filling.fill().await {
-        Ok(snapshot) => filling.finish().map(|fingerprint| (snapshot, fingerprint)),
+        Ok(snapshot) => {
+            let head = filling.log.head();
+            filling.finish().map(|fingerprint| (head, snapshot, fingerprint))
+        }
         Err(error) => Err(error),
     };
     let Filling { log, inside_batch_to, read, .. } = filling;
-    let head = log.head();
-    let (snapshot, fingerprint) = match filled {
+    let end = log.head();
+    let (head, snapshot, fingerprint) = match filled {
         Ok(filled) => filled,
         Err(error) => {
             log.abandon();
@@ -228,10 +233,10 @@ pub async fn restore(
     };
     drop(log);
     let (wal, recovered) = Wal::open(disk, dir, Options::default())?;
-    assert!(recovered.head == head, "what was read back ends where it was written to");
+    assert!(recovered.head == end, "what was read back ends where it was written to");
     wal.close()?;
     let (from, of) = (manifest.id, manifest.cluster);
-    Ok(Restored { from, of, head, inside_batch_to, snapshot, fingerprint, read })
+    Ok(Restored { from, of, head, end, inside_batch_to, snapshot, fingerprint, read })
 }
 
 /// A log that is being filled.
@@ -355,6 +360,7 @@ impl<F: Fn(&Record) -> Option<Timestamp>> Filling<'_, F> {
     }
 
     fn finish(&mut self) -> Result<Fingerprint, RestoreError> {
+        self.log.open_epoch(&format!("restored from backup {}", self.manifest.id))?;
         let mut read_back = Fingerprinter::default();
         self.log.finish(|record| read_back.add(record))?;
         let (written, found) = (self.fingerprint.clone().finish(), read_back.finish());

@@ -59,7 +59,7 @@ pub use inspect::{Problem, Report, ScanError, scan, scan_aside, verify};
 pub use machine::{Entry, GroupError, Mistake, Options, Wal};
 pub use member::{Done, Halted, MemberLog, OpenMemberError, epoch_payload, read_epoch};
 pub use offline::{Anew, Found, RecoverError, fence, position, recover};
+pub use new_log::{NewLog, NewLogError};
 pub use recover::{Dropped, OpenError, Recovered, node_of, owner};
 pub use replica::{Committed, RawEntry, check as check_entry};
-pub use new_log::{NewLog, NewLogError};
 pub use thread::{Fatal, OpenLogError, WalLog};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use holdfast_log::{
     Batch, Head, Kind,
-    wal::{Carried, Entries, EntriesError, Entry, Identity, NewLog, NewLogError, Options, RawEntry, Wal},
+    wal::{Carried, Entries, EntriesError, Entry, NewLog, NewLogError, Options, RawEntry, Wal},
 };
 use rt::{Disk, Fault, SimDisk};
 use std::{path::Path, sync::Arc};
@@ -128,8 +128,7 @@ fn fm_b_a_new_log_is_whole_or_none_whatever_the_disk_does() {
     let head = wal.head();
     let found = all(&mut Entries::open(source, Path::new(DIR)).expect("opens"), head.index);
     let write = |disk: &Arc<dyn Disk>| -> Result<(), NewLogError> {
-        let identity = Identity { cluster: "new".into(), node: NODE, version: 1 };
-        let mut log = NewLog::begin(Arc::clone(disk), Path::new("/new"), &identity)?;
+        let mut log = NewLog::begin(Arc::clone(disk), Path::new("/new"), "new", NODE)?;
         let mut fill = || {
             found.iter().try_for_each(|entry| log.push(entry))?;
             log.snapshot(EventId::new(3), b"state")?;

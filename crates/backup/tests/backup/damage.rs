@@ -284,5 +284,5 @@ async fn fm_b_a_full_disk_stops_a_restore_and_leaves_no_log() {
     assert_no_log(&small.0);
     // What was written is gone, so that less can be restored into the same place.
     let restored = world.restore_into(&small.0, To::Event(EventId::new(10))).await.expect("a megabyte fits");
-    assert_eq!(events(&small.0).0, restored.head);
+    assert_eq!(events(&small.0).0, restored.end);
 }

@@ -2,15 +2,16 @@
 
 use crate::world::*;
 use holdfast_backup::{
-    Archiver, BackupError, Directory, Fingerprinter, RestoreError, Reuse, To, backup, drill, list, prune,
-    restore, verify,
+    Archiver, BackupError, Directory, Fingerprinter, Live, RestoreError, Reuse, Source, To, backup, drill,
+    list, prune, restore, verify,
 };
 use log::{
-    Kind,
-    wal::{EntriesError, Entry, MemberLog, NewLogError, Options, RawEntry, Wal, epoch_payload},
+    Batch, Kind, Log,
+    cluster::{self, Alone, ClusterLog, Failover},
+    wal::{EntriesError, Entry, MemberLog, NewLogError, RawEntry, Wal, epoch_payload},
 };
 use rt::{SystemClock, ThreadSpawner};
-use std::{fs, num::NonZeroUsize, sync::Arc};
+use std::{fs, num::NonZeroUsize, path::Path, sync::Arc};
 use types::{DurationMs, EventId, Index, NodeId, Term, Timestamp, limits};
 
 #[tokio::test]
@@ -34,7 +35,8 @@ async fn a_restored_log_has_every_event_the_chain_and_another_name() {
 
     let restored = world.restore("new", To::Last).await.expect("restores");
     let (found, new) = events(&world.dir("new"));
-    assert_eq!((found, restored.head), (head, head), "the chain is the same");
+    assert_eq!((found, restored.head), (restored.end, head), "the chain is the same, and one entry more");
+    assert_eq!((found.index, found.epoch), (head.index.next(), head.epoch.plus(1)));
     assert!(new == old, "every event is the same");
     let mut print = Fingerprinter::default();
     old.iter().for_each(|record| print.add(record));
@@ -94,7 +96,7 @@ async fn fm_b_a_restore_ends_at_the_last_batch_up_to_any_event_or_time() {
             let wanted = if kind == "event" && asked > begins { inside } else { None };
             assert_eq!(restored.inside_batch_to, wanted, "{name}");
             let (head, found) = events(&world.dir(&name));
-            assert_eq!(head, restored.head);
+            assert_eq!(head, restored.end);
             assert!(found == all[..begins as usize], "{name}");
         }
     }
@@ -299,6 +301,48 @@ fn member_entries(wal: &mut Wal, rounds: u64) {
     }
 }
 
+const FOUNDER: &[u8] = b"a founder";
+
+fn member(dir: &Path) -> MemberLog {
+    let fatal = Box::new(|error: &rt::DiskError| panic!("{error}"));
+    MemberLog::open(disk(), dir, options(), FOUNDER.into(), &ThreadSpawner, fatal).expect("opens").0
+}
+
+/// A server's own log today: consensus of one. What is restored elects itself and goes on.
+#[tokio::test]
+async fn the_log_of_a_cluster_goes_on_after_a_restore_without_its_old_members() {
+    let world = World::new();
+    let open = |dir: &Path, failover: Failover| {
+        let options = cluster::Options { failover, wal: options(), ..cluster::Options::default() };
+        let fatal = Box::new(|error: &rt::DiskError| panic!("{error}"));
+        ClusterLog::open(disk(), dir, options, &ThreadSpawner, Arc::new(Alone), fatal).expect("opens").0
+    };
+    let write = async |log: &ClusterLog, count: u64| {
+        let mut authority = log.authority();
+        authority.wait_for(Option::is_some).await.expect("it is elected");
+        for _ in 0..count {
+            let head = log.head().event;
+            log.append(head, Batch::new(vec![event(head.get() * 100 + 100, 300)])).await.expect("appends");
+        }
+        log.head()
+    };
+    let old = open(&world.log, Failover::Automatic);
+    write(&old, 20).await;
+    let live: Arc<dyn Source> = Arc::new(Live::new(Arc::new(old.clone()), disk(), &world.log));
+    let done = backup(&world.store, &key(), live, &SystemClock, Reuse::Objects).await.expect("a backup");
+    old.close();
+    for (name, failover) in [("automatic", Failover::Automatic), ("operator", Failover::Operator)] {
+        let restored = world.restore(name, To::Event(EventId::new(15))).await.expect("restores");
+        assert_eq!(restored.of, CLUSTER);
+        let new = open(&world.dir(name), failover);
+        let head = write(&new, 3).await;
+        assert_eq!(head.event, EventId::new(18));
+        assert!(head.epoch > done.head.epoch, "{name}: it has an authority of its own");
+        assert_eq!(new.sequencer(), Some(NodeId::from_u128(9)));
+        new.close();
+    }
+}
+
 #[tokio::test]
 async fn the_log_of_a_member_is_restored_to_what_is_committed() {
     let world = World::new();
@@ -306,9 +350,7 @@ async fn the_log_of_a_member_is_restored_to_what_is_committed() {
         let dir = world.dir(name);
         Wal::create_member(&disk(), &dir, "a cluster of three", NodeId::from_u128(node)).expect("a log");
         member_entries(&mut Wal::open(disk(), &dir, options()).expect("opens").0, 20);
-        let spawner = ThreadSpawner;
-        let fatal = Box::new(|error: &rt::DiskError| panic!("{error}"));
-        let (member, _) = MemberLog::open(disk(), &dir, options(), &spawner, fatal).expect("opens");
+        let member = member(&dir);
         member.commit(Index::new(30)).expect("it is durable");
         member.close();
         dir
@@ -324,10 +366,11 @@ async fn the_log_of_a_member_is_restored_to_what_is_committed() {
 
     let restored = world.restore("new", To::Last).await.expect("restores");
     assert_eq!(restored.head, done.head);
-    let fatal = Box::new(|error: &rt::DiskError| panic!("{error}"));
-    let (member, _) =
-        MemberLog::open(disk(), &world.dir("new"), Options::default(), &ThreadSpawner, fatal).expect("opens");
-    assert_eq!(member.head(), done.head, "all of it is known to be committed");
+    let member = member(&world.dir("new"));
+    assert_eq!(member.head().event, done.head.event, "all of it is known to be committed");
+    let (index, _, leader, payload) = member.members().expect("somebody is a member");
+    assert!(index > done.head.index, "none of the old ones");
+    assert_eq!((leader, payload.as_ref()), (NodeId::from_u128(9), FOUNDER));
     let all = member.read(EventId::ZERO, 1000).expect("reads");
     assert_eq!(all.len() as u64, done.head.event.get());
     assert!(all.iter().all(|record| time_of(record) == Some(Timestamp::from_ms(record.id.get() * 100))));

@@ -12,7 +12,7 @@ use super::{
     archive::{self, Archived},
     carried::Carried,
     format::{
-        Inventory, NOTHING, PLAIN, SEGMENT_HEADER, SegmentHeader, archive_path, load_committed, segment_path,
+        CommittedNote, Inventory, NOTHING, PLAIN, SEGMENT_HEADER, SegmentHeader, archive_path, segment_path,
         snapshot_path,
     },
     frame::Check,
@@ -254,7 +254,7 @@ impl Entries {
     pub fn find_committed(&self) -> Result<Head, EntriesError> {
         if self.identity.version > PLAIN {
             let found = Inventory::take(&*self.disk, &self.dir)?;
-            let noted = load_committed(&*self.disk, &self.dir)?;
+            let noted = CommittedNote::load(&*self.disk, &self.dir)?.map(|note| note.head);
             let sealed = self.last_sealed(&found)?;
             return Ok(noted.into_iter().chain([sealed]).max_by_key(|head| head.index).unwrap_or(NOTHING));
         }

@@ -6,23 +6,27 @@
 //!   all of it is read back before the directory counts as a log.
 //! - The file `format` comes last, when everything else is durable: without it there is no log, so a
 //!   directory that is half written is never taken for one.
+//! - It is a log of one machine, whoever the entries say the members were: who opens it as a member founds
+//!   a cluster of its own.
 
 use super::{
     carried::Carried,
     entries::{Entries, EntriesError, Identity},
     format::{
         ARCHIVE, COMMITTED, FORMAT, Format, LOCK, MARK, NOTHING, PLAIN, SEGMENT_HEADER, SNAPSHOTS,
-        SegmentHeader, UNFINISHED, VERSION, save_committed, save_mark, segment_path, snapshot_path,
+        SegmentHeader, UNFINISHED, save_mark, segment_path, snapshot_path,
     },
-    frame, snapshot,
+    frame,
+    member::epoch_payload,
+    snapshot,
 };
-use crate::{Head, Record};
+use crate::{EntryHeader, Head, Kind, Record, entry};
 use rt::{Disk, DiskError, DiskFile, DiskLock};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use types::{EventId, Index};
+use types::{EventId, Index, NodeId};
 
 /// A segment that would grow past this is followed by a new one.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -46,9 +50,7 @@ pub enum NewLogError {
         found: String,
     },
     /// The identity cannot be written down.
-    #[error(
-        "the identity of a cluster is one line of 1 to 200 characters, and a log has version 1 to {VERSION}"
-    )]
+    #[error("the identity of a cluster is one line of 1 to 200 characters")]
     Identity,
     /// An entry does not follow the one before it.
     #[error("entry {at} cannot stand there: {why}")]
@@ -96,10 +98,9 @@ impl NewLog {
     ///
     /// # Errors
     /// It is not empty, or the disk failed.
-    pub fn begin(disk: Arc<dyn Disk>, dir: &Path, identity: &Identity) -> Result<Self, NewLogError> {
-        let Identity { cluster, node, version } = identity.clone();
-        let format = Format { version, cluster, node };
-        if !format.is_writable() || !(PLAIN..=VERSION).contains(&version) {
+    pub fn begin(disk: Arc<dyn Disk>, dir: &Path, cluster: &str, node: NodeId) -> Result<Self, NewLogError> {
+        let format = Format { version: PLAIN, cluster: cluster.into(), node };
+        if !format.is_writable() {
             return Err(NewLogError::Identity);
         }
         disk.create_dir(dir)?;
@@ -137,22 +138,44 @@ impl NewLog {
     ///
     /// # Errors
     /// It does not follow the one before it, or the disk failed.
-    pub fn push(&mut self, entry: &Carried) -> Result<(), NewLogError> {
-        let head = entry
+    pub fn push(&mut self, carried: &Carried) -> Result<(), NewLogError> {
+        let head = carried
             .follows(&self.head)
             .map_err(|why| NewLogError::Entry { at: self.head.index.next(), why })?;
         let used = self.offset + self.buffer.len() as u64;
-        let size = frame::padded(crate::entry::FRAME + entry.payload.len()) as u64;
+        let size = frame::padded(entry::FRAME + carried.payload.len()) as u64;
         if self.file.is_none() || (used > SEGMENT_HEADER as u64 && used + size > SEGMENT_BYTES) {
             self.rotate()?;
         }
-        let mut header = entry.header;
+        let mut header = carried.header;
         frame::encode(&mut self.buffer, &mut header, self.synced, &self.head.chain, |out| {
-            out.extend_from_slice(&entry.payload);
+            out.extend_from_slice(&carried.payload);
         });
         assert!(header.chain == head.chain, "`follows` has seen that the chain is right");
         self.head = head;
         if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+    }
+
+    /// Adds an entry that opens the next epoch, in which this log's node sequences: in a term of its own,
+    /// since the last one was led by another.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn open_epoch(&mut self, reason: &str) -> Result<(), NewLogError> {
+        let (before, node) = (self.head, self.format.node);
+        let payload = epoch_payload(node, reason.as_bytes());
+        let mut header = EntryHeader {
+            kind: Kind::Epoch,
+            index: before.index.next(),
+            term: before.term.plus(1),
+            leader: node,
+            epoch: before.epoch.plus(1),
+            first: before.event.next(),
+            count: 0,
+            chain: [0; 32],
+        };
+        header.chain = entry::chain(&before.chain, &header.fields(), &payload);
+        self.push(&Carried { header, payload })
     }
 
     fn rotate(&mut self) -> Result<(), NewLogError> {
@@ -209,11 +232,8 @@ impl NewLog {
         }
         self.sync()?;
         let (disk, dir) = (Arc::clone(&self.disk), self.dir.clone());
-        let identity = Identity {
-            cluster: self.format.cluster.clone(),
-            node: self.format.node,
-            version: self.format.version,
-        };
+        let Format { version, cluster, node } = self.format.clone();
+        let identity = Identity { cluster, node, version };
         let mut written = Entries::of(Arc::clone(&disk), &dir, self.format.log_id(), identity);
         while let Some(entry) = written.next(self.head.index).map_err(NewLogError::ReadBack)? {
             let records = entry.records().expect("`next` has seen that they add up");
@@ -223,9 +243,6 @@ impl NewLog {
             return Err(NewLogError::Differs { wanted: self.head.index, found: written.head().index });
         }
         save_mark(&*disk, &dir, &self.head)?;
-        if self.format.version > PLAIN {
-            save_committed(&*disk, &dir, &self.head)?;
-        }
         for part in [dir.join(ARCHIVE), dir.join(SNAPSHOTS), dir.clone()] {
             disk.sync_dir(&part)?;
         }
