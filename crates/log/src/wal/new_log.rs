@@ -99,7 +99,7 @@ impl NewLog {
     /// # Errors
     /// It is not empty, or the disk failed.
     pub fn begin(disk: Arc<dyn Disk>, dir: &Path, cluster: &str, node: NodeId) -> Result<Self, NewLogError> {
-        let format = Format { version: PLAIN, cluster: cluster.into(), node };
+        let format = Format { version: PLAIN, cluster: cluster.into(), node, origin: None, recovering: None };
         if !format.is_writable() {
             return Err(NewLogError::Identity);
         }
@@ -232,7 +232,7 @@ impl NewLog {
         }
         self.sync()?;
         let (disk, dir) = (Arc::clone(&self.disk), self.dir.clone());
-        let Format { version, cluster, node } = self.format.clone();
+        let Format { version, cluster, node, .. } = self.format.clone();
         let identity = Identity { cluster, node, version };
         let mut written = Entries::of(Arc::clone(&disk), &dir, self.format.log_id(), identity);
         while let Some(entry) = written.next(self.head.index).map_err(NewLogError::ReadBack)? {
