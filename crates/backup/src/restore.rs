@@ -46,7 +46,9 @@ pub enum RestoreError {
     #[error(transparent)]
     Backup(#[from] VerifyError),
     /// The backup, or what was archived since, cannot be read further than this.
-    #[error("everything up to event {reached} can be restored, by asking for that event; then: {source}")]
+    #[error(
+        "everything up to event {reached} can be restored, by asking for that event; what comes after cannot be read"
+    )]
     Broken {
         /// The last event before what cannot be read.
         reached: EventId,
@@ -256,7 +258,7 @@ impl<F: Fn(&Record) -> Option<Timestamp>> Filling<'_, F> {
     /// Goes through the backup and the trail behind it, and stops where it should. Gives the event of
     /// the snapshot.
     async fn fill(&mut self) -> Result<Option<EventId>, RestoreError> {
-        let stopped = self.from_backup().await? == Walk::Stop || self.from_trail().await? == Walk::Stop;
+        let stopped = self.take_backup().await? == Walk::Stop || self.take_trail().await? == Walk::Stop;
         let ends = self.log.head().event;
         match self.to {
             To::Event(asked) if !stopped && ends < asked => Err(RestoreError::Beyond { asked, ends }),
@@ -264,7 +266,7 @@ impl<F: Fn(&Record) -> Option<Timestamp>> Filling<'_, F> {
         }
     }
 
-    async fn from_backup(&mut self) -> Result<Walk, RestoreError> {
+    async fn take_backup(&mut self) -> Result<Walk, RestoreError> {
         for run in &self.manifest.log {
             if self.is_there() {
                 return Ok(Walk::Stop);
@@ -281,7 +283,7 @@ impl<F: Fn(&Record) -> Option<Timestamp>> Filling<'_, F> {
         Ok(Walk::On)
     }
 
-    async fn from_trail(&mut self) -> Result<Walk, RestoreError> {
+    async fn take_trail(&mut self) -> Result<Walk, RestoreError> {
         let mut trail = Trail::begin(self.store, self.log.head()).await?;
         while !self.is_there() {
             let next = trail.next(self.store, self.key, &self.manifest.cluster).await;

@@ -38,9 +38,7 @@ pub enum OpenStoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The bucket cannot be used.
-    #[error(
-        "cannot use {url}: {source}; its endpoint, region and credentials are taken from the AWS_… variables"
-    )]
+    #[error("cannot use {url}; its endpoint, region and credentials are taken from the AWS_… variables")]
     Bucket {
         /// Where it is.
         url: String,
@@ -129,7 +127,7 @@ pub enum ObjectError {
         object: String,
         /// What it said.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
 }
 
@@ -252,7 +250,7 @@ impl Store {
         |source| match source {
             object_store::Error::NotFound { .. } => ObjectError::Missing { store, object },
             object_store::Error::AlreadyExists { .. } => ObjectError::Exists { store, object },
-            source => ObjectError::Store { store, object, source },
+            source => ObjectError::Store { store, object, source: source.into() },
         }
     }
 
@@ -345,7 +343,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => {
                 let source = object_store::Error::Generic { store: "directory", source: error.into() };
-                Err(ObjectError::Store { store: self.shown.clone(), object: folder.into(), source })
+                Err(self.failed(folder)(source))
             }
             removed => Ok(removed.unwrap_or_default()),
         }

@@ -37,11 +37,16 @@ async fn backed_up() -> World {
     world
 }
 
+/// What an error and everything behind it says.
+fn told(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(|error| format!("{error}; ")).collect()
+}
+
 async fn assert_useless(world: &World, object: &str, what: &str) {
     let error = verify(&world.store, &key(), None).await.expect_err(what);
     assert!(error.to_string().contains(object), "{what}: {error} does not name {object}");
-    let error = world.restore("new", To::Last).await.expect_err(what);
-    assert!(error.to_string().contains(object), "{what}: {error} does not name {object}");
+    let error = told(&world.restore("new", To::Last).await.expect_err(what));
+    assert!(error.contains(object), "{what}: {error} does not name {object}");
     assert_no_log(&world.dir("new"));
 }
 

@@ -305,7 +305,7 @@ const FOUNDER: &[u8] = b"a founder";
 
 fn member(dir: &Path) -> MemberLog {
     let fatal = Box::new(|error: &rt::DiskError| panic!("{error}"));
-    MemberLog::open(disk(), dir, options(), FOUNDER.into(), &ThreadSpawner, fatal).expect("opens").0
+    MemberLog::open(disk(), dir, options(), FOUNDER.into(), 1, &ThreadSpawner, fatal).expect("opens").0
 }
 
 /// A server's own log today: consensus of one. What is restored elects itself and goes on.

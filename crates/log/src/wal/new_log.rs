@@ -61,8 +61,8 @@ pub enum NewLogError {
         why: String,
     },
     /// What was written does not read back.
-    #[error("what was written does not read back: {0}")]
-    ReadBack(EntriesError),
+    #[error("what was written does not read back")]
+    ReadBack(#[source] EntriesError),
     /// What was written reads back, but other than it was given.
     #[error("what was written reads back otherwise: it ends at {found}, not at {wanted}")]
     Differs {
