@@ -100,6 +100,23 @@ impl EntryHeader {
         out[49..53].copy_from_slice(&self.count.to_le_bytes());
         out
     }
+
+    /// What [`Self::fields`] gave, with a chain of zeroes; `None` for a kind that is not known.
+    pub(crate) fn from_fields(bytes: &[u8]) -> Option<Self> {
+        let u64_at =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a range of eight bytes"));
+        let leader = bytes[17..33].try_into().expect("a range of sixteen bytes");
+        Some(Self {
+            kind: Kind::from_code(bytes[0])?,
+            index: Index::new(u64_at(1)),
+            term: Term::new(u64_at(9)),
+            leader: NodeId::from_u128(u128::from_le_bytes(leader)),
+            epoch: Epoch::new(u64_at(33)),
+            first: EventId::new(u64_at(41)),
+            count: u32::from_le_bytes(bytes[49..53].try_into().expect("a range of four bytes")),
+            chain: [0; 32],
+        })
+    }
 }
 
 /// The chain after an entry: sha256 over the chain before it, its header fields and its payload.

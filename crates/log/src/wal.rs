@@ -30,6 +30,8 @@
 
 mod archive;
 mod aside;
+mod carried;
+mod entries;
 mod fence;
 mod format;
 mod frame;
@@ -37,6 +39,7 @@ mod incarnation;
 mod inspect;
 mod machine;
 mod member;
+mod new_log;
 mod offline;
 mod read;
 mod recover;
@@ -48,11 +51,14 @@ mod store;
 mod thread;
 
 pub use aside::{Aside, aside};
+pub use carried::Carried;
+pub use entries::{Entries, EntriesError, Identity};
 pub use format::{CreateError, Vote, VoteError};
 pub use incarnation::{Incarnation, Incarnations, Stale};
 pub use inspect::{Problem, Report, ScanError, scan, scan_aside, verify};
 pub use machine::{Entry, GroupError, Mistake, Options, Wal};
 pub use member::{Done, Halted, MemberLog, OpenMemberError, epoch_payload, read_epoch};
+pub use new_log::{NewLog, NewLogError};
 pub use offline::{Anew, Found, RecoverError, fence, position, recover};
 pub use recover::{Dropped, OpenError, Recovered, node_of, owner};
 pub use replica::{Committed, RawEntry, check as check_entry};

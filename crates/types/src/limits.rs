@@ -302,3 +302,24 @@ pub const ASIDE_FILES: usize = 64;
 pub const HANDOVER_REMEMBERED: DurationMs = DurationMs::from_secs(5);
 /// How long a leader that stops tries to hand the lead to another voter.
 pub const HANDOVER_ON_STOP: DurationMs = DurationMs::from_secs(1);
+
+/// Entries of the log that a backup puts into one object, about: with one batch more at the most.
+pub const BACKUP_PART: usize = 8 << 20;
+/// The largest object of a backup besides its manifest, sealed or not.
+pub const BACKUP_OBJECT: usize = 2 * (BACKUP_PART + BATCH_BYTES);
+/// The largest manifest of a backup, sealed or not.
+pub const BACKUP_MANIFEST: usize = 64 << 20;
+/// Objects in a store of backups.
+pub const BACKUP_OBJECTS: usize = 4 << 20;
+/// Objects younger than this are not pruned: a backup that runs has not named them yet.
+pub const BACKUP_GRACE: DurationMs = DurationMs::from_secs(24 * 3600);
+/// One call to a store of backups over the network.
+pub const BACKUP_CALL: DurationMs = DurationMs::from_secs(120);
+/// How long calls to a store of backups are tried again before they have failed.
+pub const BACKUP_RETRY: DurationMs = DurationMs::from_secs(60);
+/// How often, at most.
+pub const BACKUP_RETRIES: usize = 5;
+/// How long a command may take that gives the key of a backup.
+pub const KEY_COMMAND: DurationMs = DurationMs::from_secs(30);
+/// The longest text that can be a key, whitespace around it included.
+pub const KEY_TEXT: usize = 4 << 10;

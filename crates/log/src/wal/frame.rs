@@ -15,7 +15,7 @@
 
 use crate::entry::{self, Chain, EntryHeader, FIELDS, FRAME, Kind};
 use bytes::Bytes;
-use types::{Epoch, EventId, Index, NodeId, Term, limits};
+use types::{Index, limits};
 
 /// Records begin at multiples of this.
 pub(super) const ALIGN: usize = 8;
@@ -134,17 +134,9 @@ pub(super) fn decode(buffer: &Bytes, check: Check) -> Found {
 }
 
 fn header(bytes: &[u8]) -> Option<EntryHeader> {
-    let leader = bytes[PREFIX + 17..PREFIX + 33].try_into().expect("a range of sixteen bytes");
-    Some(EntryHeader {
-        kind: Kind::from_code(bytes[PREFIX])?,
-        index: Index::new(u64_at(bytes, PREFIX + 1)),
-        term: Term::new(u64_at(bytes, PREFIX + 9)),
-        leader: NodeId::from_u128(u128::from_le_bytes(leader)),
-        epoch: Epoch::new(u64_at(bytes, PREFIX + 33)),
-        first: EventId::new(u64_at(bytes, PREFIX + 41)),
-        count: u32_at(bytes, PREFIX + 49),
-        chain: bytes[CHAIN..FRAME].try_into().expect("a range of 32 bytes"),
-    })
+    let mut header = EntryHeader::from_fields(&bytes[PREFIX..SYNCED])?;
+    header.chain.copy_from_slice(&bytes[CHAIN..FRAME]);
+    Some(header)
 }
 
 /// Whether a record may begin here that an entry of an index in `range` would have. Cheap, and

@@ -170,6 +170,19 @@ pub(super) fn newest_after(store: &Store, event: EventId) -> Result<EventId, Dis
     Ok(event)
 }
 
+/// A whole snapshot file of this content.
+pub(super) fn encode(log_id: &[u8; 16], at: EventId, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER + content.len() + TRAILER);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(log_id);
+    out.extend_from_slice(&at.get().to_le_bytes());
+    out.extend_from_slice(content);
+    out.extend_from_slice(&(content.len() as u64).to_le_bytes());
+    let checksum = crc32c::crc32c(&out);
+    out.extend_from_slice(&checksum.to_le_bytes());
+    out
+}
+
 /// The content of a snapshot file, checked.
 pub(super) fn decode<'a>(bytes: &'a [u8], log_id: &[u8; 16], at: EventId) -> Result<&'a [u8], &'static str> {
     if bytes.len() < HEADER + TRAILER {
