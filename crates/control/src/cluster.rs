@@ -124,9 +124,10 @@ impl Cluster {
         &self.0.contacts
     }
 
-    /// The member that leads, unless that is this one or nobody is known to.
+    /// The member that leads and was heard lately, unless that is this one.
     pub fn leader(&self) -> Option<Leader> {
         let status = self.0.log.status();
+        status.heard.filter(|heard| *heard < Duration::from(limits::PEER_CURRENT))?;
         let node = status.leader.filter(|leader| *leader != status.own)?;
         let member = status.members.get(&node)?.clone();
         Some(Leader { node, member })
@@ -140,22 +141,27 @@ impl Cluster {
         if is_alone && status.leader == Some(status.own) { Some(Duration::ZERO) } else { status.heard }
     }
 
+    /// Why this member cannot have a write done; none if it can, as far as it knows.
+    pub fn why_not_ready(&self, leads: bool) -> Option<String> {
+        (!leads && self.leader().is_none()).then(|| self.why_no_leader())
+    }
+
     /// Why a write finds nobody who takes it.
     pub fn why_no_leader(&self) -> String {
         let status = self.0.log.status();
         let sequencer = self.0.log.sequencer();
         match (self.0.settings.failover, status.leader) {
             (_, Some(leader)) if leader == status.own => {
-                "this member leads and has not opened its epoch yet".to_owned()
+                "this member led, and no majority of the voters answers it now".to_owned()
             }
-            (_, Some(leader)) => format!("member {leader} leads and cannot be reached"),
+            (Mode::Automatic, Some(leader)) => format!("member {leader} led and is not heard any more"),
             (Mode::Automatic, None) => {
                 "no member leads: a majority of the voters is needed to elect one".to_owned()
             }
-            (Mode::Operator, None) => {
+            (Mode::Operator, _) => {
                 let named = sequencer.map_or("nobody".to_owned(), |node| node.to_string());
                 format!(
-                    "no member leads; the last epoch names {named}, and only an operator makes another one lead (holdfast cluster promote)"
+                    "no member that leads is heard; the last epoch names {named}, and only an operator makes another one lead: holdfast cluster promote"
                 )
             }
         }

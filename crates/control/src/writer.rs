@@ -518,6 +518,11 @@ impl Driver {
             if leaving && under_way.is_empty() {
                 return true;
             }
+            // Without authority nothing is begun, and nobody waits for what is in doubt to be settled.
+            let lost = leaving && authority.borrow().is_none();
+            if lost {
+                refuse(waiting);
+            }
             let open =
                 !leaving && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 && !shutdown.is_cancelled();
             tokio::select! {
@@ -531,7 +536,7 @@ impl Driver {
                     Err(_) if authority.borrow().is_some() => constant = true,
                     Err(_) => leaving = true,
                 },
-                count = self.queue.recv_many(waiting, limits::BATCH_COMMANDS), if open && waiting.is_empty() => {
+                count = self.queue.recv_many(waiting, limits::BATCH_COMMANDS), if lost || (open && waiting.is_empty()) => {
                     if count == 0 { return false; }
                 }
                 () = shutdown.cancelled(), if under_way.is_empty() => return false,
@@ -560,10 +565,7 @@ impl Driver {
     ) -> bool {
         let mut durable = self.core.0.log.subscribe();
         loop {
-            for (_, answer) in waiting.drain(..) {
-                let why = "this node does not sequence; another does, or nobody at the moment".to_owned();
-                let _gone = answer.send(Answer::Unavailable { storage_full: false, why });
-            }
+            refuse(waiting);
             tokio::select! {
                 changed = authority.changed() => return changed.is_ok(),
                 changed = durable.changed() => {
@@ -681,6 +683,14 @@ impl Driver {
             let why = AppendError::NoSpace.to_string();
             let _gone = answer.send(Answer::Unavailable { storage_full: true, why });
         }
+    }
+}
+
+/// Answers commands that nobody decides here: certainly not executed.
+fn refuse(waiting: &mut Vec<Waiting>) {
+    for (_, answer) in waiting.drain(..) {
+        let why = "this node does not sequence; another does, or nobody at the moment".to_owned();
+        let _gone = answer.send(Answer::Unavailable { storage_full: false, why });
     }
 }
 

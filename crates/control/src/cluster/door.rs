@@ -14,7 +14,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use log::cluster::TransportError;
 use std::time::Duration;
 use tower::ServiceExt;
-use types::limits;
+use types::{NodeId, limits};
 
 impl Receive for Cluster {
     fn receive(&self, message: Bytes) -> BoxFuture<'static, Result<Bytes, TransportError>> {
@@ -27,6 +27,10 @@ impl Receive for Cluster {
             cluster.answer(ask).await.map(|told| told.write()).map_err(TransportError::Refused)
         }
         .boxed()
+    }
+
+    fn sender(&self, message: &Bytes) -> Option<NodeId> {
+        if Ask::is(message) { None } else { Receive::sender(self.log(), message) }
     }
 
     fn standing(&self) -> Standing {

@@ -85,6 +85,10 @@ pub(super) async fn ready(State(http): State<Http>) -> Result<At<Ready>> {
     if !http.core.is_open() {
         return Err(refused(Code::Unavailable, "the writer of the log has ended"));
     }
+    if let Some(why) = http.cluster.as_ref().and_then(|cluster| cluster.why_not_ready(http.core.leads())) {
+        let problem = Problem::new(Code::NoQuorum, why);
+        return Err(problem.with_hint("holdfast cluster status says who is there and who is missing").into());
+    }
     if http.core.queued() >= types::limits::COMMAND_QUEUE {
         return Err(refused(Code::Unavailable, "the queue of commands is full"));
     }
@@ -97,7 +101,10 @@ pub(super) async fn ready(State(http): State<Http>) -> Result<At<Ready>> {
     let reason = full.or(quarantined).or_else(|| http.core.snapshot_trouble());
     let body = Ready {
         ready: true,
-        role: "leader".to_owned(),
+        role: match &http.cluster {
+            Some(cluster) if !http.core.leads() => cluster.log().status().state.to_owned(),
+            _ => "leader".to_owned(),
+        },
         epoch: head.epoch,
         head: head.event,
         applied,

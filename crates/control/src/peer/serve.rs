@@ -45,6 +45,11 @@ pub trait Receive: Send + Sync + 'static {
     /// What this member knows of who is one.
     fn standing(&self) -> Standing;
 
+    /// Who a message says it is of, if it says so.
+    fn sender(&self, _message: &Bytes) -> Option<NodeId> {
+        None
+    }
+
     /// Makes one a member that has no certificate yet: what it says of itself, to what it needs.
     /// The text of a refusal is for whoever asked.
     fn admit(&self, _join: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
@@ -69,6 +74,10 @@ impl Receive for ClusterLog {
     fn receive(&self, message: Bytes) -> BoxFuture<'static, Result<Bytes, TransportError>> {
         let log = self.clone();
         async move { Self::receive(&log, message).await }.boxed()
+    }
+
+    fn sender(&self, message: &Bytes) -> Option<NodeId> {
+        log::cluster::Message::sender(message)
     }
 
     fn standing(&self) -> Standing {
@@ -385,6 +394,11 @@ impl Host {
         if under_way.len() >= limits::PEER_REQUESTS {
             let why = format!("{} requests are under way", limits::PEER_REQUESTS);
             // Without room the answers before it are not read either.
+            let _told = outbox.offer(Frame::new(request.id, Kind::Refusal, why.into_bytes()));
+            return;
+        }
+        if let Some(sender) = self.log.sender(&request.bytes).filter(|sender| *sender != peer) {
+            let why = format!("{peer} says that it is {sender}");
             let _told = outbox.offer(Frame::new(request.id, Kind::Refusal, why.into_bytes()));
             return;
         }

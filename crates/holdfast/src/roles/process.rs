@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Sends log lines to standard error, as `HOLDFAST_LOG` filters them.
 pub fn speak(form: Form) {
-    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(SPOKEN));
     // A line that cannot be written is lost and nothing else: the default says so on standard error,
     // which panics where that is a closed pipe.
     let lines = tracing_subscriber::fmt()
@@ -25,6 +25,10 @@ pub fn speak(form: Form) {
         Form::Json => lines.json().try_init(),
     };
 }
+
+/// What is said unless asked otherwise. The consensus library tells of every heartbeat that fails; this
+/// program says once that a member cannot be asked.
+const SPOKEN: &str = "info,openraft=error";
 
 /// The event loop of a role.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

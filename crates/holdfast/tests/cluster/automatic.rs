@@ -179,7 +179,15 @@ fn cut_off(way: Way) {
     let asked = Instant::now();
     let read = cluster.get(leader, "/v1/tokens?consistency=linearizable").expect("an answer");
     let words = read.body.to_string().chars().take(200).collect::<String>();
-    assert_eq!(read.status, 503, "{} leads {:?}, was {}: {words} {:?}", NAMES[next], cluster.leader_of(&ALL), NAMES[leader], cluster.status(leader));
+    assert_eq!(
+        read.status,
+        503,
+        "{} leads {:?}, was {}: {words} {:?}",
+        NAMES[next],
+        cluster.leader_of(&ALL),
+        NAMES[leader],
+        cluster.status(leader)
+    );
     assert!(asked.elapsed() < Duration::from_secs(6), "fast, and not after {:?}", asked.elapsed());
     let stale = cluster.get(leader, "/v1/tokens?consistency=stale").expect("an answer");
     assert!(stale.status == 200 && stale.header("holdfast-age").is_some(), "{stale:?}");

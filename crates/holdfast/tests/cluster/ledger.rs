@@ -106,6 +106,15 @@ pub struct Writers {
 impl Writers {
     /// One client for each of these members.
     pub fn start(cluster: &Cluster, members: &[usize]) -> Self {
+        Self::with(cluster, members, PAUSE)
+    }
+
+    /// The same, without a pause between two writes of one client.
+    pub fn eager(cluster: &Cluster, members: &[usize]) -> Self {
+        Self::with(cluster, members, Duration::ZERO)
+    }
+
+    fn with(cluster: &Cluster, members: &[usize], pause: Duration) -> Self {
         let (stop, executed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let threads = members.iter().map(|at| {
             let (host, token) = (cluster.host(*at).clone(), cluster.token().to_owned());
@@ -116,7 +125,7 @@ impl Writers {
                     let line = write_from(&host, &token, PATIENCE);
                     executed.fetch_add(u64::from(matches!(line.told, Told::Executed(_))), Ordering::Relaxed);
                     lines.push(line);
-                    std::thread::sleep(PAUSE);
+                    std::thread::sleep(pause);
                 }
                 lines
             })
@@ -186,7 +195,11 @@ impl Ledger {
             match line.told {
                 Told::Executed(event) => {
                     // The event of its verdict is the last it caused.
-                    assert_eq!((effects.len(), found.last().map(|(id, _)| *id)), (1, Some(event)), "{line:?}: {found:?}");
+                    assert_eq!(
+                        (effects.len(), found.last().map(|(id, _)| *id)),
+                        (1, Some(event)),
+                        "{line:?}: {found:?}"
+                    );
                     count.executed += 1;
                 }
                 Told::NotExecuted => {
@@ -215,7 +228,9 @@ impl Ledger {
             let found = caused.get(&line.request.to_string());
             let ran = found.is_some_and(|found| found.iter().any(|(_, kind)| kind.contains("token.created")));
             match found.and_then(|found| found.last()).map(|(id, _)| *id).filter(|_| ran) {
-                Some(event) => assert_eq!((&state["state"], &state["event"]), (&json!("executed"), &json!(event))),
+                Some(event) => {
+                    assert_eq!((&state["state"], &state["event"]), (&json!("executed"), &json!(event)))
+                }
                 None => assert_ne!(state["state"], "executed", "{line:?}: {state}"),
             }
             assert!(state["final"] == true || line.told == Told::NotExecuted, "{line:?}: {state}");

@@ -10,4 +10,5 @@ mod ledger;
 mod net;
 mod operator;
 mod scene;
+mod space;
 mod wire;

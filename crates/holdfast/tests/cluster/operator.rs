@@ -119,7 +119,8 @@ fn fm_p4_a_dead_primary_leaves_no_writable_node_until_an_operator_says_so() {
         assert_eq!(copy.status, 200, "{copy:?}");
         assert!(copy.header("holdfast-age").is_some(), "labelled: {copy:?}");
         for consistency in ["leader", "linearizable"] {
-            let answer = cluster.get(at, &format!("/v1/tokens?consistency={consistency}")).expect("an answer");
+            let answer =
+                cluster.get(at, &format!("/v1/tokens?consistency={consistency}")).expect("an answer");
             assert_eq!(answer.status, 503, "{consistency}: {answer:?}");
         }
         assert_eq!(cluster.get(at, "/health/live").expect("an answer").status, 200);
@@ -151,7 +152,9 @@ fn fm_p1_a_promotion_changes_nothing_before_it_is_confirmed() {
         assert!(text.contains(name), "{name} is told with its proof: {shown}");
     }
     let before = epoch(&cluster, 1);
-    for (wrong, code) in [("act_00", "confirmation_invalid"), (&token[..token.len() - 1], "confirmation_invalid")] {
+    for (wrong, code) in
+        [("act_00", "confirmation_invalid"), (&token[..token.len() - 1], "confirmation_invalid")]
+    {
         let said = confirm(&cluster, 1, &promote(1), wrong);
         assert_eq!(said.code, 5, "{said:?}");
         assert!(format!("{}{}", said.stdout, said.stderr).contains(code), "{said:?}");
@@ -263,7 +266,10 @@ fn fm_p5_a_promotion_without_its_replicas_fails_and_changes_nothing() {
     cluster.kill(2);
     let said = confirm(&cluster, 1, &promote(1), &token);
     assert_eq!(said.code, 5, "{said:?}");
-    assert!(said.stderr.contains("majority is missing") || said.stdout.contains("majority is missing"), "{said:?}");
+    assert!(
+        said.stderr.contains("majority is missing") || said.stdout.contains("majority is missing"),
+        "{said:?}"
+    );
     assert_eq!((cluster.leader_of(&[1]), epoch(&cluster, 1)), (None, before));
     // The old authority stands: when it is back, it leads.
     cluster.start(2);

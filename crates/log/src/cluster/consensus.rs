@@ -17,7 +17,7 @@ use openraft::{
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, OnceLock, Weak, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
 use types::{Epoch, NodeId, Term, limits};
@@ -106,6 +106,7 @@ impl Start {
         // The term in which this run of consensus has asked for an epoch of its own: an entry of an
         // earlier life, or with which the log was made, opens nothing.
         let mut asked = None;
+        let (mut stood, pause) = (None::<Instant>, self.pause());
         loop {
             let (leads, alone) = {
                 let metrics = metrics.borrow_watched();
@@ -119,17 +120,26 @@ impl Start {
             // Fenced, it leads nobody and stands for nothing.
             let leads = leads.filter(|_| !fenced);
             let alone = alone && !fenced;
-            // Where an operator decides, only the node that the last epoch names stands by itself.
+            let cut_off = leads.is_some() && is_cut_off(&raft, self.options.election.1 * 3);
+            // Where an operator decides, only the node that the last epoch names stands by itself; or one
+            // that has led what it has last: an operator had asked for that, and it was elected.
             // While it hands the lead over it leaves the place to the other.
             let stands = self.options.failover == Failover::Operator
                 && alone
                 && lock(&self.gate).handing.is_none()
-                && opened.is_some_and(|opened| opened.node == self.log.node());
-            if stands && raft.trigger().elect(true).await.is_err() {
-                return self.hold(None);
+                && (opened.is_some_and(|opened| opened.node == self.log.node()) || self.led_last());
+            // Not again before the answers can be there: each time begins anew.
+            let due = stands && stood.is_none_or(|at| at.elapsed() >= pause);
+            if due {
+                stood = Some(Instant::now());
+                if raft.trigger().elect(true).await.is_err() {
+                    return self.hold(None);
+                }
             }
             match leads {
                 None => self.hold(None),
+                // It may be another's already: nothing new is begun until a majority answers again.
+                Some(leader) if asked == Some(leader) && cut_off => self.hold(None),
                 Some(leader)
                     if asked == Some(leader)
                         && opened.is_some_and(|opened| opened.id.leader_id == leader) =>
@@ -153,10 +163,26 @@ impl Start {
                 }
                 changed = epochs.changed() => if changed.is_err() { return self.hold(None) },
                 changed = fence.changed() => if changed.is_err() { return self.hold(None) },
+                () = tokio::time::sleep(self.options.election.0), if leads.is_some() => {}
                 // Asked and not won: the others may have been away.
-                () = tokio::time::sleep(self.options.election.1), if stands => {}
+                () = tokio::time::sleep(pause), if stands => {}
             }
         }
+    }
+
+    /// How long this node waits for votes before it stands again. Another for each node, so that two do not
+    /// stand in step.
+    fn pause(&self) -> Duration {
+        let (least, most) = self.options.election;
+        let span = u128::max((most - least).as_millis(), 1);
+        most + Duration::from_millis((self.log.node().as_u128() % span) as u64)
+    }
+
+    /// Whether the last entry here is of a term that this node led.
+    fn led_last(&self) -> bool {
+        let index = self.log.newest();
+        let last = self.log.entries(index, index.next(), 1).ok().and_then(|mut found| found.pop());
+        last.is_some_and(|(_, entry)| entry.leader == self.log.node())
     }
 
     /// Whether this node is fenced. A fenced node is heard by nobody as a leader and does not stand, until
@@ -200,6 +226,15 @@ impl Start {
         }) as Box<dyn FnOnce(_) + Send>);
         raft.write(data).responder(call).with_leader(leader).await.is_ok() && told.await == Ok(true)
     }
+}
+
+/// Whether this leader has heard no majority for longer than that.
+fn is_cut_off(raft: &Raft<Shape, Machine>, bound: Duration) -> bool {
+    let metrics = raft.metrics().borrow_watched().clone();
+    let own = *raft.node_id();
+    let is_alone = metrics.membership_config.membership().voter_ids().eq([own]);
+    let silent = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
+    !is_alone && silent.is_some_and(|silent| silent > bound)
 }
 
 /// Tells every other member that this life of this one has begun, and asks until each has answered: so that

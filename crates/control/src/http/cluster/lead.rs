@@ -43,7 +43,10 @@ pub(in crate::http) async fn handover(
         return Err(refused(Code::Conflict, "this node sequences already"));
     }
     if !status.voters.contains(&to) {
-        return Err(refused(Code::Conflict, format!("{} does not vote, so it cannot lead", name_of(cluster, to))));
+        return Err(refused(
+            Code::Conflict,
+            format!("{} does not vote, so it cannot lead", name_of(cluster, to)),
+        ));
     }
     let head = cluster.log().head();
     let (from, name) = (name_of(cluster, status.own), name_of(cluster, to));
@@ -51,14 +54,21 @@ pub(in crate::http) async fn handover(
     let shown = Shown {
         act: format!("cluster handover {name}"),
         will: vec![
-            format!("{from} takes no new write, finishes what is under way, and waits until {name} has everything"),
+            format!(
+                "{from} takes no new write, finishes what is under way, and waits until {name} has everything"
+            ),
             format!("{name} is elected and opens the epoch after {}; until then writes wait", head.epoch),
             "if anything fails before the election, this node goes on as before".to_owned(),
         ],
-        touches: vec!["who sequences; reads, instances, routes and open connections are not touched".to_owned()],
+        touches: vec![
+            "who sequences; reads, instances, routes and open connections are not touched".to_owned(),
+        ],
         irreversible: vec!["an epoch is never closed: going back is another handover".to_owned()],
         invariants: vec![
-            proof("acked_is_durable", "it takes over only what it has, and it has everything before it stands"),
+            proof(
+                "acked_is_durable",
+                "it takes over only what it has, and it has everything before it stands",
+            ),
             proof("one_authority", "this node sequences nothing from before the election on"),
         ],
         overrides: Vec::new(),
@@ -74,7 +84,11 @@ pub(in crate::http) async fn handover(
     let handed = cluster.log().hand_over(to, &why, ACT).await;
     match handed {
         Ok(handed) => {
-            noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Executed, &format!("epoch {}", handed.epoch))).await);
+            noted(
+                http.guard
+                    .ended(&confirmed, &said, &shown, (Ended::Executed, &format!("epoch {}", handed.epoch)))
+                    .await,
+            );
             let gap_ms = u64::try_from(handed.gap.as_millis()).ok();
             let outcome = format!("{name} sequences in epoch {}", handed.epoch);
             let head = cluster.log().head().event;
@@ -83,18 +97,18 @@ pub(in crate::http) async fn handover(
         }
         Err(error) => {
             noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Failed, &error.to_string())).await);
-            let code = if error == log::cluster::HandOverError::Unknown { Code::UnknownOutcome } else { Code::Conflict };
+            let code = if error == log::cluster::HandOverError::Unknown {
+                Code::UnknownOutcome
+            } else {
+                Code::Conflict
+            };
             Err(Problem::new(code, error.to_string()).with_hint("holdfast cluster status").into())
         }
     }
 }
 
 /// `POST /v1/cluster/fence`: explains, or makes the node that is named refuse to sequence.
-pub(in crate::http) async fn fence(
-    State(http): State<Http>,
-    caller: Caller,
-    said: Said,
-) -> Result<Response> {
+pub(in crate::http) async fn fence(State(http): State<Http>, caller: Caller, said: Said) -> Result<Response> {
     let asked: ClusterActRequest = write::parse(&said)?;
     let cluster = cluster(&http)?;
     let node = named(cluster, &asked)?;
@@ -113,7 +127,9 @@ pub(in crate::http) async fn fence(
     let shown = Shown {
         act: format!("cluster fence {name}"),
         will,
-        touches: vec![format!("{name} alone: it votes, follows and serves reads as before, and deposes nobody")],
+        touches: vec![format!(
+            "{name} alone: it votes, follows and serves reads as before, and deposes nobody"
+        )],
         irreversible: vec!["the marker is lifted by a higher epoch and by nothing else".to_owned()],
         invariants: vec![proof("one_authority", "a fenced node holds no authority, also after a restart")],
         overrides: Vec::new(),
@@ -129,9 +145,15 @@ pub(in crate::http) async fn fence(
     let fenced = tokio::task::spawn_blocking(move || (log.fence(), log.head())).await;
     match fenced.map_err(|error| refused(Code::Internal, error.to_string()))? {
         (Ok(epoch), head) => {
-            noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Executed, &format!("epoch {epoch}"))).await);
-            let outcome =
-                format!("{name} is fenced in epoch {epoch}, at entry {} and event {}", head.index, head.event);
+            noted(
+                http.guard
+                    .ended(&confirmed, &said, &shown, (Ended::Executed, &format!("epoch {epoch}")))
+                    .await,
+            );
+            let outcome = format!(
+                "{name} is fenced in epoch {epoch}, at entry {} and event {}",
+                head.index, head.event
+            );
             let done = ActDone { outcome, epoch: Some(epoch), event: Some(head.event), gap_ms: None };
             Ok(At::new(head.event, done).into_response())
         }
