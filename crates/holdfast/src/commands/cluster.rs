@@ -2,6 +2,7 @@
 
 mod confirm;
 mod explanation;
+pub mod offline;
 pub mod start;
 mod status;
 
@@ -24,7 +25,9 @@ pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
         request: ClusterActRequest { node, reason, acknowledge: Vec::new() },
     };
     let (act, answer) = match verb {
-        ClusterVerb::Init(_) | ClusterVerb::Join(_) => unreachable!("they need no server and were run before"),
+        ClusterVerb::Init(_) | ClusterVerb::Join(_) => {
+            unreachable!("they need no server and were run before")
+        }
         ClusterVerb::Status => return status::run(context).await,
         ClusterVerb::JoinToken { expires_in } => return join_token(context, expires_in).await,
         ClusterVerb::Snapshot => return snapshot(context).await,

@@ -217,7 +217,9 @@ impl Ledger {
                 found.iter().find(|(_, kind)| kind.contains("token.created")).map(|(id, _)| *id)
             });
             match effect {
-                Some(event) => assert_eq!((&state["state"], &state["event"]), (&json!("executed"), &json!(event))),
+                Some(event) => {
+                    assert_eq!((&state["state"], &state["event"]), (&json!("executed"), &json!(event)))
+                }
                 None => assert_ne!(state["state"], "executed", "{line:?}: {state}"),
             }
             assert!(state["final"] == true || line.told == Told::NotExecuted, "{line:?}: {state}");

@@ -115,7 +115,8 @@ impl Cluster {
     pub fn init(&self, at: usize, flags: &[&str]) -> Cli {
         let (peer, data) = (self.peer(at), self.data(at).display().to_string());
         let api = format!("http://{}:7070", self.host(at).address());
-        let own = ["cluster", "init", "--data-dir", &data, "--name", NAMES[at], "--peer", &peer, "--api", &api];
+        let own =
+            ["cluster", "init", "--data-dir", &data, "--name", NAMES[at], "--peer", &peer, "--api", &api];
         self.cli(at, &[&own, flags].concat())
     }
 
@@ -146,7 +147,9 @@ impl Cluster {
         wait_for("all members to vote", SOON, || {
             asked.iter().all(|at| self.votes(*at) == Some(count)).then_some(())
         })
-        .unwrap_or_else(|error| panic!("{error}: {:?}", asked.iter().map(|at| self.status(*at)).collect::<Vec<_>>()));
+        .unwrap_or_else(|error| {
+            panic!("{error}: {:?}", asked.iter().map(|at| self.status(*at)).collect::<Vec<_>>())
+        });
     }
 
     /// How many vote, as a member that hears a leader knows it.
@@ -267,7 +270,10 @@ impl Cluster {
     pub fn leads(&self, at: usize) -> bool {
         let Some(status) = self.status(at) else { return false };
         let own = |row: &&Value| row["node"] == status["own"];
-        status["members"].as_array().and_then(|rows| rows.iter().find(own)).is_some_and(|row| row["leads"] == true)
+        status["members"]
+            .as_array()
+            .and_then(|rows| rows.iter().find(own))
+            .is_some_and(|row| row["leads"] == true)
     }
 
     /// The member that leads, of these.
@@ -287,7 +293,9 @@ impl Cluster {
             let heads: Vec<u64> = members.iter().filter_map(|at| self.head(*at)).collect();
             (heads.len() == members.len() && heads.iter().all(|head| *head == heads[0])).then_some(heads[0])
         })
-        .unwrap_or_else(|error| panic!("{error}: {:?}", members.iter().map(|at| self.head(*at)).collect::<Vec<_>>()))
+        .unwrap_or_else(|error| {
+            panic!("{error}: {:?}", members.iter().map(|at| self.head(*at)).collect::<Vec<_>>())
+        })
     }
 
     /// The last event that a member has.
@@ -324,7 +332,9 @@ impl Cluster {
         let views = |at: usize| -> Value {
             let page = self.read(at, "/v1/views");
             let rows = page["rows"].as_array().or(page.as_array()).expect("views").clone();
-            rows.iter().map(|row| serde_json::json!([row["name"], row["checkpoint"], row["fingerprint"]])).collect()
+            rows.iter()
+                .map(|row| serde_json::json!([row["name"], row["checkpoint"], row["fingerprint"]]))
+                .collect()
         };
         for at in &members[1..] {
             let equal = wait_for("equal views", SOON, || (views(*at) == views(members[0])).then_some(()));
@@ -347,4 +357,3 @@ impl Drop for Cluster {
         }
     }
 }
-

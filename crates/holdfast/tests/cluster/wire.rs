@@ -54,12 +54,16 @@ pub fn call(host: &Host, call: &Call<'_>, patience: Duration) -> Result<Answer, 
     let connected = host.inside(|| TcpStream::connect_timeout(&API, patience));
     let mut stream = connected.map_err(|error| Lost::NotSent(error.to_string()))?;
     let lost = |error: std::io::Error| Lost::Unknown(error.to_string());
-    let mut text = format!("{} {} HTTP/1.1\r\nhost: holdfast\r\nconnection: close\r\n", call.method, call.path);
+    let mut text =
+        format!("{} {} HTTP/1.1\r\nhost: holdfast\r\nconnection: close\r\n", call.method, call.path);
     call.headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
     match call.body {
         Some(body) => {
             let body = body.to_string();
-            text.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+            text.push_str(&format!(
+                "content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ));
         }
         None => text.push_str("\r\n"),
     }

@@ -11,9 +11,7 @@ use crate::{
 use api::{Code, Problem};
 use control::cluster::{Invitation, JoinError, Joined, Settings, join as ask};
 use serde::Serialize;
-use std::{
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 use types::NodeId;
 
 #[derive(Serialize)]
@@ -101,7 +99,8 @@ fn listen(peer: &str) -> Result<SocketAddr, Failure> {
         return Ok(address);
     }
     let port = peer.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-    let port = port.ok_or_else(|| Failure::usage(format!("{peer:?} is not HOST:PORT"), "--peer one.example:7071"))?;
+    let port =
+        port.ok_or_else(|| Failure::usage(format!("{peer:?} is not HOST:PORT"), "--peer one.example:7071"))?;
     Ok(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port))
 }
 
@@ -111,8 +110,12 @@ fn unusable(error: &dyn std::error::Error) -> Failure {
 
 fn not_joined(error: &JoinError) -> Failure {
     let (code, hint) = match error {
-        JoinError::Refused(_) => (Code::Conflict, "holdfast cluster join-token, at a member, makes a new secret"),
-        JoinError::NoAnswer(_) => (Code::Unavailable, "run the same command again: it asks with the same request"),
+        JoinError::Refused(_) => {
+            (Code::Conflict, "holdfast cluster join-token, at a member, makes a new secret")
+        }
+        JoinError::NoAnswer(_) => {
+            (Code::Unavailable, "run the same command again: it asks with the same request")
+        }
         JoinError::Taken { .. } => (Code::Conflict, "--data-dir DIR with one that is empty"),
         _ => return unusable(error),
     };
