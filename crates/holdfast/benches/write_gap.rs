@@ -35,7 +35,7 @@ fn main() {
         return;
     }
     let kills = std::env::var("HOLDFAST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
-    let mut cluster = Cluster::of(scene::Made { members: 3, spare: 0, flags: &["--election-ms", "75-150"] });
+    let mut cluster = Cluster::of_three();
     let (mut gaps, mut all) = (Vec::new(), Ledger::default());
     for round in 0..kills {
         let leader = cluster.leader_among(&ALL);
@@ -64,8 +64,7 @@ fn main() {
     });
     let text = serde_json::to_string_pretty(&report).expect("plain data");
     println!("{text}");
-    let dir =
-        std::env::var_os("HOLDFAST_BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
+    let dir = std::env::var_os("HOLDFAST_BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
     std::fs::create_dir_all(&dir).expect("a directory for figures");
     std::fs::write(dir.join("write-gap.json"), text + "\n").expect("figures are written");
 }

@@ -508,6 +508,7 @@ mod tests {
         "cluster promote two --reason gone",
         "cluster handover two --reason planned --explain",
         "cluster fence --reason cut-off --confirm act_1",
+        "cluster fence --data-dir d --explain",
         "cluster remove two --reason sold --confirm act_1 --acknowledge x --acknowledge y --yes",
         "cluster snapshot",
         "cluster adopt --reason restored",

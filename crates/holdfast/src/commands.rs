@@ -44,6 +44,9 @@ pub fn run(command: Daily, global: Global) -> Result<(), Failure> {
         Daily::Cluster { verb: ClusterVerb::Join(args) } => {
             return runtime.block_on(cluster::start::join(args, global.form()));
         }
+        Daily::Cluster { verb: ClusterVerb::Fence(args) } if args.data_dir.is_some() => {
+            return cluster::offline::fence(args, global.form());
+        }
         _ => {}
     }
     runtime.block_on(dispatch(command, &Context::new(&global)?, &global))

@@ -3,6 +3,8 @@
 
 #[path = "truth/guarded.rs"]
 mod guarded;
+#[path = "truth/offline.rs"]
+mod offline;
 
 use serde_json::{Value, json};
 use std::{

@@ -286,11 +286,15 @@ impl Token {
 
 /// Whether a call is only to be explained.
 pub(crate) fn wants_explanation(said: &Said) -> bool {
-    query(said).any(|part| part == routes::EXPLAIN_FLAG || part == "explain=true" || part == "explain=")
+    query(said).any(|part| is_flag(part) && !part.ends_with("=false"))
 }
 
 fn query(said: &Said) -> impl Iterator<Item = &str> {
     said.parts.uri.query().unwrap_or_default().split('&').filter(|part| !part.is_empty())
+}
+
+fn is_flag(part: &str) -> bool {
+    part.split('=').next() == Some(routes::EXPLAIN_FLAG)
 }
 
 fn owner(caller: &Caller) -> Result<()> {
@@ -307,7 +311,7 @@ fn fingerprint(said: &Said) -> Result<[u8; 32]> {
     if let Some(object) = body.as_object_mut() {
         object.remove("acknowledge");
     }
-    let mut query: Vec<&str> = query(said).filter(|part| !part.starts_with(routes::EXPLAIN_FLAG)).collect();
+    let mut query: Vec<&str> = query(said).filter(|part| !is_flag(part)).collect();
     query.sort_unstable();
     let mut hash = Sha256::new();
     for text in [said.parts.method.as_str(), said.parts.uri.path(), &query.join("&")] {

@@ -40,8 +40,12 @@ pub struct ReasonArgs {
     pub confirm: ConfirmArgs,
 }
 
+/// Through a server or, if none can run there, on its data directory.
 #[derive(Clone, Debug, Args)]
 pub struct FenceArgs {
+    /// Fence the member that this directory belongs to, without a server; it must not run
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<std::path::PathBuf>,
     /// Why; goes into the journal of the node
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,

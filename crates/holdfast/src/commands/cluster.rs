@@ -2,6 +2,7 @@
 
 mod confirm;
 mod explanation;
+pub mod offline;
 pub mod start;
 mod status;
 

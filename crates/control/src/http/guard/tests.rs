@@ -263,6 +263,11 @@ async fn a_token_is_good_for_its_actor_request_and_time_only() {
     world.clock.set(START);
     invalid(world.confirm("ann", &token, &body()).await.expect_err("the clock went back"));
 
+    // All of the query counts, but the flag.
+    let token = world.explain("ann", &body()).await.token;
+    let other = format!("{ACT}?explainer=1");
+    invalid(world.confirm_at(&other, "ann", &token, &body()).await.expect_err("another query"));
+
     let restarted = World::start().await;
     let token = world.explain("ann", &body()).await.token;
     invalid(restarted.confirm("ann", &token, &body()).await.expect_err("another process"));

@@ -41,39 +41,63 @@ pub enum Resolve {
 /// Explains, asks, and does it.
 pub async fn run(context: &Context, mut act: Act, args: ConfirmArgs) -> Result<(), Failure> {
     let id = context.intent();
-    if args.yes {
-        output::note("note: --yes does not answer a guarded act");
-    }
-    if let Some(token) = args.confirm {
-        act.request.acknowledge = args.acknowledge;
-        return send(context, &act, id, (&token, ConfirmedBy::Script)).await;
+    if let Some(token) = &args.confirm {
+        ignore_yes(&args);
+        act.request.acknowledge.clone_from(&args.acknowledge);
+        return send(context, &act, id, (token, ConfirmedBy::Script)).await;
     }
     let explained = context.client.explain_act(act.path, id, &act.request).await;
     // An explanation changes nothing, so its outcome is not in doubt.
     let explained = explained.map_err(Failure::of_read)?;
-    if args.explain {
-        return show(context.form, &explained);
+    match settle(context.form, &explained, &args, || command(context, &act, &explained))? {
+        Answer::Explained => Ok(()),
+        Answer::Yes(acknowledge) => {
+            act.request.acknowledge = acknowledge;
+            send(context, &act, id, (&explained.token, ConfirmedBy::Person)).await
+        }
     }
-    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if context.form == Form::Json || !has_terminal {
-        show(context.form, &explained)?;
-        return Err(unanswered(context, &act, &explained));
-    }
-    output::note(explanation::text(&explained).trim_end());
-    act.request.acknowledge = ask(&explained, &mut std::io::stdin().lock(), &mut std::io::stderr())?;
-    send(context, &act, id, (&explained.token, ConfirmedBy::Person)).await
 }
 
-fn show(form: Form, explained: &Explained) -> Result<(), Failure> {
-    match form {
-        Form::Json => output::outcome_json(explained),
-        Form::Text => output::outcome(&explanation::text(explained)),
+/// What came of an explanation.
+#[derive(Debug)]
+pub enum Answer {
+    /// It was all that was wanted.
+    Explained,
+    /// A person said yes, with these acknowledgements.
+    Yes(Vec<String>),
+}
+
+/// Shows an explanation and has it answered by a person, if there is one.
+///
+/// # Errors
+/// Nobody confirmed; `command` is the one with which a script does.
+pub fn settle(
+    form: Form,
+    explained: &Explained,
+    args: &ConfirmArgs,
+    command: impl FnOnce() -> String,
+) -> Result<Answer, Failure> {
+    ignore_yes(args);
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if args.explain || form == Form::Json || !has_terminal {
+        match form {
+            Form::Json => output::outcome_json(explained),
+            Form::Text => output::outcome(&explanation::text(explained)),
+        }
+        return if args.explain { Ok(Answer::Explained) } else { Err(unanswered(explained, command())) };
     }
-    Ok(())
+    output::note(explanation::text(explained).trim_end());
+    ask(explained, &mut std::io::stdin().lock(), &mut std::io::stderr()).map(Answer::Yes)
+}
+
+fn ignore_yes(args: &ConfirmArgs) {
+    if args.yes {
+        output::note("note: --yes does not answer a guarded act");
+    }
 }
 
 /// Nobody is there to answer: says how a script does.
-fn unanswered(context: &Context, act: &Act, explained: &Explained) -> Failure {
+fn unanswered(explained: &Explained, command: String) -> Failure {
     let what = match explained.overrides.len() {
         0 => format!("{} was explained and wants a confirmation; nothing was done", explained.act),
         _ => format!(
@@ -82,7 +106,7 @@ fn unanswered(context: &Context, act: &Act, explained: &Explained) -> Failure {
             explained.act
         ),
     };
-    Problem::new(Code::ConfirmationRequired, what).with_hint(command(context, act, explained)).into()
+    Problem::new(Code::ConfirmationRequired, what).with_hint(command).into()
 }
 
 /// The command that confirms, to be run within the life of the token. What has to be acknowledged is
@@ -104,7 +128,7 @@ fn command(context: &Context, act: &Act, explained: &Explained) -> String {
 }
 
 /// A word for a shell.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/:@".contains(&byte);
     match !text.is_empty() && text.bytes().all(plain) {
         true => text.to_owned(),
