@@ -93,6 +93,7 @@ fn fm_cfg2_a_killed_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     let rest = others(leader);
     let writers = Writers::start(&cluster, &rest);
     writers.more(30);
+    let killed = Instant::now();
     cluster.kill(leader);
     let next = cluster.leader_among(&rest);
     assert_ne!(next, leader);
@@ -102,30 +103,47 @@ fn fm_cfg2_a_killed_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     cluster.start(leader);
     cluster.all_vote(3);
     writers.more(10);
-    let count = writers.stop().agrees(&cluster, &ALL);
+    let ledger = writers.stop();
+    let count = ledger.agrees(&cluster, &ALL);
     assert!(count.executed >= 70, "{count:?}");
+    // How short it is where nothing else runs is for `make bench`; here the machine is full of tests.
+    let gap = ledger.first_after(killed).expect("writes went on") - killed;
+    assert!(gap < Duration::from_secs(5), "{gap:?} without a write");
+}
+
+/// So many followers of so many members are killed under load.
+fn minority(members: usize, victims: usize) {
+    let mut cluster = Cluster::of(Made { members, ..Made::default() });
+    let all: Vec<usize> = (0..members).collect();
+    let leader = cluster.leader_among(&all);
+    let followers: Vec<usize> = all.iter().copied().filter(|at| *at != leader).collect();
+    let (gone, left) = followers.split_at(victims);
+    let alive = [&[leader], left].concat();
+    let writers = Writers::start(&cluster, &alive);
+    writers.more(20);
+    gone.iter().for_each(|at| cluster.kill(*at));
+    writers.more(30);
+    for at in &alive {
+        assert_eq!(cluster.get(*at, "/v1/nodes").expect("an answer").status, 200, "reads go on");
+        assert_eq!(cluster.get(*at, "/health/ready").expect("an answer").status, 200);
+    }
+    gone.iter().for_each(|at| cluster.start(*at));
+    cluster.all_vote(members);
+    writers.more(10);
+    let ledger = writers.stop();
+    let count = ledger.agrees(&cluster, &all);
+    let first = ledger.0.iter().find(|line| !matches!(line.told, Told::Executed(_)));
+    assert_eq!((count.not_executed, count.unknown), (0, 0), "{first:?}");
 }
 
 #[test]
 fn fm_cfg1_a_minority_of_followers_is_killed_and_no_write_is_lost_or_refused() {
-    let mut cluster = Cluster::of_three();
-    let leader = cluster.leader_among(&ALL);
-    let [victim, other] = others(leader)[..] else { panic!("two followers") };
-    let writers = Writers::start(&cluster, &[leader, other]);
-    writers.more(20);
-    cluster.kill(victim);
-    writers.more(30);
-    for at in [leader, other] {
-        assert_eq!(cluster.get(at, "/v1/nodes").expect("an answer").status, 200, "reads go on");
-        assert_eq!(cluster.get(at, "/health/ready").expect("an answer").status, 200);
-    }
-    cluster.start(victim);
-    cluster.all_vote(3);
-    writers.more(10);
-    let ledger = writers.stop();
-    let count = ledger.agrees(&cluster, &ALL);
-    let first = ledger.0.iter().find(|line| !matches!(line.told, Told::Executed(_)));
-    assert_eq!((count.not_executed, count.unknown), (0, 0), "{first:?}");
+    minority(3, 1);
+}
+
+#[test]
+fn fm_cfg1_two_of_five_are_killed_and_no_write_is_lost_or_refused() {
+    minority(5, 2);
 }
 
 #[test]

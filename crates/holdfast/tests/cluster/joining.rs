@@ -140,9 +140,18 @@ fn a_removed_member_and_one_that_forgot_are_refused_by_name() {
         said.contains("not a member").then_some(())
     })
     .unwrap_or_else(|error| panic!("{error}: {:?} {}", cluster.status(0), cluster.last_words(2)));
-    for at in [0, 1] {
+    cluster.kill(2);
+    // Wiped, it joins as a new member under the old name, and gets everything from the first event on.
+    std::fs::remove_dir_all(cluster.data(2)).expect("wiped");
+    let before = cluster.status(leader).expect("a status").to_string();
+    let secret = cluster.secret(leader);
+    let joined = cluster.ask_to_join(2, NAMES[2], leader, &secret).executed().expect("let in");
+    assert!(!before.contains(joined.stdout.trim()), "an id is never used twice: {joined:?}");
+    cluster.start(2);
+    cluster.all_vote(3);
+    for at in [0, 1, 2] {
         let line = write(&cluster, at);
         assert!(matches!(line.told, Told::Executed(_)), "{line:?}");
     }
-    cluster.same_everywhere(&[0, 1]);
+    cluster.same_everywhere(&[0, 1, 2]);
 }

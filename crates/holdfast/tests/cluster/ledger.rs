@@ -172,6 +172,12 @@ impl Ledger {
         self.0.iter().filter(|line| wanted(line)).count()
     }
 
+    /// When the first write was answered as executed that was sent after `since`.
+    pub fn first_after(&self, since: Instant) -> Option<Instant> {
+        let after = self.0.iter().filter(|line| line.sent >= since && matches!(line.told, Told::Executed(_)));
+        after.map(|line| line.answered).min()
+    }
+
     /// Every request must be what its client was told, by the word of every one of `members`, which
     /// have the same events; what nobody could say becomes certain now. Voids what was never seen.
     pub fn agrees(&self, cluster: &Cluster, members: &[usize]) -> Count {

@@ -2,7 +2,7 @@
 //! promotion gives it wholly or not at all.
 
 use crate::{
-    ledger::{Told, Writers, write},
+    ledger::{Ledger, Told, Writers, write},
     scene::{Cluster, NAMES, SOON},
 };
 use demo::{Cli, wait_for};
@@ -351,6 +351,38 @@ fn fm_p7_an_old_primary_that_is_cut_off_cannot_commit() {
     let count = new.stop().agrees(&cluster, &ALL);
     assert!(count.executed >= 20 && count.unknown == 0, "{count:?}");
     alone.agrees(&cluster, &ALL);
+}
+
+#[test]
+fn fm_p2_a_handover_cut_short_leaves_one_authority() {
+    let mut cluster = Cluster::operated();
+    let mut primary = 0;
+    let mut told = Ledger::default();
+    for (round, delay) in [2, 8, 20, 40].into_iter().enumerate() {
+        let (target, third) = ((primary + 1) % 3, (primary + 2) % 3);
+        let victim = [target, primary][round % 2];
+        let writers = Writers::start(&cluster, &[third]);
+        writers.more(5);
+        let act = ["handover", NAMES[target], "--reason", "a new kernel"];
+        let (_, token) = explained(&cluster, third, &act);
+        let before = epoch(&cluster, third);
+        let asked = cluster.begin(third, &[["cluster"].as_slice(), &act, &["--confirm", &token]].concat());
+        // When in the transition it dies is what differs, not whether.
+        std::thread::sleep(Duration::from_millis(delay));
+        cluster.kill(victim);
+        let said = asked.wait_with_output().expect("it ends");
+        cluster.start(victim);
+        let next = cluster.leader_among(&ALL);
+        assert!(next == primary || next == target, "the old one or the new one, not {}", NAMES[next]);
+        writable(&cluster, &ALL);
+        let leaders = ALL.iter().filter(|at| cluster.leads(**at)).count();
+        assert_eq!(leaders, 1, "one authority");
+        assert!(!said.status.success() || next == target, "it said that it was done: {said:?}");
+        assert!(epoch(&cluster, next) >= before);
+        told.0.extend(writers.stop().0);
+        primary = next;
+    }
+    told.agrees(&cluster, &ALL);
 }
 
 #[test]

@@ -131,3 +131,38 @@ fn fm_cfg6_a_primary_with_a_full_disk_refuses_and_asks_for_a_handover() {
     recovers(&cluster, &disk);
     ledger.agrees(&cluster, &ALL);
 }
+
+#[test]
+fn fm_cfg7_a_snapshot_that_cannot_be_made_or_read_costs_nothing() {
+    let disk = Disk::new(24);
+    let mut cluster = on(&disk, &[]);
+    let made = |cluster: &Cluster| {
+        let line = write(cluster, 0);
+        assert!(matches!(line.told, Told::Executed(_)), "{line:?}");
+        cluster.cli(0, &["cluster", "snapshot", "--json"])
+    };
+    for _ in 0..2 {
+        made(&cluster).executed().expect("a snapshot");
+    }
+    // One that cannot be made says why, and writes go on.
+    disk.fill();
+    let refused = made(&cluster);
+    assert!([1, 6].contains(&refused.code) && refused.stderr.contains("space"), "{refused:?}");
+    let line = write(&cluster, 0);
+    assert!(matches!(line.told, Told::Executed(_)), "{line:?}");
+    disk.clear();
+    // The newest is damaged: the one before is used, and nothing is missing.
+    cluster.stop(0);
+    let snapshots = std::fs::read_dir(disk.data().join("log/snapshots")).expect("snapshots");
+    let mut paths: Vec<PathBuf> = snapshots.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    assert_eq!(paths.len(), 2, "the last two are kept: {paths:?}");
+    let mut bytes = std::fs::read(&paths[1]).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&paths[1], bytes).expect("written");
+    cluster.start(0);
+    cluster.all_vote(3);
+    cluster.same_everywhere(&ALL);
+    made(&cluster).executed().expect("a snapshot");
+}
