@@ -469,7 +469,7 @@ impl Driver {
     /// Decides, writes, publishes and answers, until told to stop and everything under way is
     /// answered.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let views = tokio::spawn(follow(self.core.clone(), shutdown.clone()));
+        let views = rt::spawn(follow(self.core.clone(), shutdown.clone()));
         let mut authority = self.core.0.log.authority();
         let mut waiting: Vec<Waiting> = Vec::new();
         loop {
@@ -567,6 +567,7 @@ impl Driver {
         loop {
             refuse(waiting);
             tokio::select! {
+                biased;
                 changed = authority.changed() => return changed.is_ok(),
                 changed = durable.changed() => {
                     if changed.is_err() { return false; }
@@ -715,6 +716,7 @@ async fn follow(core: Core, shutdown: CancellationToken) {
         match core.events(at, limits::PAGE_ROWS) {
             Ok(envelopes) if envelopes.is_empty() => {
                 tokio::select! {
+                    biased;
                     changed = durable.changed() => if changed.is_err() { return },
                     () = shutdown.cancelled() => return,
                 }

@@ -7,6 +7,7 @@
 //!
 //! `make sim SEEDS=n` runs n rounds and names the seed of each that breaks an invariant.
 
+pub mod cluster;
 mod history;
 pub mod invariants;
 mod round;
