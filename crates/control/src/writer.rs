@@ -511,7 +511,7 @@ impl Driver {
         }
         let mut sequencer = Sequencer::new(self.core.state().as_ref().clone(), held.epoch);
         let mut under_way = FuturesOrdered::new();
-        let mut leaving = false;
+        let (mut leaving, mut failed) = (false, false);
         let mut constant = false;
         let mut drained = std::pin::pin!(drained(shutdown));
         loop {
@@ -528,7 +528,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some((result, batch)) = under_way.next(), if !under_way.is_empty() => {
-                    leaving |= self.conclude(result, batch);
+                    failed |= self.conclude(result, batch, failed);
+                    leaving |= failed;
                     self.snapshot();
                 }
                 changed = authority.changed(), if !leaving && !constant => match changed {
@@ -628,10 +629,12 @@ impl Driver {
         }
     }
 
-    /// Publishes and answers one batch; true if the overlay must be thrown away.
-    fn conclude(&self, result: Result<(), AppendError>, batch: UnderWay) -> bool {
-        // A batch that rests on one that failed must not be published, even if it wrote nothing.
-        let rests = batch.state.head <= self.core.head().event;
+    /// Publishes and answers one batch; true if the overlay must be thrown away. `failed` says that one
+    /// before it was not written.
+    fn conclude(&self, result: Result<(), AppendError>, batch: UnderWay, failed: bool) -> bool {
+        // A batch that rests on one that failed must not be published, even if it wrote nothing: another
+        // node may have written other events of the same numbers by now.
+        let rests = !failed && batch.state.head <= self.core.head().event;
         let failed = match result {
             Ok(()) if rests => {
                 if batch.state.head > self.core.state().head {
