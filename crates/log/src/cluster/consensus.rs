@@ -123,6 +123,10 @@ impl Start {
                     .then_some(Leader { term: vote.leader_id.term, node: vote.leader_id.node });
                 (leads, metrics.current_leader.is_none())
             };
+            if metrics.borrow_watched().state == ServerState::Shutdown {
+                // A handle somewhere may keep the channel open, which then says no more.
+                return self.hold(None);
+            }
             let opened = *epochs.borrow_and_update();
             let fenced = self.obey_fence(&raft, opened, *fence.borrow_and_update());
             // Fenced, it leads nobody and stands for nothing.
