@@ -328,7 +328,10 @@ impl AsyncRuntime for Runtime {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        if deadline < <TokioInstant as openraft::Instant>::now() + NO_WAIT {
+        let now = <TokioInstant as openraft::Instant>::now();
+        // In a simulation time moves only while everybody waits.
+        let no_wait = if rt::SimTasks::here().is_some() { Duration::ZERO } else { NO_WAIT };
+        if deadline <= now + no_wait {
             return Box::pin(rt::give_way());
         }
         Box::pin(TokioRuntime::sleep_until(deadline))

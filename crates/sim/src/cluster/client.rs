@@ -38,10 +38,12 @@ pub(crate) async fn client(world: Arc<World>) {
         for proposal in proposals {
             match ask(&world, liked, proposal).await {
                 Some(Answer::Executed { .. } | Answer::Refused { .. }) => {}
-                _ => {
-                    liked = leader(&world)
-                        .filter(|_| world.random.percent(70))
-                        .unwrap_or_else(|| world.any_node())
+                other => {
+                    world.count(|tally| tally.unheard += u64::from(other.is_none()));
+                    let known = leader(&world).filter(|_| world.random.percent(70));
+                    liked = known.unwrap_or_else(|| world.any_node());
+                    let wait = world.random.below(2 * world.plan.pace_ms);
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
                 }
             }
         }

@@ -44,9 +44,13 @@ pub(crate) enum Trouble {
     HandOver,
     /// A process stops in good order.
     Stop,
+    /// A member snapshots its state.
+    Snapshot,
+    /// An operator fences a node.
+    Fence,
 }
 
-const ALL: [Trouble; 15] = [
+const ALL: [Trouble; 17] = [
     Trouble::Kill,
     Trouble::PowerLoss,
     Trouble::AllPowerLoss,
@@ -62,6 +66,8 @@ const ALL: [Trouble; 15] = [
     Trouble::Promote,
     Trouble::HandOver,
     Trouble::Stop,
+    Trouble::Snapshot,
+    Trouble::Fence,
 ];
 
 /// The kinds of trouble of a round: about half of all, so that each is seen with and without the others.
@@ -69,6 +75,10 @@ fn kinds(world: &World) -> Vec<Trouble> {
     let mut kinds: Vec<Trouble> = ALL.into_iter().filter(|_| world.random.percent(45)).collect();
     if world.plan.failover == Failover::Operator {
         kinds.push(Trouble::Promote);
+    }
+    if world.plan.members == 1 {
+        // Nobody could ever open the epoch that lifts the fence.
+        kinds.retain(|kind| *kind != Trouble::Fence);
     }
     if kinds.is_empty() {
         kinds.push(Trouble::Kill);
@@ -126,13 +136,13 @@ fn befall(world: &Arc<World>, kind: Trouble) {
             world.with_machine(node, |machine| machine.disk.fail_in(at, Fault::Crash));
             world.say(|| format!("{}: the power goes at operation {at} from now", number(node)));
         }
-        Trouble::Promote => {
-            in_world(promote(Arc::clone(world), world.any_node()));
-        }
+        Trouble::Promote => promote_at_the_worst_moment(world, node, wait),
         Trouble::HandOver => {
             let to = world.any_node();
             in_world(hand_over(Arc::clone(world), node, to));
         }
+        Trouble::Snapshot => in_world(snapshot(Arc::clone(world), world.any_node())),
+        Trouble::Fence => in_world(fence(Arc::clone(world), node)),
         Trouble::Stop => {
             let Some(running) = world.life(node).and_then(|life| life.running) else { return };
             world.say(|| format!("{} is told to stop", number(node)));
@@ -160,6 +170,26 @@ fn after(world: &Arc<World>, ms: u64, what: impl FnOnce(&Arc<World>) + 'static) 
         tokio::time::sleep(Duration::from_millis(ms)).await;
         what(&world);
     });
+}
+
+/// An operator sees that a node is gone, or believes it, and has another promoted; while that is under way
+/// anything may happen.
+fn promote_at_the_worst_moment(world: &Arc<World>, node: NodeId, wait: u64) {
+    let away = 600 + 2 * wait;
+    match world.random.below(4) {
+        0 => crash(world, node, Power::On, away),
+        1 => cut(world, node, Trouble::CutOff, away),
+        2 => pause(world, node, away),
+        _ => {}
+    }
+    for _ in 0..1 + world.random.below(3) {
+        let (next, at) = (world.any_node(), world.random.below(away));
+        after(world, at, move |world| in_world(promote(Arc::clone(world), next)));
+    }
+    if world.random.percent(30) {
+        let (next, at) = (world.any_node(), world.random.below(away));
+        after(world, at, move |world| crash(world, next, Power::Lost, 200));
+    }
 }
 
 fn start_later(world: &Arc<World>, node: NodeId, wait: u64) {
@@ -240,6 +270,28 @@ fn full_disk(world: &Arc<World>, node: NodeId, wait: u64) {
     world.count(|tally| tally.full += 1);
     world.with_machine(node, |machine| machine.disk.set_capacity(Some(machine.disk.used() + room)));
     after(world, wait, move |world| world.with_machine(node, |machine| machine.disk.set_capacity(None)));
+}
+
+async fn snapshot(world: Arc<World>, node: NodeId) {
+    let Some((process, core)) = world.core(node) else { return };
+    let saved = client::in_process(process, async move { core.save_snapshot() }).await;
+    world.say(|| format!("{} snapshots: {saved:?}", number(node)));
+    world.count(|tally| tally.snapshots += u64::from(matches!(saved, Some(Ok(_)))));
+}
+
+/// One node in each round: were all fenced, nobody could ever lift it.
+async fn fence(world: Arc<World>, node: NodeId) {
+    let Some((process, log)) = world.running(node) else { return };
+    if world.told().fence.is_some() {
+        return;
+    }
+    world.told().fence = Some((node, None));
+    let fenced = client::in_process(process, async move { log.fence() }).await;
+    world.say(|| format!("{} is fenced: {fenced:?}", number(node)));
+    if let Some(Ok(epoch)) = fenced {
+        world.told().fence = Some((node, Some(epoch)));
+        world.count(|tally| tally.fenced += 1);
+    }
 }
 
 /// An operator has a node hand the lead to another.

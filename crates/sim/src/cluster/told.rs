@@ -59,6 +59,8 @@ pub struct Told {
     pub claims: BTreeMap<Epoch, Claim>,
     /// Who led each term in which somebody could decide, and in which of its lives.
     pub terms: BTreeMap<Term, (NodeId, Process)>,
+    /// A node that an operator had fenced, and in which epoch, once that is durable.
+    pub fence: Option<(NodeId, Option<Epoch>)>,
     /// Promotions, in the order in which they were asked for.
     pub promotions: Vec<Asked>,
 }
@@ -91,6 +93,13 @@ impl Told {
         let known = *self.claims.entry(held.epoch).or_insert(claim);
         if known != claim {
             let what = format!("epoch {} was claimed by {known:?}, and now by {claim:?}", held.epoch);
+            return Err(Violation::new(one_authority::NAME, what));
+        }
+        if let Some((fenced, Some(at))) = self.fence
+            && fenced == node
+            && held.epoch == at.plus(1)
+        {
+            let what = format!("{node} was fenced in epoch {at} and sequences in {}", held.epoch);
             return Err(Violation::new(one_authority::NAME, what));
         }
         // One leader in each term; and one that has started anew must be elected anew.

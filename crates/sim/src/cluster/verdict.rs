@@ -194,7 +194,8 @@ fn judge(world: &Arc<World>) {
         let Some((_, log)) = world.running(node) else { continue };
         let Some((_, core)) = world.core(node) else { continue };
         check(gapless_order::check(log.head(), &told.read));
-        check(core.with_views(|views| views_are_folds::check(&told.read, &core.state(), views)));
+        let folds = core.with_views(|views| views_are_folds::check(&told.read, &core.state(), views));
+        check(folds.map_err(|violation| violation.of(number(node))));
         let mut epochs = Vec::new();
         let scanned = world.with_machine(node, |machine| {
             log::wal::scan(&machine.disk, &dir(), EventId::ZERO, |header, parts| {

@@ -20,7 +20,9 @@ pub fn check(read: &[Record], state: &State, views: &Views) -> Result<(), Violat
         fresh.apply(&envelope);
     }
     if fresh_state != *state {
-        let what = format!("the state at {} is not the fold of {} events", state.head, read.len());
+        let (fresh, held) = (format!("{fresh_state:#?}"), format!("{state:#?}"));
+        let differs = fresh.lines().zip(held.lines()).find(|(fresh, held)| fresh != held);
+        let what = format!("the state at {} is not the fold of {}: {differs:?}", state.head, read.len());
         return Err(Violation::new(NAME, what));
     }
     for name in domain::view::NAMES {
