@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
-SEEDS ?= 20000
+SEEDS ?= 2000
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # Test executables run as root without building as root.
@@ -56,7 +56,7 @@ fix: ## format, and apply what the lints can repair
 bench: setup ## measure; writes target/bench/*.json and prints a table
 	scripts/bench.sh
 
-sim: ## SEEDS=n rounds of crash and recovery in the simulator (FROM=n: from that seed)
+sim: ## SEEDS=n rounds of each kind in the simulator (FROM=n: from that seed; KIND=disk or cluster)
 	SEEDS=$(SEEDS) $(CARGO) run --quiet -p holdfast-sim
 
 e2e: setup build ## only the tests that kill real processes

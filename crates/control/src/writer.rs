@@ -469,7 +469,7 @@ impl Driver {
     /// Decides, writes, publishes and answers, until told to stop and everything under way is
     /// answered.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let views = tokio::spawn(follow(self.core.clone(), shutdown.clone()));
+        let views = rt::spawn(follow(self.core.clone(), shutdown.clone()));
         let mut authority = self.core.0.log.authority();
         let mut waiting: Vec<Waiting> = Vec::new();
         loop {
@@ -511,7 +511,7 @@ impl Driver {
         }
         let mut sequencer = Sequencer::new(self.core.state().as_ref().clone(), held.epoch);
         let mut under_way = FuturesOrdered::new();
-        let mut leaving = false;
+        let (mut leaving, mut failed) = (false, false);
         let mut constant = false;
         let mut drained = std::pin::pin!(drained(shutdown));
         loop {
@@ -528,7 +528,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some((result, batch)) = under_way.next(), if !under_way.is_empty() => {
-                    leaving |= self.conclude(result, batch);
+                    failed |= self.conclude(result, batch, failed);
+                    leaving |= failed;
                     self.snapshot();
                 }
                 changed = authority.changed(), if !leaving && !constant => match changed {
@@ -567,6 +568,7 @@ impl Driver {
         loop {
             refuse(waiting);
             tokio::select! {
+                biased;
                 changed = authority.changed() => return changed.is_ok(),
                 changed = durable.changed() => {
                     if changed.is_err() { return false; }
@@ -627,10 +629,12 @@ impl Driver {
         }
     }
 
-    /// Publishes and answers one batch; true if the overlay must be thrown away.
-    fn conclude(&self, result: Result<(), AppendError>, batch: UnderWay) -> bool {
-        // A batch that rests on one that failed must not be published, even if it wrote nothing.
-        let rests = batch.state.head <= self.core.head().event;
+    /// Publishes and answers one batch; true if the overlay must be thrown away. `failed` says that one
+    /// before it was not written.
+    fn conclude(&self, result: Result<(), AppendError>, batch: UnderWay, failed: bool) -> bool {
+        // A batch that rests on one that failed must not be published, even if it wrote nothing: another
+        // node may have written other events of the same numbers by now.
+        let rests = !failed && batch.state.head <= self.core.head().event;
         let failed = match result {
             Ok(()) if rests => {
                 if batch.state.head > self.core.state().head {
@@ -715,6 +719,7 @@ async fn follow(core: Core, shutdown: CancellationToken) {
         match core.events(at, limits::PAGE_ROWS) {
             Ok(envelopes) if envelopes.is_empty() => {
                 tokio::select! {
+                    biased;
                     changed = durable.changed() => if changed.is_err() { return },
                     () = shutdown.cancelled() => return,
                 }

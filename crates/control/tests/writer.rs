@@ -24,6 +24,8 @@ struct Failing {
     lose: AtomicBool,
     /// What is appended is durable, and whoever appended it hears of it when the test lets go.
     late: Arc<tokio::sync::Mutex<()>>,
+    /// What another node writes in the place of the next append, whose outcome is unknown.
+    usurper: Mutex<Option<Batch>>,
 }
 
 /// Says that it is reached, and waits to be let go.
@@ -37,6 +39,17 @@ impl Log for Failing {
         self.inner.head()
     }
     fn append(&self, expected: EventId, batch: Batch) -> AppendFuture {
+        if let Some(other) = self.usurper.lock().expect("one test").take() {
+            let appended = self.inner.append(expected, other);
+            let (pending, answer) = AppendFuture::pending();
+            let late = self.late.clone();
+            tokio::spawn(async move {
+                appended.await.expect("the other node writes");
+                let _let_go = late.lock().await;
+                pending.answer(Err(AppendError::Unknown));
+            });
+            return answer;
+        }
         match self.script.lock().expect("one test").pop() {
             Some(error) => AppendFuture::ready(Err(error)),
             None => {
@@ -217,6 +230,44 @@ async fn what_rests_on_a_batch_in_doubt_is_in_doubt() {
     let after = world.token(6, "reader").await;
     assert!(matches!(after, Answer::Unknown { .. }), "{after:?}");
     assert!(world.core.in_doubt());
+}
+
+/// Found by the simulator: what was decided on a lost batch was published once another node had written
+/// as many events, and the state was not the fold of the log.
+#[tokio::test]
+async fn what_rests_on_a_lost_batch_is_not_published_when_another_node_wrote_in_its_place() {
+    let other = World::begun().await;
+    let begun = other.core.head().event;
+    other.token(6, "other").await;
+    let events = other.log.read(begun, usize::MAX).expect("reads");
+
+    let world = Arc::new(World::begun().await);
+    assert_eq!(world.core.head().event, begun);
+    let let_go = world.log.late.clone().lock_owned().await;
+    let events = events.into_iter().map(|record| record.bytes).collect();
+    *world.log.usurper.lock().expect("one test") = Some(Batch::new(events));
+    let ask = || {
+        let world = world.clone();
+        tokio::spawn(async move { world.token(5, "reader").await })
+    };
+    let first = ask();
+    let mut durable = world.log.subscribe();
+    durable.wait_for(|head| *head > begun).await.expect("the other node writes");
+    // A copy, which has nothing to write and rests on the first.
+    let copy = ask();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.core.queued(), 0, "both are decided");
+    drop(let_go);
+    for answer in [first, copy] {
+        let answer = answer.await.expect("answered");
+        assert!(matches!(answer, Answer::Unknown { .. }), "{answer:?}");
+    }
+    world.core.wait_for(world.core.head().event).await.expect("it follows the log");
+    let state = world.core.state();
+    let names: Vec<String> = state.tokens.values().map(|token| token.name.to_string()).collect();
+    assert!(names.contains(&"other".to_owned()) && !names.contains(&"reader".to_owned()), "{names:?}");
 }
 
 #[tokio::test]

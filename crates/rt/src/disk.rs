@@ -11,6 +11,7 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// What was asked of the disk.
@@ -147,6 +148,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Whether there is a file or directory of this name.
     fn exists(&self, path: &Path) -> Result<bool, DiskError>;
+
+    /// How long whoever writes has to wait before the disk does more. A real one makes its callers wait
+    /// by itself; a simulated one cannot, because all its callers share one thread.
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// An open file. Closed when dropped, which makes nothing durable.

@@ -14,8 +14,10 @@ mod random;
 mod real_disk;
 mod replace;
 mod sim_disk;
+mod sim_tasks;
 mod slot;
 mod spawn;
+mod tasks;
 
 pub use clock::{Clock, SimClock, SystemClock};
 pub use disk::{Disk, DiskError, DiskFile, DiskLock, Operation};
@@ -23,5 +25,7 @@ pub use random::{OsRandom, Random, SimRandom};
 pub use real_disk::RealDisk;
 pub use replace::replace_file;
 pub use sim_disk::{Fault, SimDisk};
+pub use sim_tasks::{Process, SimTaskSpawner, SimTasks};
 pub use slot::{Fallback, Loaded, Slot, SlotError};
 pub use spawn::{SimSpawner, Spawner, Task, TaskHandle, ThreadSpawner};
+pub use tasks::{JoinHandle, TaskGone, blocking, give_way, spawn};

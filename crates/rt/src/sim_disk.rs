@@ -49,6 +49,7 @@ struct Inner {
     faults: BTreeMap<u64, Fault>,
     next_faults: Vec<(Operation, Fault)>,
     operations: u64,
+    faulted: u64,
     /// Counts restarts: a handle from before one is dead.
     life: u64,
     powered: bool,
@@ -206,6 +207,7 @@ impl Inner {
         {
             fault = Some(self.next_faults.remove(place).1);
         }
+        self.faulted += u64::from(fault.is_some());
         if fault == Some(Fault::Crash) {
             self.powered = false;
         }
@@ -303,6 +305,7 @@ impl SimDisk {
                 faults: BTreeMap::new(),
                 next_faults: Vec::new(),
                 operations: 0,
+                faulted: 0,
                 life: 0,
                 powered: true,
                 capacity: None,
@@ -313,6 +316,11 @@ impl SimDisk {
     /// How many operations were asked of it so far.
     pub fn operations(&self) -> u64 {
         self.inner().operations
+    }
+
+    /// How many operations have failed because of a fault or for lack of space.
+    pub fn faulted(&self) -> u64 {
+        self.inner().faulted
     }
 
     /// The `n`-th operation from now (1 is the next) fails this way.
@@ -565,10 +573,11 @@ impl SimFile {
         let mut inner = self.disk.inner();
         let mut fault = inner.begin(operation, &self.path, Some(self.life))?;
         let room = inner.room();
-        let Inner { files, random, .. } = &mut *inner;
+        let Inner { files, random, faulted, .. } = &mut *inner;
         let file = files.get_mut(&self.file).expect("a file lives as long as its handles in this life");
         if fault.is_none() && (grows_to.saturating_sub(file.current.len())) as u64 > room {
             fault = Some(Fault::NoSpace);
+            *faulted += 1;
         }
         let Some(fault) = fault else {
             file.change(change);

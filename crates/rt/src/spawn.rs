@@ -1,6 +1,15 @@
 //! The door to threads of our own.
 
-use std::{collections::VecDeque, fmt, io, sync::Mutex, thread};
+use crate::SimTasks;
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 /// What a thread runs.
 pub type Task = Box<dyn FnOnce() + Send + 'static>;
@@ -9,16 +18,45 @@ pub type Task = Box<dyn FnOnce() + Send + 'static>;
 pub trait Spawner: Send + Sync + fmt::Debug {
     /// Starts `task` under a name that shows in `ps` and in panics.
     fn spawn(&self, name: &str, task: Task) -> io::Result<TaskHandle>;
+
+    /// In a simulation, where what has a thread of its own elsewhere is a task among others. Whoever
+    /// blocks until such a task has done something calls [`SimTasks::settle`] first.
+    fn tasks(&self) -> Option<SimTasks> {
+        None
+    }
 }
 
 /// A started task.
 #[derive(Debug)]
-pub struct TaskHandle(Option<thread::JoinHandle<()>>);
+pub struct TaskHandle(Started);
+
+#[derive(Debug)]
+enum Started {
+    /// It runs when somebody else runs it.
+    Kept,
+    Thread(thread::JoinHandle<()>),
+    /// Says whether it has ended.
+    Sim(Arc<AtomicBool>),
+}
 
 impl TaskHandle {
-    /// Waits for its end; says whether it ended without a panic.
+    pub(crate) fn of_sim(ended: Arc<AtomicBool>) -> Self {
+        Self(Started::Sim(ended))
+    }
+
+    /// Waits for its end; says whether it ended without a panic. In a simulation it waits only as long
+    /// as no time passes.
     pub fn join(self) -> bool {
-        self.0.is_none_or(|thread| thread.join().is_ok())
+        match self.0 {
+            Started::Kept => true,
+            Started::Thread(thread) => thread.join().is_ok(),
+            Started::Sim(ended) => {
+                if let Some(tasks) = SimTasks::here() {
+                    tasks.settle(|| ended.load(Ordering::SeqCst));
+                }
+                true
+            }
+        }
     }
 }
 
@@ -28,7 +66,7 @@ pub struct ThreadSpawner;
 
 impl Spawner for ThreadSpawner {
     fn spawn(&self, name: &str, task: Task) -> io::Result<TaskHandle> {
-        thread::Builder::new().name(name.into()).spawn(task).map(|thread| TaskHandle(Some(thread)))
+        thread::Builder::new().name(name.into()).spawn(task).map(|thread| TaskHandle(Started::Thread(thread)))
     }
 }
 
@@ -59,17 +97,14 @@ impl fmt::Debug for SimSpawner {
 impl Spawner for SimSpawner {
     fn spawn(&self, name: &str, task: Task) -> io::Result<TaskHandle> {
         self.lock().push_back((name.into(), task));
-        Ok(TaskHandle(None))
+        Ok(TaskHandle(Started::Kept))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    };
+    use std::sync::atomic::AtomicU32;
 
     #[test]
     fn tasks_run_where_they_are_told_to() {

@@ -18,6 +18,11 @@ impl Violation {
     pub(crate) fn new(invariant: &'static str, what: impl Into<String>) -> Self {
         Self { invariant, what: what.into() }
     }
+
+    /// The same, said of a member.
+    pub(crate) fn of(self, node: u64) -> Self {
+        Self { what: format!("on {node}: {}", self.what), ..self }
+    }
 }
 
 impl fmt::Display for Violation {

@@ -5,8 +5,11 @@
 //! process and cuts the power, again and again, also during recovery; and after each recovery it
 //! holds what the log says against what it said before. The same seed gives the same round.
 //!
+//! Rounds of clusters are in [`cluster`].
+//!
 //! `make sim SEEDS=n` runs n rounds and names the seed of each that breaks an invariant.
 
+pub mod cluster;
 mod history;
 pub mod invariants;
 mod round;

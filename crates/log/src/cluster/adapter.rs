@@ -67,6 +67,18 @@ impl Storage {
         Self { log, vote: Arc::new(Mutex::new(vote)) }
     }
 
+    /// Takes its own vote of the last term for one that has won, if it wrote entries in that term.
+    pub(super) fn resume(&self) -> Result<(), io::Error> {
+        let newest = self.log.newest();
+        let last = self.log.entries(newest, newest.next(), 1).map_err(broken)?.pop();
+        let mut vote = self.vote();
+        if let (Some(vote), Some((_, last))) = (vote.as_mut(), last) {
+            let own = last.leader == self.log.node() && vote.leader_id.node == last.leader;
+            vote.committed = own && vote.leader_id.term == last.term.get();
+        }
+        Ok(())
+    }
+
     fn vote(&self) -> MutexGuard<'_, Option<VoteOf<Shape>>> {
         self.vote.lock().expect("nobody panics while holding this")
     }
@@ -77,7 +89,7 @@ impl Storage {
             Some(found) => found,
             None => {
                 let log = Arc::clone(&self.log);
-                let found = tokio::task::spawn_blocking(move || log.entries(from, until, bytes));
+                let found = rt::blocking(move || log.entries(from, until, bytes));
                 found.await.map_err(broken)?.map_err(broken)?
             }
         };
@@ -156,7 +168,7 @@ impl RaftLogReader<Shape> for Storage {
     ) -> Result<Vec<LogId<Leader>>, io::Error> {
         let (first, last) = (ours(range.start().index), ours(range.end().index));
         let log = Arc::clone(&self.log);
-        let found = tokio::task::spawn_blocking(move || log.leaders(first, last)).await.map_err(broken)?;
+        let found = rt::blocking(move || log.leaders(first, last)).await.map_err(broken)?;
         let firsts = found.map_err(broken)?;
         let next = firsts.iter().skip(1).map(|(index, ..)| *index).chain([last.next()]);
         let lasts = firsts

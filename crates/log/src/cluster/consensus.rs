@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Authority, Kind,
-    wal::{MemberLog, epoch_payload},
+    wal::{MemberLog, Mistake, epoch_payload},
 };
 use openraft::{
     Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver as _,
@@ -45,57 +45,65 @@ pub(super) type Started = std::sync::mpsc::SyncSender<Result<Raft<Shape, Machine
 impl Start {
     /// Runs consensus until told to stop. One thread: a write passes through several tasks, and each
     /// wake-up of another core costs more than the task itself.
-    pub(super) fn run(self, started: &Started, stopped: oneshot::Receiver<()>) {
+    pub(super) fn run_on_thread(self, started: &Started, stopped: oneshot::Receiver<()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = match runtime {
             Ok(runtime) => runtime,
             Err(error) => return drop(started.send(Err(error.to_string()))),
         };
-        runtime.block_on(async {
-            let node = self.log.node();
-            let storage = Storage::new(Arc::clone(&self.log));
-            let config = Config {
-                enable_elect: self.options.failover == Failover::Automatic && self.log.fenced().is_none(),
-                enable_heartbeat: self.log.fenced().is_none(),
-                ..config(&self.options)
-            };
-            let config = match config.validate() {
-                Ok(config) => Arc::new(config),
-                Err(error) => return drop(started.send(Err(error.to_string()))),
-            };
-            let machine = self.machine.clone();
-            let raft = match Raft::new(node, config, self.network.clone(), storage, machine).await {
-                Ok(raft) => raft,
-                Err(error) => return drop(started.send(Err(error.to_string()))),
-            };
-            if started.send(Ok(raft.clone())).is_err() {
-                return;
-            }
-            let log = Arc::clone(&self.log);
-            let leaves = self.options.failover == Failover::Automatic;
-            let gate = Arc::clone(&self.gate);
-            let greeting = greet(raft.clone(), self.network.clone(), self.options.election.1);
-            let (space, own) = (raft.clone(), Arc::clone(&self.own));
-            let space = yield_for_space(space, Arc::clone(&self.log), self.options.failover, own);
-            let by_itself = tokio::select! {
-                biased;
-                _told_or_gone = stopped => false,
-                () = space => false,
-                () = greeting => false,
-                () = self.follow_authority(raft.clone()) => true,
-            };
-            if leaves && !by_itself && log.fenced().is_none() {
-                let wait = Duration::from(limits::HANDOVER_ON_STOP);
-                let _not_in_time = tokio::time::timeout(wait, leave(&raft, &gate)).await;
-            }
-            let ended = raft.shutdown().await;
-            if let Err(error) = &ended {
-                tracing::error!(%error, "consensus ended badly");
-            }
-            if by_itself {
-                log.fail("consensus has stopped by itself");
-            }
-        });
+        runtime.block_on(self.run(started, stopped));
+    }
+
+    /// Runs consensus until told to stop, as a task.
+    pub(super) async fn run(self, started: &Started, stopped: oneshot::Receiver<()>) {
+        let node = self.log.node();
+        let storage = Storage::new(Arc::clone(&self.log));
+        if self.options.wal.mistake == Some(Mistake::LeaderResumes)
+            && let Err(error) = storage.resume()
+        {
+            return drop(started.send(Err(error.to_string())));
+        }
+        let config = Config {
+            enable_elect: self.options.failover == Failover::Automatic && self.log.fenced().is_none(),
+            enable_heartbeat: self.log.fenced().is_none(),
+            ..config(&self.options)
+        };
+        let config = match config.validate() {
+            Ok(config) => Arc::new(config),
+            Err(error) => return drop(started.send(Err(error.to_string()))),
+        };
+        let machine = self.machine.clone();
+        let raft = match Raft::new(node, config, self.network.clone(), storage, machine).await {
+            Ok(raft) => raft,
+            Err(error) => return drop(started.send(Err(error.to_string()))),
+        };
+        if started.send(Ok(raft.clone())).is_err() {
+            return;
+        }
+        let log = Arc::clone(&self.log);
+        let leaves = self.options.failover == Failover::Automatic;
+        let gate = Arc::clone(&self.gate);
+        let greeting = greet(raft.clone(), self.network.clone(), self.options.election.1);
+        let (space, own) = (raft.clone(), Arc::clone(&self.own));
+        let space = yield_for_space(space, Arc::clone(&self.log), self.options.failover, own);
+        let by_itself = tokio::select! {
+            biased;
+            _told_or_gone = stopped => false,
+            () = space => false,
+            () = greeting => false,
+            () = self.follow_authority(raft.clone()) => true,
+        };
+        if leaves && !by_itself && log.fenced().is_none() {
+            let wait = Duration::from(limits::HANDOVER_ON_STOP);
+            let _not_in_time = tokio::time::timeout(wait, leave(&raft, &gate)).await;
+        }
+        let ended = raft.shutdown().await;
+        if let Err(error) = &ended {
+            tracing::error!(%error, "consensus ended badly");
+        }
+        if by_itself {
+            log.fail("consensus has stopped by itself");
+        }
     }
 
     /// Opens an epoch whenever this node has come to lead a term, and holds the authority while it
@@ -115,6 +123,10 @@ impl Start {
                     .then_some(Leader { term: vote.leader_id.term, node: vote.leader_id.node });
                 (leads, metrics.current_leader.is_none())
             };
+            if metrics.borrow_watched().state == ServerState::Shutdown {
+                // A handle somewhere may keep the channel open, which then says no more.
+                return self.hold(None);
+            }
             let opened = *epochs.borrow_and_update();
             let fenced = self.obey_fence(&raft, opened, *fence.borrow_and_update());
             // Fenced, it leads nobody and stands for nothing.
@@ -141,8 +153,9 @@ impl Start {
                 // It may be another's already: nothing new is begun until a majority answers again.
                 Some(leader) if asked == Some(leader) && cut_off => self.hold(None),
                 Some(leader)
-                    if asked == Some(leader)
-                        && opened.is_some_and(|opened| opened.id.leader_id == leader) =>
+                    if self.options.wal.mistake == Some(Mistake::EpochNotAwaited)
+                        || asked == Some(leader)
+                            && opened.is_some_and(|opened| opened.id.leader_id == leader) =>
                 {
                     let epoch = self.log.head().epoch;
                     self.hold(Some((Authority { epoch, term: Term::new(leader.term) }, leader)));
@@ -158,6 +171,7 @@ impl Start {
                 }
             }
             tokio::select! {
+                biased;
                 changed = openraft::async_runtime::watch::WatchReceiver::changed(&mut metrics) => {
                     if changed.is_err() { return self.hold(None) }
                 }
@@ -320,7 +334,7 @@ fn config(options: &Options) -> Config {
         snapshot_policy: SnapshotPolicy::Never,
         max_payload_entries: limits::BATCHES_IN_FLIGHT as u64,
         enable_pre_vote: Some(true),
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(options.wal.mistake == Some(Mistake::LeaderResumes)),
         removed_leader_step_down: match options.failover {
             Failover::Automatic => StepDownPolicy::After(ms(options.election.0)),
             Failover::Operator => StepDownPolicy::Never,

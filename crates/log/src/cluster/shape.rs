@@ -14,7 +14,9 @@ use openraft::{
 };
 use openraft_rt_tokio::{TokioInstant, TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime, TokioWatch};
 use serde::{Deserialize, Serialize};
-use std::{cmp::Ordering, collections::BTreeMap, fmt, future::Future, pin::Pin, time::Duration};
+use std::{
+    cmp::Ordering, collections::BTreeMap, convert::Infallible, fmt, future::Future, pin::Pin, time::Duration,
+};
 use types::{EventId, Index, NodeId, Term};
 
 /// Where a member can be reached.
@@ -301,28 +303,24 @@ pub struct Runtime(TokioRuntime);
 const NO_WAIT: Duration = Duration::from_micros(50);
 
 impl AsyncRuntime for Runtime {
-    type JoinError = tokio::task::JoinError;
-    type JoinHandle<T: OptionalSend + 'static> = tokio::task::JoinHandle<T>;
+    type JoinError = rt::TaskGone;
+    type JoinHandle<T: OptionalSend + 'static> = rt::JoinHandle<T>;
     type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
     type Instant = TokioInstant;
     type TimeoutError = tokio::time::error::Elapsed;
     type Timeout<R, T: Future<Output = R> + OptionalSend> = tokio::time::Timeout<T>;
-    type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
+    type ThreadLocalRng = Dice;
     type Mpsc = TokioMpsc;
     type Watch = TokioWatch;
     type Oneshot = TokioOneshot;
     type Mutex<T: OptionalSend + 'static> = TokioMutex<T>;
 
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this is the door through which consensus makes its tasks; a simulator has another runtime"
-    )]
     fn spawn<T>(future: T) -> Self::JoinHandle<T::Output>
     where
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        tokio::spawn(future)
+        rt::spawn(future)
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
@@ -330,8 +328,11 @@ impl AsyncRuntime for Runtime {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        if deadline < <TokioInstant as openraft::Instant>::now() + NO_WAIT {
-            return Box::pin(tokio::task::yield_now());
+        let now = <TokioInstant as openraft::Instant>::now();
+        // In a simulation time moves only while everybody waits.
+        let no_wait = if rt::SimTasks::here().is_some() { Duration::ZERO } else { NO_WAIT };
+        if deadline <= now + no_wait {
+            return Box::pin(rt::give_way());
         }
         Box::pin(TokioRuntime::sleep_until(deadline))
     }
@@ -351,11 +352,14 @@ impl AsyncRuntime for Runtime {
     }
 
     fn is_panic(error: &Self::JoinError) -> bool {
-        error.is_panic()
+        error.panicked
     }
 
     fn thread_rng() -> Self::ThreadLocalRng {
-        TokioRuntime::thread_rng()
+        match rt::SimTasks::here() {
+            Some(tasks) => Dice::Sim(tasks),
+            None => Dice::Thread(TokioRuntime::thread_rng()),
+        }
     }
 
     fn new(threads: usize) -> Self {
@@ -367,6 +371,45 @@ impl AsyncRuntime for Runtime {
         F: Future<Output = T>,
     {
         self.0.block_on(future)
+    }
+}
+
+/// The dice of consensus: the thread's, or those of the simulation that it runs in.
+#[derive(Debug)]
+pub enum Dice {
+    /// The thread's.
+    Thread(<TokioRuntime as AsyncRuntime>::ThreadLocalRng),
+    /// Known by their seed.
+    Sim(rt::SimTasks),
+}
+
+impl rand_core::TryRng for Dice {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        match self {
+            Self::Thread(dice) => dice.try_next_u32(),
+            Self::Sim(tasks) => Ok((tasks.dice() >> 32) as u32),
+        }
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        match self {
+            Self::Thread(dice) => dice.try_next_u64(),
+            Self::Sim(tasks) => Ok(tasks.dice()),
+        }
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        match self {
+            Self::Thread(dice) => dice.try_fill_bytes(bytes)?,
+            Self::Sim(tasks) => {
+                for piece in bytes.chunks_mut(8) {
+                    piece.copy_from_slice(&tasks.dice().to_le_bytes()[..piece.len()]);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -50,6 +50,12 @@ pub enum Mistake {
     ChecksumIgnored,
     /// What recovery drops stays in the file.
     TailNotCut,
+    /// A member keeps entries that another leader has replaced.
+    SuffixNotCut,
+    /// A leader of a cluster decides before its own epoch is opened.
+    EpochNotAwaited,
+    /// A restarted leader of a cluster goes on in its old term.
+    LeaderResumes,
 }
 
 /// What to append.
@@ -549,7 +555,7 @@ impl Wal {
         if self.stopped {
             return Err(GroupError::Stopped);
         }
-        if last >= self.head.index {
+        if last >= self.head.index || self.options.mistake == Some(Mistake::SuffixNotCut) {
             return Ok(());
         }
         assert!(last >= self.last_purged(), "what is archived is committed, and is never cut");

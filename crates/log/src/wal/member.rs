@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{Head, ReadError, Record, SnapshotError, SnapshotWriter};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use rt::{Disk, DiskError, Spawner, TaskHandle};
 use std::{
     collections::VecDeque,
@@ -40,7 +41,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use types::{Epoch, EventId, Index, NodeId, Term};
 
 /// A group is closed when it has this many bytes.
@@ -119,6 +120,8 @@ impl fmt::Debug for MemberLog {
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Wakes the writer where it is not a thread but a task, in a simulation.
+    task: Option<Notify>,
     on_fatal: Mutex<Option<Fatal>>,
 }
 
@@ -139,6 +142,30 @@ enum Job {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn wake(&self) {
+        self.wake.notify_all();
+        if let Some(task) = &self.task {
+            task.notify_one();
+        }
+    }
+
+    /// Waits until woken, on the thread of the writer or as its task; at most so long.
+    async fn wait(&self, queue: MutexGuard<'_, Queue>, at_most: Option<Duration>) {
+        let poisoned = "no code panics while it holds this lock";
+        match (&self.task, at_most) {
+            (None, None) => drop(self.wake.wait(queue).expect(poisoned)),
+            (None, Some(at_most)) => drop(self.wake.wait_timeout(queue, at_most).expect(poisoned)),
+            (Some(task), None) => {
+                drop(queue);
+                task.notified().await;
+            }
+            (Some(task), Some(at_most)) => {
+                drop(queue);
+                let _woken_or_not = tokio::time::timeout(at_most, task.notified()).await;
+            }
+        }
     }
 
     /// Has the process end. Said once.
@@ -179,7 +206,8 @@ impl MemberLog {
         let node = wal.node();
         let on_fatal = Mutex::new(Some(on_fatal));
         let queue = Queue { jobs: VecDeque::new(), busy: false, open: true, patient: true };
-        let shared = Arc::new(Shared { queue: Mutex::new(queue), wake: Condvar::new(), on_fatal });
+        let task = spawner.tasks().map(|_| Notify::new());
+        let shared = Arc::new(Shared { queue: Mutex::new(queue), wake: Condvar::new(), task, on_fatal });
         let (tell, durable) = watch::channel(wal.tail().index);
         let short = Arc::new(AtomicBool::new(false));
         let writer = Writer {
@@ -189,8 +217,12 @@ impl MemberLog {
             durable: tell,
             short: Arc::clone(&short),
         };
-        let handle =
-            spawner.spawn("log-writer", Box::new(move || writer.run())).map_err(OpenLogError::Thread)?;
+        let handle = match spawner.tasks() {
+            Some(tasks) => tasks.spawn_loop(writer.run()),
+            None => spawner
+                .spawn("log-writer", Box::new(move || writer.run_on_thread()))
+                .map_err(OpenLogError::Thread)?,
+        };
         let writer = Mutex::new(Some(handle));
         let fence = Mutex::new(fence);
         let log = Self { store, shared, writer, durable, node, vote: vote.into(), short, lives, fence };
@@ -314,7 +346,7 @@ impl MemberLog {
         }
         queue.jobs.push_back(job);
         if !queue.busy {
-            self.shared.wake.notify_one();
+            self.shared.wake();
         }
     }
 
@@ -417,7 +449,7 @@ impl MemberLog {
     /// the writer.
     pub fn hurry(&self) {
         self.shared.lock().patient = false;
-        self.shared.wake.notify_all();
+        self.shared.wake();
     }
 
     /// Has the process end, because what stands on this log has failed. Said once.
@@ -430,7 +462,7 @@ impl MemberLog {
     /// answered [`Halted`]. Blocks. Dropping does the same.
     pub fn close(&self) {
         self.shared.lock().open = false;
-        self.shared.wake.notify_all();
+        self.shared.wake();
         let writer = self.writer.lock().expect("no code panics while it holds this lock").take();
         if let Some(writer) = writer
             && !writer.join()
@@ -473,16 +505,27 @@ enum Step {
 }
 
 impl Writer {
-    fn run(mut self) {
+    fn run_on_thread(self) {
+        self.run().now_or_never().expect("on a thread it waits in place");
+    }
+
+    async fn run(mut self) {
         let guard = StopOnPanic(Arc::clone(&self.shared));
-        while let Some(step) = self.take() {
+        while let Some(step) = self.take().await {
+            let lag = self.store.disk.lag();
+            if self.shared.task.is_some() && !lag.is_zero() {
+                tokio::time::sleep(lag).await;
+            }
             let (result, owed) = match step {
-                Step::Append(entries, owed) => (self.patiently(|wal| wal.append_raw(&entries)), owed),
+                Step::Append(entries, owed) => (self.patiently(|wal| wal.append_raw(&entries)).await, owed),
                 Step::Cut(last, done) => {
-                    let kept = self.patiently(|wal| wal.keep_aside(last));
-                    (kept.and_then(|()| self.patiently(|wal| wal.cut_suffix(last))), vec![done])
+                    let result = match self.patiently(|wal| wal.keep_aside(last)).await {
+                        Ok(()) => self.patiently(|wal| wal.cut_suffix(last)).await,
+                        Err(error) => Err(error),
+                    };
+                    (result, vec![done])
                 }
-                Step::Vote(vote, done) => (self.patiently(|wal| wal.save_vote(vote)), vec![done]),
+                Step::Vote(vote, done) => (self.patiently(|wal| wal.save_vote(vote)).await, vec![done]),
                 Step::Replenish => (self.replenish(), Vec::new()),
             };
             match result {
@@ -501,7 +544,7 @@ impl Writer {
     }
 
     /// Waits for space as long as it takes, or until the log is closed.
-    fn patiently(
+    async fn patiently(
         &mut self,
         mut write: impl FnMut(&mut Wal) -> Result<(), GroupError>,
     ) -> Result<(), GroupError> {
@@ -517,8 +560,7 @@ impl Writer {
                     if !queue.open || !queue.patient {
                         return Err(GroupError::NoSpace(error));
                     }
-                    let waited = self.shared.wake.wait_timeout(queue, SPACE_WAIT);
-                    drop(waited.expect("no code panics while it holds this lock"));
+                    self.shared.wait(queue, Some(SPACE_WAIT)).await;
                 }
                 result => return result,
             }
@@ -546,7 +588,7 @@ impl Writer {
     }
 
     /// The next thing to do: neighbouring appends together. `None` when closed and empty.
-    fn take(&mut self) -> Option<Step> {
+    async fn take(&mut self) -> Option<Step> {
         let shared = Arc::clone(&self.shared);
         let mut queue = shared.lock();
         queue.busy = false;
@@ -556,14 +598,15 @@ impl Writer {
             }
             if self.wal.is_short() {
                 // Nothing new comes until there is space, so somebody must look.
-                let waited = shared.wake.wait_timeout(queue, SPACE_WAIT);
-                queue = waited.expect("no code panics while it holds this lock").0;
+                shared.wait(queue, Some(SPACE_WAIT)).await;
+                queue = shared.lock();
                 if queue.jobs.is_empty() && queue.open {
                     return Some(Step::Replenish);
                 }
                 continue;
             }
-            queue = shared.wake.wait(queue).expect("no code panics while it holds this lock");
+            shared.wait(queue, None).await;
+            queue = shared.lock();
         }
         queue.busy = true;
         let (mut all, mut owed, mut bytes) = (Vec::new(), Vec::new(), 0);

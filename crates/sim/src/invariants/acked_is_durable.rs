@@ -1,6 +1,6 @@
 //! `acked_is_durable`: an executed outcome survives any crash, and so does a refusal.
 
-use crate::{History, Violation};
+use crate::{History, Violation, cluster::Told};
 use control::{Outcome, Sequencer};
 use domain::State;
 use types::{Epoch, EventId};
@@ -28,6 +28,18 @@ pub fn check(history: &History, state: &State, snapshot: EventId) -> Result<(), 
             let what = format!("{:?} was answered, and now {:?}", answered.outcome, decided.outcomes[0]);
             return Err(Violation::new(NAME, what));
         }
+    }
+    Ok(())
+}
+
+/// Everything that anyone was told of is still read once all is well.
+///
+/// # Errors
+/// It is not.
+pub fn check_cluster(told: &Told) -> Result<(), Violation> {
+    if (told.read.len() as u64) < told.floor.get() {
+        let what = format!("event {} was acknowledged, and {} are read", told.floor, told.read.len());
+        return Err(Violation::new(NAME, what));
     }
     Ok(())
 }

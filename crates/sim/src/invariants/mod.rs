@@ -3,3 +3,8 @@
 pub mod acked_is_durable;
 pub mod append_only;
 pub mod gapless_order;
+pub mod linearizable;
+pub mod one_authority;
+pub mod promotion_is_atomic;
+pub mod request_runs_once;
+pub mod views_are_folds;

@@ -1,0 +1,89 @@
+//! The share of rounds of clusters that every test run takes, and the proof that they would notice
+//! mistakes.
+
+use holdfast_sim::cluster::{Mistake, Round, Tally, cluster_round};
+use std::ops::Range;
+
+/// So many rounds a test run takes, in two tests. `CLUSTER_SEEDS` says otherwise.
+fn seeds(part: u64) -> Range<u64> {
+    let all: u64 =
+        std::env::var("CLUSTER_SEEDS").map_or(100, |text| text.parse().expect("CLUSTER_SEEDS is a number"));
+    part * all / 2..(part + 1) * all / 2
+}
+
+fn hold(part: u64) {
+    let seeds = seeds(part);
+    let count = seeds.end - seeds.start;
+    let mut sum = Tally::default();
+    for seed in seeds {
+        let Round { violation, story, tally, .. } = cluster_round(seed, None, None);
+        assert!(violation.is_none(), "seed {seed}: {violation:?}\n{}", story.join("\n"));
+        sum = sum.plus(&tally);
+    }
+    // The rounds must have been what they claim to be; a handful of them shows nothing of the kind.
+    if count >= 50 {
+        assert!(sum.crashes > 2 * count && sum.cuts > count / 2 && sum.pauses > count / 2, "{sum:?}");
+        assert!(sum.authorities > 2 * count && sum.promoted > count / 10, "{sum:?}");
+        assert!(
+            sum.answered > 50 * count && sum.unknown + sum.unheard > count && sum.read > 2 * count,
+            "{sum:?}"
+        );
+        assert!(sum.lost > count && sum.doubled > count, "{sum:?}");
+    }
+}
+
+#[test]
+fn every_invariant_of_a_cluster_holds_1() {
+    hold(0);
+}
+
+#[test]
+fn every_invariant_of_a_cluster_holds_2() {
+    hold(1);
+}
+
+#[test]
+fn a_round_of_a_cluster_is_the_same_each_time() {
+    for seed in 0..8 {
+        let (one, other) = (cluster_round(seed, None, None), cluster_round(seed, None, None));
+        assert_eq!(one, other, "seed {seed}");
+    }
+    assert_ne!(cluster_round(1, None, None).trace, cluster_round(2, None, None).trace);
+}
+
+/// The mistake is noticed within 200 rounds.
+fn noticed(mistake: Mistake) {
+    let found = (0..200).find_map(|seed| Some((seed, cluster_round(seed, Some(mistake), None).violation?)));
+    let (seed, violation) = found.expect("noticed");
+    println!("{mistake:?} is noticed at seed {seed}: {violation}");
+}
+
+#[test]
+fn an_answer_before_the_sync_is_noticed() {
+    noticed(Mistake::AckBeforeSync);
+}
+
+#[test]
+fn a_vote_that_is_not_stored_is_noticed() {
+    noticed(Mistake::VoteNotStored);
+}
+
+#[test]
+fn an_epoch_that_is_not_checked_is_noticed() {
+    noticed(Mistake::EpochNotChecked);
+}
+
+#[test]
+fn a_tail_that_is_kept_is_noticed() {
+    noticed(Mistake::TailKept);
+}
+
+#[test]
+fn a_lease_that_is_trusted_is_noticed() {
+    noticed(Mistake::LeaseTrusted);
+}
+
+#[test]
+fn a_leader_that_resumes_is_noticed() {
+    noticed(Mistake::LeaderResumes);
+}
