@@ -141,6 +141,11 @@ impl Cluster {
         if is_alone && status.leader == Some(status.own) { Some(Duration::ZERO) } else { status.heard }
     }
 
+    /// Whether there is another voter.
+    pub fn has_others(&self) -> bool {
+        self.0.log.status().voters.len() > 1
+    }
+
     /// Why this member cannot have a write done; none if it can, as far as it knows.
     pub fn why_not_ready(&self, leads: bool) -> Option<String> {
         (!leads && self.leader().is_none()).then(|| self.why_no_leader())

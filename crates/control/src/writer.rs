@@ -395,7 +395,10 @@ impl Core {
         let state = self.state();
         let head = state.head;
         let write = Box::new(move |to: &mut dyn std::io::Write| crate::snapshot::encode(&state, to));
-        let saved = self.0.log.save_snapshot(head, write).map_err(|error| error.to_string());
+        let saved = self.0.log.save_snapshot(head, write).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            format!("{error}{}", cause.unwrap_or_default())
+        });
         if let Err(why) = &saved {
             tracing::error!(%why, at = %head, "a snapshot could not be made; the log goes on without it");
         }

@@ -183,7 +183,7 @@ impl Settings {
         log::cluster::Options {
             failover: self.failover.into(),
             election: (least, most),
-            heartbeat: least / 3,
+            heartbeat: least * 2 / 15,
             own: self.member(),
             ..log::cluster::Options::default()
         }

@@ -120,7 +120,7 @@ pub(super) async fn gate(State(http): State<Http>, request: Request, next: Next)
         return Refused::from(problem).into_response();
     };
     let mut request = match forward::way(&http, row, request).await {
-        Ok(forward::Way::Here(request)) => request,
+        Ok(forward::Way::Here(request)) => *request,
         Ok(forward::Way::Answered(response)) => return *response,
         Err(refused) => return refused.into_response(),
     };

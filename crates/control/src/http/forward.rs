@@ -28,6 +28,7 @@ use axum::{
 };
 use log::cluster::TransportError;
 use std::time::Duration;
+use tokio::time::Instant;
 use types::{DurationMs, NodeId, RequestId, limits};
 
 /// Between two looks for a leader while an election is held.
@@ -80,16 +81,16 @@ pub(super) struct Foreign;
 /// What the gate goes on with.
 pub(super) enum Way {
     /// The handler answers.
-    Here(Request),
+    Here(Box<Request>),
     /// This is the answer.
     Answered(Box<Response>),
 }
 
 /// Finds out who answers, and has the leader do it where that is another member.
 pub(super) async fn way(http: &Http, row: &'static table::Row, request: Request) -> Result<Way> {
-    let Some(cluster) = &http.cluster else { return Ok(Way::Here(request)) };
+    let Some(cluster) = &http.cluster else { return Ok(Way::Here(Box::new(request))) };
     match place(row) {
-        Place::Own => Ok(Way::Here(request)),
+        Place::Own => Ok(Way::Here(Box::new(request))),
         Place::Leader => to_leader(http, cluster, row, request).await,
         Place::Any => read(http, cluster, row, request).await,
     }
@@ -106,9 +107,9 @@ async fn read(http: &Http, cluster: &Cluster, row: &'static table::Row, mut requ
     let freshness = freshness(&mut request)?;
     let handed_on = request.extensions().get::<Forwarded>().is_some();
     match freshness {
-        Freshness::Stale => Ok(Way::Here(request)),
+        Freshness::Stale => Ok(Way::Here(Box::new(request))),
         Freshness::Recent => match cluster.age() {
-            Some(age) if age <= Duration::from(limits::STALE_AFTER) => Ok(Way::Here(request)),
+            Some(age) if age <= Duration::from(limits::STALE_AFTER) => Ok(Way::Here(Box::new(request))),
             age => Err(no_quorum(age)),
         },
         Freshness::Leader | Freshness::Linearizable if !http.core.leads() && !handed_on => {
@@ -119,7 +120,7 @@ async fn read(http: &Http, cluster: &Cluster, row: &'static table::Row, mut requ
             add_query(&mut request, &format!("consistency={consistency}"));
             to_leader(http, cluster, row, request).await
         }
-        Freshness::Leader if http.core.leads() => Ok(Way::Here(request)),
+        Freshness::Leader if http.core.leads() => Ok(Way::Here(Box::new(request))),
         Freshness::Leader => Err(no_leader("this member does not lead")),
         Freshness::Linearizable => {
             let asked = cluster.log().linearizable();
@@ -127,7 +128,7 @@ async fn read(http: &Http, cluster: &Cluster, row: &'static table::Row, mut requ
             let wait = limits::LINEARIZABLE_WAIT;
             let why = match confirmed {
                 Ok(Ok(event)) => match http.core.wait_for(event).await {
-                    Ok(()) => return Ok(Way::Here(request)),
+                    Ok(()) => return Ok(Way::Here(Box::new(request))),
                     Err(late) => late.to_string(),
                 },
                 Ok(Err(why)) => why,
@@ -185,40 +186,55 @@ async fn to_leader(
     row: &'static table::Row,
     request: Request,
 ) -> Result<Way> {
-    let handed_on = request.extensions().get::<Forwarded>().copied();
-    let deadline = tokio::time::Instant::now() + Duration::from(limits::LEADER_WAIT);
-    // While an election is held nothing is refused that could be taken in a moment.
-    let leader = loop {
-        if http.core.leads() {
-            return Ok(Way::Here(request));
-        }
-        let leader = if handed_on.is_some() { None } else { cluster.leader() };
-        match leader {
-            Some(leader) => break leader,
-            None if tokio::time::Instant::now() > deadline => {
-                return Err(match handed_on {
-                    Some(by) => {
-                        no_leader(&format!("member {} took this one for the leader, and it is not", by.by))
-                    }
-                    None => no_leader(&cluster.why_no_leader()),
-                });
-            }
-            None => tokio::time::sleep(LOOK).await,
-        }
-    };
-    if request.headers().get(at::HOLDFAST_FORWARD).is_some_and(|wish| wish == "redirect") {
-        return redirect(&leader, request.uri()).map(|response| Way::Answered(Box::new(response)));
+    if http.core.leads() {
+        return Ok(Way::Here(Box::new(request)));
     }
-    let id = if row.once { write::request_id(request.headers()) } else { None };
-    let method = request.method().to_string();
-    let uri = request.uri().path_and_query().map_or("/", |whole| whole.as_str()).to_owned();
-    let headers = carried(request.headers());
-    let body = input::body(request).await?.to_vec();
-    let ask = HttpAsk { method, uri, headers, body, by: cluster.own() };
-    let answer = cluster.forward(leader.node, &leader.member, ask, limits::FORWARD_WAIT.into()).await;
-    match answer {
-        Ok(told) => Ok(Way::Answered(Box::new(response(told)))),
-        Err(error) => Err(lost(&leader, &error, id)),
+    let deadline = Instant::now() + Duration::from(limits::LEADER_WAIT);
+    let handed_on = request.extensions().get::<Forwarded>().copied();
+    let wants_redirect = request.headers().get(at::HOLDFAST_FORWARD).is_some_and(|wish| wish == "redirect");
+    let (parts, body) = request.into_parts();
+    let mut whole = Request::new(body);
+    whole.headers_mut().clone_from(&parts.headers);
+    let body = input::body(whole).await?;
+    let ask = HttpAsk {
+        method: parts.method.to_string(),
+        uri: parts.uri.path_and_query().map_or("/", |whole| whole.as_str()).to_owned(),
+        headers: carried(&parts.headers),
+        body: body.to_vec(),
+        by: cluster.own(),
+    };
+    // While an election is held nothing is refused that could be taken in a moment.
+    loop {
+        if http.core.leads() {
+            return Ok(Way::Here(Box::new(Request::from_parts(parts, Body::from(body)))));
+        }
+        let late = Instant::now() > deadline;
+        match (cluster.leader(), handed_on) {
+            (_, Some(by)) if late => {
+                return Err(no_leader(&format!(
+                    "member {} took this one for the leader, and it is not",
+                    by.by
+                )));
+            }
+            (None, None) if late => return Err(no_leader(&cluster.why_no_leader())),
+            (Some(leader), None) if wants_redirect => {
+                return redirect(&leader, &parts.uri).map(|response| Way::Answered(Box::new(response)));
+            }
+            (Some(leader), None) => {
+                let wait = limits::FORWARD_WAIT.into();
+                match cluster.forward(leader.node, &leader.member, ask.clone(), wait).await {
+                    Ok(told) => return Ok(Way::Answered(Box::new(response(told)))),
+                    // Certainly not heard: another may lead in a moment.
+                    Err(TransportError::Unreachable(_)) if !late => {}
+                    Err(error) => {
+                        let id = if row.once { write::request_id(&parts.headers) } else { None };
+                        return Err(lost(&leader, &error, id));
+                    }
+                }
+            }
+            _ => {}
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     input::{Asked, Places},
     reads::{self, Order},
 };
+use crate::cluster::Mode;
 use api::{Code, Live, Page, PageQuery, Problem, Ready, RebuildAnswer, TokenRole, Version, ViewRow, Whoami};
 use axum::{Json, extract::State};
 use domain::view;
@@ -97,7 +98,12 @@ pub(super) async fn ready(State(http): State<Http>) -> Result<At<Ready>> {
             |name: &str| Some(format!("view {name} stands still: {}", views.quarantined(name)?.fault));
         view::NAMES.iter().find_map(|name| reason(name))
     });
-    let full = http.core.is_full().then(|| FULL.to_owned());
+    let full = http.core.is_full().then(|| match &http.cluster {
+        Some(cluster) if cluster.settings().failover == Mode::Operator && cluster.has_others() => {
+            format!("{FULL}; another member can take them: holdfast cluster handover NODE")
+        }
+        _ => FULL.to_owned(),
+    });
     let reason = full.or(quarantined).or_else(|| http.core.snapshot_trouble());
     let body = Ready {
         ready: true,

@@ -74,7 +74,7 @@ impl Default for Options {
         Self {
             failover: Failover::Automatic,
             election: (Duration::from_millis(150), Duration::from_millis(300)),
-            heartbeat: Duration::from_millis(50),
+            heartbeat: Duration::from_millis(20),
             own: Member::default(),
             wal: crate::wal::Options::default(),
             random: Arc::new(rt::OsRandom),

@@ -5,6 +5,7 @@ use super::{
     remove::{elsewhere, proof},
 };
 use crate::{
+    cluster::Cluster,
     http::{
         Http,
         access::Caller,
@@ -24,6 +25,7 @@ use axum::{
 };
 use log::Log;
 use serde_json::json;
+use types::NodeId;
 
 /// `POST /v1/cluster/handover`: explains, or moves the lead to the node that is named, at the member
 /// that has it.
@@ -48,34 +50,8 @@ pub(in crate::http) async fn handover(
             format!("{} does not vote, so it cannot lead", name_of(cluster, to)),
         ));
     }
-    let head = cluster.log().head();
-    let (from, name) = (name_of(cluster, status.own), name_of(cluster, to));
-    let lag = status.matched.get(&to).map(|at| head.index.get().saturating_sub(at.get()));
-    let shown = Shown {
-        act: format!("cluster handover {name}"),
-        will: vec![
-            format!(
-                "{from} takes no new write, finishes what is under way, and waits until {name} has everything"
-            ),
-            format!("{name} is elected and opens the epoch after {}; until then writes wait", head.epoch),
-            "if anything fails before the election, this node goes on as before".to_owned(),
-        ],
-        touches: vec![
-            "who sequences; reads, instances, routes and open connections are not touched".to_owned(),
-        ],
-        irreversible: vec!["an epoch is never closed: going back is another handover".to_owned()],
-        invariants: vec![
-            proof(
-                "acked_is_durable",
-                "it takes over only what it has, and it has everything before it stands",
-            ),
-            proof("one_authority", "this node sequences nothing from before the election on"),
-        ],
-        overrides: Vec::new(),
-        facts: json!({ "entries that it lacks now": lag, "epoch": head.epoch.get() }),
-        state: json!({ "epoch": head.epoch.get(), "the node that sequences": status.own.to_string() }),
-        reason: Reason::Required,
-    };
+    let name = name_of(cluster, to);
+    let shown = handing(cluster, to);
     let confirmed = match http.guard.pass(&caller, &said, shown.clone()).await? {
         Pass::Explained(explained) => return Ok(Json(explained).into_response()),
         Pass::Confirmed(confirmed) => confirmed,
@@ -104,6 +80,38 @@ pub(in crate::http) async fn handover(
             };
             Err(Problem::new(code, error.to_string()).with_hint("holdfast cluster status").into())
         }
+    }
+}
+
+/// What a handover would do.
+fn handing(cluster: &Cluster, to: NodeId) -> Shown {
+    let (status, head) = (cluster.log().status(), cluster.log().head());
+    let (from, name) = (name_of(cluster, status.own), name_of(cluster, to));
+    let lag = status.matched.get(&to).map(|at| head.index.get().saturating_sub(at.get()));
+    Shown {
+        act: format!("cluster handover {name}"),
+        will: vec![
+            format!(
+                "{from} takes no new write, finishes what is under way, and waits until {name} has everything"
+            ),
+            format!("{name} is elected and opens the epoch after {}; until then writes wait", head.epoch),
+            "if anything fails before the election, this node goes on as before".to_owned(),
+        ],
+        touches: vec![
+            "who sequences; reads, instances, routes and open connections are not touched".to_owned(),
+        ],
+        irreversible: vec!["an epoch is never closed: going back is another handover".to_owned()],
+        invariants: vec![
+            proof(
+                "acked_is_durable",
+                "it takes over only what it has, and it has everything before it stands",
+            ),
+            proof("one_authority", "this node sequences nothing from before the election on"),
+        ],
+        overrides: Vec::new(),
+        facts: json!({ "entries that it lacks now": lag, "epoch": head.epoch.get() }),
+        state: json!({ "epoch": head.epoch.get(), "the node that sequences": status.own.to_string() }),
+        reason: Reason::Required,
     }
 }
 
