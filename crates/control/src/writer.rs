@@ -526,6 +526,14 @@ impl Driver {
             if lost {
                 refuse(waiting);
             }
+            // Before anything is waited for: some may have come under the authority before.
+            if self.core.0.log.is_short_of_space() {
+                self.answer_no_space(waiting);
+            }
+            while !waiting.is_empty() && !leaving && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 {
+                let batch = self.decide(&mut sequencer, waiting);
+                under_way.push_back(self.append(batch));
+            }
             let open =
                 !leaving && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 && !shutdown.is_cancelled();
             tokio::select! {
@@ -549,13 +557,6 @@ impl Driver {
                     tracing::warn!(batches = under_way.len(), "the log does not answer; stopping without it");
                     return false;
                 }
-            }
-            if self.core.0.log.is_short_of_space() {
-                self.answer_no_space(waiting);
-            }
-            while !waiting.is_empty() && !leaving && under_way.len() < limits::BATCHES_IN_FLIGHT / 2 {
-                let batch = self.decide(&mut sequencer, waiting);
-                under_way.push_back(self.append(batch));
             }
         }
     }

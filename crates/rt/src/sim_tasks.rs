@@ -422,7 +422,7 @@ mod tests {
         let (_, seen) = story(3);
         let of = |process: u32| seen.iter().filter(|number| **number % 3 == process - 1).count();
         assert_eq!(of(3), 15, "undisturbed");
-        assert_eq!(of(1), 4 * 4, "told twice while stopped, it sees the last");
+        assert_eq!(of(1), 4 * 3, "told three times while it was stopped, it sees the last");
         assert_eq!(of(2), 6, "two rounds, and then it was killed");
     }
 

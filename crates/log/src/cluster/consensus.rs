@@ -12,14 +12,19 @@ use crate::{
 };
 use openraft::{
     Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver as _,
-    raft::ClientWriteResult,
+    metrics::RaftServerMetrics, raft::ClientWriteResult,
 };
+use rt::{Spawner, TaskHandle};
 use std::{
     collections::BTreeSet,
+    io,
     sync::{Arc, Mutex, OnceLock, Weak, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use types::{Epoch, NodeId, Term, limits};
 
 /// How often a leader looks whether its disk has space.
@@ -43,9 +48,24 @@ pub(super) struct Start {
 pub(super) type Started = std::sync::mpsc::SyncSender<Result<Raft<Shape, Machine>, String>>;
 
 impl Start {
+    /// Starts consensus, on a thread of its own or, in a simulation, as a task.
+    pub(super) fn begin(
+        self,
+        spawner: &dyn Spawner,
+        started: Started,
+        stopped: oneshot::Receiver<()>,
+    ) -> io::Result<TaskHandle> {
+        let Some(tasks) = spawner.tasks() else {
+            return spawner.spawn("consensus", Box::new(move || self.run_on_thread(&started, stopped)));
+        };
+        let handle = tasks.spawn_loop(async move { self.run(&started, stopped).await });
+        tasks.settle(|| false);
+        Ok(handle)
+    }
+
     /// Runs consensus until told to stop. One thread: a write passes through several tasks, and each
     /// wake-up of another core costs more than the task itself.
-    pub(super) fn run_on_thread(self, started: &Started, stopped: oneshot::Receiver<()>) {
+    fn run_on_thread(self, started: &Started, stopped: oneshot::Receiver<()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = match runtime {
             Ok(runtime) => runtime,
@@ -54,8 +74,7 @@ impl Start {
         runtime.block_on(self.run(started, stopped));
     }
 
-    /// Runs consensus until told to stop, as a task.
-    pub(super) async fn run(self, started: &Started, stopped: oneshot::Receiver<()>) {
+    async fn run(self, started: &Started, stopped: oneshot::Receiver<()>) {
         let node = self.log.node();
         let storage = Storage::new(Arc::clone(&self.log));
         if self.options.wal.mistake == Some(Mistake::LeaderResumes)
@@ -116,17 +135,7 @@ impl Start {
         let mut asked = None;
         let (mut stood, pause) = (None::<Instant>, self.pause());
         loop {
-            let (leads, alone) = {
-                let metrics = metrics.borrow_watched();
-                let vote = &metrics.vote;
-                let leads = (metrics.state == ServerState::Leader && vote.committed)
-                    .then_some(Leader { term: vote.leader_id.term, node: vote.leader_id.node });
-                (leads, metrics.current_leader.is_none())
-            };
-            if metrics.borrow_watched().state == ServerState::Shutdown {
-                // A handle somewhere may keep the channel open, which then says no more.
-                return self.hold(None);
-            }
+            let Some((leads, alone)) = leading(&metrics.borrow_watched()) else { return self.hold(None) };
             let opened = *epochs.borrow_and_update();
             let fenced = self.obey_fence(&raft, opened, *fence.borrow_and_update());
             // Fenced, it leads nobody and stands for nothing.
@@ -240,6 +249,15 @@ impl Start {
         }) as Box<dyn FnOnce(_) + Send>);
         raft.write(data).responder(call).with_leader(leader).await.is_ok() && told.await == Ok(true)
     }
+}
+
+/// The term that this node leads, if it leads one, and whether nobody is known to lead; `None` when consensus
+/// has stopped. That its channel is closed then cannot be relied on: a handle may keep it open.
+fn leading(metrics: &RaftServerMetrics<Shape>) -> Option<(Option<Leader>, bool)> {
+    let vote = &metrics.vote;
+    let leads = (metrics.state == ServerState::Leader && vote.committed)
+        .then_some(Leader { term: vote.leader_id.term, node: vote.leader_id.node });
+    (metrics.state != ServerState::Shutdown).then_some((leads, metrics.current_leader.is_none()))
 }
 
 /// Whether this leader has heard no majority for longer than that.

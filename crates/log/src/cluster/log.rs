@@ -234,16 +234,7 @@ impl ClusterLog {
             fence,
             own: Arc::clone(&own),
         };
-        let thread = match spawner.tasks() {
-            Some(tasks) => {
-                let handle = tasks.spawn_loop(async move { start.run(&started_tell, stopped).await });
-                tasks.settle(|| false);
-                handle
-            }
-            None => spawner
-                .spawn("consensus", Box::new(move || start.run_on_thread(&started_tell, stopped)))
-                .map_err(OpenClusterError::Thread)?,
-        };
+        let thread = start.begin(spawner, started_tell, stopped).map_err(OpenClusterError::Thread)?;
         let raft = started.recv().unwrap_or_else(|_| Err("its thread ended".into()));
         let raft = raft.map_err(|why| OpenClusterError::Consensus { why })?;
         let inner = Inner {

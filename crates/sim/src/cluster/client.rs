@@ -50,6 +50,20 @@ pub(crate) async fn client(world: Arc<World>) {
     }
 }
 
+/// Reads from anybody, without waiting for one answer before it asks for the next.
+pub(crate) async fn reader(world: Arc<World>, seed: u64) {
+    let random = rt::SimRandom::new(seed);
+    let nodes = world.nodes();
+    loop {
+        tokio::time::sleep(Duration::from_millis(1 + random.below(20))).await;
+        let node = nodes[random.below(nodes.len() as u64) as usize];
+        let world = Arc::clone(&world);
+        if let Some(tasks) = SimTasks::here() {
+            tasks.spawn(async move { read(&world, node).await });
+        }
+    }
+}
+
 /// Who leads, as some member says.
 fn leader(world: &Arc<World>) -> Option<NodeId> {
     let (_, log) = world.running(world.any_node())?;

@@ -85,6 +85,8 @@ pub(crate) struct Plan {
     pub pause_ms: u64,
     /// About how long a client waits between two calls.
     pub pace_ms: u64,
+    /// Whether many read at once, from anybody, also from who gets no turn.
+    pub readers: bool,
     pub mistake: Option<Mistake>,
     pub begun: tokio::time::Instant,
 }
@@ -172,7 +174,8 @@ pub fn cluster_round(seed: u64, mistake: Option<Mistake>, faults: Option<u64>) -
     let runtime = runtime.expect("a runtime without input and output needs nothing from the system");
     let _within = runtime.enter();
     let random = SimRandom::new(seed ^ 0x00C1_5732_0000_0000);
-    let mut plan = Plan { faults: faults.unwrap_or(u64::MAX), mistake, ..plan(&random) };
+    let faults = faults.unwrap_or(u64::MAX);
+    let mut plan = Plan { faults, readers: seed % 5 == 4, mistake, ..plan(&random) };
     plan.wal.mistake = mistake.and_then(Mistake::of_log);
     let world = Arc::new(World::new(plan, random.u64()));
     let tasks = SimTasks::new(random.u64());
@@ -218,6 +221,7 @@ fn plan(random: &SimRandom) -> Plan {
         faults: u64::MAX,
         pause_ms: 50 + random.below(300),
         pace_ms: 20 + random.below(120),
+        readers: false,
         mistake: None,
         begun: tokio::time::Instant::now(),
     }

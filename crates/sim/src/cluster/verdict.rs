@@ -43,7 +43,10 @@ pub(crate) async fn whole(world: Arc<World>) {
         return;
     }
     let Some(tasks) = SimTasks::here() else { return };
-    let clients: Vec<_> = (0..3).map(|_| tasks.spawn(client(Arc::clone(&world)))).collect();
+    let mut clients: Vec<_> = (0..3).map(|_| tasks.spawn(client(Arc::clone(&world)))).collect();
+    if world.plan.readers {
+        clients.push(tasks.spawn(client::reader(Arc::clone(&world), tasks.dice())));
+    }
     let fate = tasks.spawn(fate::fate(Arc::clone(&world)));
     tokio::pin!(fate);
     loop {
