@@ -42,6 +42,8 @@ use types::NodeId;
 const STAGE: &str = "recovering";
 /// In it: written last, so that what it names is there.
 const PLAN: &str = "plan.json";
+/// The plan when all of it is done, in the data directory: what the same command is answered from.
+const DONE: &str = "recovered.json";
 const PEER: &str = "peer";
 const PLAN_VERSION: u32 = 1;
 /// Each invariant that is overridden, and what is typed for it.
@@ -55,6 +57,8 @@ const RISKS: [(&str, &str); 2] = [
 #[serde(deny_unknown_fields)]
 struct Plan {
     version: u32,
+    /// What it was confirmed with.
+    token: String,
     /// The new cluster and its only member.
     cluster: String,
     node: NodeId,
@@ -73,12 +77,14 @@ pub fn run(args: RecoverArgs, form: Form) -> Result<(), Failure> {
         return Err(Failure::usage(what, "holdfast cluster recover --data-dir DIR --reason TEXT"));
     }
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    if begun(&data_dir)?.is_some() {
-        finish(&data_dir)?;
-        say(form, &data_dir, &wal::position(&disk, &data_dir.join("log")).map_err(|error| unread(&error))?);
+    let position = || wal::position(&disk, &data_dir.join("log")).map_err(|error| unread(&error));
+    finish(&data_dir)?;
+    let done = plan_of(&data_dir, &data_dir.join(DONE))?;
+    if done.is_some_and(|plan| Some(plan.token) == why.confirm.confirm) {
+        say(form, &data_dir, &position()?);
         return Ok(());
     }
-    let found = wal::position(&disk, &data_dir.join("log")).map_err(|error| unread(&error))?;
+    let found = position()?;
     let explained = explained(&found);
     let token = explained.token.clone();
     if let Some(given) = &why.confirm.confirm {
@@ -92,7 +98,7 @@ pub fn run(args: RecoverArgs, form: Form) -> Result<(), Failure> {
         return Ok(());
     }
     recover(&disk, &data_dir, &token, why.reason)?;
-    say(form, &data_dir, &wal::position(&disk, &data_dir.join("log")).map_err(|error| unread(&error))?);
+    say(form, &data_dir, &position()?);
     Ok(())
 }
 
@@ -105,6 +111,7 @@ fn recover(disk: &Arc<dyn Disk>, data_dir: &Path, token: &str, reason: String) -
     let (settings, now) = (settings(data_dir)?, SystemClock.now());
     let plan = Plan {
         version: PLAN_VERSION,
+        token: token.to_owned(),
         cluster: format!("{:032x}", OsRandom.u128()),
         node: NodeId::from_parts(now, OsRandom.u128()),
         old_cluster: found.cluster.clone(),
@@ -134,7 +141,7 @@ fn recover(disk: &Arc<dyn Disk>, data_dir: &Path, token: &str, reason: String) -
 /// # Errors
 /// The disk refuses, or another process has the directory; it can be called again.
 pub fn finish(data_dir: &Path) -> Result<(), Failure> {
-    let Some(plan) = begun(data_dir)? else { return Ok(()) };
+    let Some(plan) = plan_of(data_dir, &data_dir.join(STAGE).join(PLAN))? else { return Ok(()) };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let (journal, _) = Journal::open(&disk, data_dir).map_err(|error| unwritten(&error))?;
     let settings = settings(data_dir)?;
@@ -143,11 +150,10 @@ pub fn finish(data_dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The plan, if the log is that of the new cluster already. A plan without that is of a recovery that
-/// never began, and binds nobody.
-fn begun(data_dir: &Path) -> Result<Option<Plan>, Failure> {
-    let path = data_dir.join(STAGE).join(PLAN);
-    let text = match fs::read(&path) {
+/// The plan in this file, if the log is that of the new cluster already. A plan without that is of a
+/// recovery that never began, and binds nobody.
+fn plan_of(data_dir: &Path, path: &Path) -> Result<Option<Plan>, Failure> {
+    let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::local(format!("cannot read {}: {error}", path.display()))),
@@ -208,8 +214,9 @@ fn carry_out(
         settings.save(data_dir).map_err(|error| process::whole(&error))?;
     }
     // The plan goes first: a stage without one means nothing.
-    fs::remove_file(stage.join(PLAN)).map_err(about(&stage))?;
+    fs::rename(stage.join(PLAN), data_dir.join(DONE)).map_err(about(&stage))?;
     sync(&stage)?;
+    sync(data_dir)?;
     fs::remove_dir_all(&stage).map_err(about(&stage))?;
     sync(data_dir)?;
     Ok(found)
