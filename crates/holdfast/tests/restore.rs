@@ -229,6 +229,8 @@ fn fm_b_a_wrong_key_and_a_damaged_backup_are_refused_and_leave_nothing() {
     scene.run(&with("nokey")).refused(2, &["cannot read the key from nokey"]);
     assert!(!scene.path("new").exists());
     let none = ["cluster", "restore", "--from", "empty", "--key-file", "key", "--into", "new"];
+    scene.run(&none).refused(4, &["there is no directory empty"]);
+    fs::create_dir(scene.path("empty")).expect("made");
     scene.run(&none).refused(4, &["holds no backup"]);
     let beyond = scene.restore("new", &["--to-event", "4711"]);
     beyond.refused(4, &["4711", "--to-event"]);

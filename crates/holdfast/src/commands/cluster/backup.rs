@@ -25,14 +25,13 @@ use types::{Epoch, EventId, NodeId, Timestamp, limits};
 
 /// `holdfast cluster backup`
 pub async fn backup(args: BackupArgs, form: Form) -> Result<(), Failure> {
-    let store = open(&args.to)?;
     if args.list {
-        return list(&store, form).await;
+        return list(&existing(&args.to)?, form).await;
     }
     let key = key(&args.key).await?;
     match args.verify {
-        Some(id) => verify(&store, &key, id, form).await,
-        None => make(&store, &key, &args, form).await,
+        Some(id) => verify(&existing(&args.to)?, &key, id, form).await,
+        None => make(&open(&args.to)?, &key, &args, form).await,
     }
 }
 
@@ -107,7 +106,7 @@ async fn verify(store: &Store, key: &Key, id: Option<::backup::Id>, form: Form) 
 
 /// `holdfast cluster restore`
 pub async fn restore(args: RestoreArgs, form: Form) -> Result<(), Failure> {
-    let (store, key) = (open(&args.from)?, key(&args.key).await?);
+    let (store, key) = (existing(&args.from)?, key(&args.key).await?);
     let to = match (args.to_event, args.to_time) {
         (Some(event), _) => To::Event(event),
         (None, Some(time)) => To::Time(time),
@@ -168,7 +167,7 @@ fn say_restored(form: Form, into: &Path, identity: &NewIdentity, restored: &Rest
 
 /// `holdfast cluster drill`
 pub async fn drill(args: DrillArgs, form: Form) -> Result<(), Failure> {
-    let (store, key) = (open(&args.from)?, key(&args.key).await?);
+    let (store, key) = (existing(&args.from)?, key(&args.key).await?);
     let scratch = args.scratch.unwrap_or_else(std::env::temp_dir);
     let mut fold = Fold::default();
     let each = |record: &Record| fold.add(record.id, record.epoch, &record.bytes);
@@ -218,6 +217,15 @@ fn time_of(record: &Record) -> Option<Timestamp> {
 fn open(place: &str) -> Result<Store, Failure> {
     Store::open(place)
         .map_err(|error| Failure::usage(process::whole(&error), "a directory, or s3://BUCKET/PREFIX"))
+}
+
+/// The same, where something must be there already: a name that was mistyped makes no directory.
+fn existing(place: &str) -> Result<Store, Failure> {
+    if place.contains("://") || Path::new(place).is_dir() {
+        return open(place);
+    }
+    let problem = Problem::new(Code::NotFound, format!("there is no directory {place}"));
+    Err(problem.with_hint("name the directory or bucket that holds the backups").into())
 }
 
 async fn key(args: &KeyArgs) -> Result<Key, Failure> {

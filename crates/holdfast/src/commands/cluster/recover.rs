@@ -130,6 +130,11 @@ fn recover(disk: &Arc<dyn Disk>, data_dir: &Path, token: &str, reason: String) -
         Ok(found) => executed(&journal, data_dir, &plan, &found),
         Err(why) => {
             let _said_below = note(&journal, data_dir, &plan, Ended::Failed, why.clone());
+            let stage = data_dir.join(STAGE);
+            if matches!(plan_of(data_dir, &stage.join(PLAN)), Ok(None)) {
+                // It binds nobody, so it does not matter either if it stays.
+                let _removed = fs::remove_dir_all(&stage);
+            }
             return Err(failed(data_dir, &why));
         }
     }
