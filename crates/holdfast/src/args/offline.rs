@@ -43,7 +43,6 @@ pub struct BackupArgs {
     pub list: bool,
     /// Make none: read one back, the newest if none is named, and what was archived since
     #[arg(long, value_name = "ID", num_args = 0..=1, conflicts_with_all = ["keep", "whole"])]
-    #[expect(clippy::option_option, reason = "a flag that is not there, bare, or with a value")]
     pub verify: Option<Option<backup::Id>>,
     /// Afterwards, take away all but the last N
     #[arg(long, value_name = "N")]
