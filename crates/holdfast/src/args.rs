@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod member;
+pub mod offline;
 
 use crate::output::Form;
 use clap::{Args, Parser, Subcommand};
@@ -512,6 +513,13 @@ mod tests {
         "cluster remove two --reason sold --confirm act_1 --acknowledge x --acknowledge y --yes",
         "cluster snapshot",
         "cluster adopt --reason restored",
+        "cluster recover --data-dir d --reason burnt --confirm rec_1 --acknowledge x --acknowledge y",
+        "cluster backup --to b --key-file k --data-dir d --keep 3 --whole",
+        "cluster backup --to b --list",
+        "cluster backup --to s3://b/p --key-command pass --verify",
+        "cluster restore --from b --key-file k --into n --to-event 7",
+        "cluster restore --from b --key-file k --into n --to-time 2026-11-20T09:00:00Z",
+        "cluster drill --from b --key-file k --scratch s",
         "log verify --data-dir d",
         "log cat --after 3 --limit 5",
         "log export -o events.jsonl",

@@ -20,10 +20,13 @@ mod views;
 mod wait;
 mod write;
 
+pub use cluster::recover::finish as finish_recovery;
+
 use crate::{
     args::{Daily, Global, cluster::ClusterVerb},
     context::Context,
     failure::Failure,
+    output::Form,
 };
 
 /// Runs one command to its end.
@@ -36,20 +39,33 @@ pub fn run(command: Daily, global: Global) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::local(format!("the system gives no event queue: {error}")))?;
-    // They work on this machine's disk, with no server and no context.
     match command {
-        Daily::Cluster { verb: ClusterVerb::Init(args) } => {
-            return runtime.block_on(cluster::start::init(args, global.form()));
-        }
-        Daily::Cluster { verb: ClusterVerb::Join(args) } => {
-            return runtime.block_on(cluster::start::join(args, global.form()));
-        }
-        Daily::Cluster { verb: ClusterVerb::Fence(args) } if args.data_dir.is_some() => {
-            return cluster::offline::fence(args, global.form());
-        }
-        _ => {}
+        Daily::Cluster { verb } => match without_server(verb, &runtime, global.form()) {
+            Ok(done) => done,
+            Err(verb) => {
+                runtime.block_on(dispatch(Daily::Cluster { verb }, &Context::new(&global)?, &global))
+            }
+        },
+        command => runtime.block_on(dispatch(command, &Context::new(&global)?, &global)),
     }
-    runtime.block_on(dispatch(command, &Context::new(&global)?, &global))
+}
+
+/// Runs what works on disks, with no server and no context; gives back what does not.
+fn without_server(
+    verb: ClusterVerb,
+    runtime: &tokio::runtime::Runtime,
+    form: Form,
+) -> Result<Result<(), Failure>, ClusterVerb> {
+    Ok(match verb {
+        ClusterVerb::Init(args) => runtime.block_on(cluster::start::init(args, form)),
+        ClusterVerb::Join(args) => runtime.block_on(cluster::start::join(args, form)),
+        ClusterVerb::Fence(args) if args.data_dir.is_some() => cluster::offline::fence(args, form),
+        ClusterVerb::Recover(args) => cluster::recover::run(args, form),
+        ClusterVerb::Backup(args) => runtime.block_on(cluster::backup::backup(args, form)),
+        ClusterVerb::Restore(args) => runtime.block_on(cluster::backup::restore(args, form)),
+        ClusterVerb::Drill(args) => runtime.block_on(cluster::backup::drill(args, form)),
+        verb => return Err(verb),
+    })
 }
 
 async fn dispatch(command: Daily, context: &Context, global: &Global) -> Result<(), Failure> {

@@ -1,6 +1,9 @@
 //! `holdfast cluster …`: members, authority, and the guarded acts on them.
 
-use super::member::{InitArgs, JoinArgs};
+use super::{
+    member::{InitArgs, JoinArgs},
+    offline::{BackupArgs, DrillArgs, RecoverArgs, RestoreArgs},
+};
 use clap::{Args, Subcommand};
 use types::DurationMs;
 
@@ -79,4 +82,13 @@ pub enum ClusterVerb {
     Snapshot,
     /// Go on with agents that hold plans from ahead of a log that was restored or recovered
     Adopt(ReasonArgs),
+    /// Begin a new cluster from one member's disk, when the majority is lost for good
+    Recover(RecoverArgs),
+    /// Back up the log, while its server runs or not; or look at the backups there are
+    Backup(BackupArgs),
+    /// Make a new data directory from a backup, up to any event or time; changes nothing else, and so
+    /// asks for no confirmation
+    Restore(RestoreArgs),
+    /// Prove the newest backup: restore it aside, fold every event, remove it again
+    Drill(DrillArgs),
 }

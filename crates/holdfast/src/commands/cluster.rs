@@ -1,8 +1,10 @@
 //! `cluster`: who is a member, who has authority, and the guarded acts on both.
 
+pub mod backup;
 mod confirm;
 mod explanation;
 pub mod offline;
+pub mod recover;
 pub mod start;
 mod status;
 
@@ -25,7 +27,12 @@ pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
         request: ClusterActRequest { node, reason, acknowledge: Vec::new() },
     };
     let (act, answer) = match verb {
-        ClusterVerb::Init(_) | ClusterVerb::Join(_) => {
+        ClusterVerb::Init(_)
+        | ClusterVerb::Join(_)
+        | ClusterVerb::Recover(_)
+        | ClusterVerb::Backup(_)
+        | ClusterVerb::Restore(_)
+        | ClusterVerb::Drill(_) => {
             unreachable!("they need no server and were run before")
         }
         ClusterVerb::Status => return status::run(context).await,

@@ -111,7 +111,8 @@ fn decode_all(dir: &Path) -> Result<Option<String>, Failure> {
     Ok(first)
 }
 
-fn each_event(
+/// Hands over each event of the log in `dir` after this one, without the log's lock.
+pub fn each_event(
     dir: &Path,
     after: EventId,
     mut each: impl FnMut(EventId, Epoch, &[u8]),

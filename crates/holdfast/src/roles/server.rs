@@ -13,6 +13,7 @@ use std::path::Path;
 pub async fn run(args: ServerArgs) -> Result<(), Failure> {
     let shutdown = process::until_told()?;
     let data_dir = process::data_dir(&args.data_dir)?;
+    crate::commands::finish_recovery(&data_dir)?;
     let org = DEFAULT_ORG.parse().expect("a valid name");
     let config = Config { data_dir: data_dir.clone(), listen: args.listen, org };
     let server = Server::start(config).await.map_err(|error| refused(&error, &data_dir))?;

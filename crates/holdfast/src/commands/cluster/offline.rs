@@ -24,10 +24,7 @@ use types::{Epoch, limits};
 /// Explains, asks, fences, and prints the final position.
 pub fn fence(args: FenceArgs, form: Form) -> Result<(), Failure> {
     let data_dir = args.data_dir.as_deref().unwrap_or(Path::new("."));
-    if args.reason.chars().count() > limits::REASON_CHARS || args.reason.chars().any(char::is_control) {
-        let what = format!("the reason is one line of at most {} characters", limits::REASON_CHARS);
-        return Err(Failure::usage(what, "holdfast cluster fence --help"));
-    }
+    is_a_reason(&args.reason, "holdfast cluster fence --help")?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let dir = data_dir.join("log");
     let found = wal::position(&disk, &dir).map_err(|error| unread(&error))?;
@@ -53,7 +50,7 @@ pub fn fence(args: FenceArgs, form: Form) -> Result<(), Failure> {
     let now = wal::position(&disk, &dir).map_err(|error| unread(&error))?;
     is_of(&explained.token, &now)?;
     let note = |outcome, reason: String| Note {
-        actor: format!("user {} of this machine", rustix::process::getuid().as_raw()),
+        actor: actor(),
         act: explained.act.clone(),
         request: format!("cluster fence --data-dir {} ({})", data_dir.display(), explained.token),
         outcome,
@@ -76,6 +73,20 @@ pub fn fence(args: FenceArgs, form: Form) -> Result<(), Failure> {
             Err(unread(&error))
         }
     }
+}
+
+/// Whether it can go into the journal as a reason.
+pub(super) fn is_a_reason(reason: &str, help: &str) -> Result<(), Failure> {
+    if reason.chars().count() <= limits::REASON_CHARS && !reason.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let what = format!("the reason is one line of at most {} characters", limits::REASON_CHARS);
+    Err(Failure::usage(what, help))
+}
+
+/// Who acts, as far as this machine knows.
+pub(super) fn actor() -> String {
+    format!("user {} of this machine", rustix::process::getuid().as_raw())
 }
 
 fn explained(found: &Found) -> Explained {
@@ -113,11 +124,11 @@ fn is_of(given: &str, found: &Found) -> Result<(), Failure> {
     Err(Problem::new(Code::ConfirmationStale, what).with_hint("the same command without --confirm").into())
 }
 
-fn hex(head: &Head) -> String {
+pub(super) fn hex(head: &Head) -> String {
     head.chain.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn at(head: &Head) -> String {
+pub(super) fn at(head: &Head) -> String {
     format!("entry {}, event {}, epoch {}", head.index, head.event, head.epoch)
 }
 
@@ -140,7 +151,7 @@ fn say(form: Form, found: &Found, epoch: Epoch, how: &str) {
     }
 }
 
-fn unread(error: &OpenMemberError) -> Failure {
+pub(super) fn unread(error: &OpenMemberError) -> Failure {
     let (code, hint) = match error.open_error() {
         Some(OpenError::NotCreated { .. }) => {
             (Code::NotFound, "name a server's data directory with --data-dir DIR")
@@ -153,7 +164,7 @@ fn unread(error: &OpenMemberError) -> Failure {
     Problem::new(code, error.to_string()).with_outcome(Outcome::NotExecuted).with_hint(hint).into()
 }
 
-fn unwritten(error: &JournalError) -> Failure {
+pub(super) fn unwritten(error: &JournalError) -> Failure {
     let hint = match error {
         JournalError::Disk(disk) if disk.is_locked() => {
             "a server runs there; ask it: holdfast cluster fence --server URL"
