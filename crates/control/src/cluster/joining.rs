@@ -170,7 +170,7 @@ pub async fn join(
     }
     let mut settings = Settings { joined: true, ..settings };
     settings.save(data_dir)?;
-    let request = pending(data_dir, invitation)?;
+    let request = pending(data_dir, &settings, votes, invitation)?;
     let join = Join {
         version: VERSION,
         request,
@@ -200,19 +200,27 @@ pub async fn join(
     Ok(Joined { cluster: cluster.clone(), node: *node, before: false })
 }
 
-/// The id of the request, the same for every run with the same secret.
-fn pending(data_dir: &Path, invitation: &Invitation) -> Result<RequestId, DiskError> {
+/// The id of the request, the same for every run that asks for the same with the same secret.
+fn pending(
+    data_dir: &Path,
+    settings: &Settings,
+    votes: bool,
+    invitation: &Invitation,
+) -> Result<RequestId, DiskError> {
     let path = data_dir.join(FILE);
-    let secret: String = invitation.secret.hash().iter().map(|byte| format!("{byte:02x}")).collect();
+    let Settings { name, peer, api, .. } = settings;
+    let secret = invitation.secret.hash();
+    let asked = postcard::to_stdvec(&(secret, name, peer, api, votes)).expect("it is plain data");
+    let asked: String = Sha256::digest(&asked).iter().map(|byte| format!("{byte:02x}")).collect();
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     let mut lines = kept.lines();
-    let same = lines.next() == Some(&format!("secret = \"{secret}\""));
+    let same = lines.next() == Some(&format!("asked = \"{asked}\""));
     let id = lines.next().and_then(|line| line.strip_prefix("request = \"")?.strip_suffix('"')?.parse().ok());
     if let Some(id) = id.filter(|_| same) {
         return Ok(id);
     }
     let id = RequestId::from_parts(SystemClock.now(), OsRandom.u128());
-    let text = format!("secret = \"{secret}\"\nrequest = \"{id}\"\n");
+    let text = format!("asked = \"{asked}\"\nrequest = \"{id}\"\n");
     rt::replace_file(&RealDisk, &path, text.as_bytes())?;
     Ok(id)
 }
@@ -289,12 +297,18 @@ mod tests {
     }
 
     #[test]
-    fn the_same_secret_asks_with_the_same_request_and_another_with_another() {
+    fn the_same_asks_with_the_same_request_and_anything_else_with_another() {
         let dir = tempfile::tempdir().expect("a directory");
         let invitation = || Invitation { secret: Secret::make(&OsRandom), authority: [0; 32] };
         let (one, other) = (invitation(), invitation());
-        let first = pending(dir.path(), &one).expect("kept");
-        assert_eq!(pending(dir.path(), &one).expect("kept"), first);
-        assert_ne!(pending(dir.path(), &other).expect("kept"), first);
+        let named = |name: &str| Settings { name: name.to_owned(), ..Settings::default() };
+        let ask = |settings: &Settings, invitation: &Invitation| {
+            pending(dir.path(), settings, true, invitation).expect("kept")
+        };
+        let first = ask(&named("one"), &one);
+        assert_eq!(ask(&named("one"), &one), first);
+        let renamed = ask(&named("two"), &one);
+        assert_ne!(renamed, first, "it was refused for its name, say");
+        assert_ne!(ask(&named("two"), &other), renamed);
     }
 }

@@ -187,8 +187,9 @@ impl Start {
                 changed = epochs.changed() => if changed.is_err() { return self.hold(None) },
                 changed = fence.changed() => if changed.is_err() { return self.hold(None) },
                 () = tokio::time::sleep(self.options.election.0), if leads.is_some() => {}
-                // Asked and not won: the others may have been away.
-                () = tokio::time::sleep(pause), if stands => {}
+                // Asked and not won, for the others may have been away; or whoever was to take the lead has
+                // not come to it.
+                () = tokio::time::sleep(pause), if alone && self.options.failover == Failover::Operator => {}
             }
         }
     }
