@@ -34,7 +34,10 @@ use crate::{
     writer::Core,
 };
 use axum::Router;
-use log::cluster::{ClusterLog, Member, Transport, TransportError};
+use log::{
+    Log as _,
+    cluster::{ClusterLog, Member, Transport, TransportError},
+};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -204,6 +207,25 @@ impl Cluster {
         };
         let tls = tls.in_mode(self.0.settings.failover.as_str());
         serve(listener, tls, Arc::new(self.clone()), self.0.contacts.clone(), shutdown).await;
+    }
+
+    /// Notes now and then how far the log is committed, until told to stop: a backup beside this process
+    /// reads it.
+    pub async fn keep_note(self, shutdown: CancellationToken) {
+        let mut noted = self.0.log.head().index;
+        while shutdown.run_until_cancelled(tokio::time::sleep(limits::COMMIT_NOTE.into())).await.is_some() {
+            let index = self.0.log.head().index;
+            if index == noted {
+                continue;
+            }
+            noted = index;
+            let log = self.0.log.clone();
+            match tokio::task::spawn_blocking(move || log.note_committed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "how far the log is committed is not noted"),
+                Err(error) => tracing::error!(%error, "noting how far the log is committed ended badly"),
+            }
+        }
     }
 
     /// Keeps consensus's members in step with the log's, until told to stop.

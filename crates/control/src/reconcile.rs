@@ -60,7 +60,10 @@ pub async fn rollout(core: Core, shutdown: CancellationToken) {
                 let restless = !steps.is_empty() || is_restless(&state, *id);
                 let wake = plan::next_wake(&state, *id, &observed, now);
                 looked.insert(*id, Looked { at: env.changed, wake, restless });
-                propose(&core, steps).await;
+                // An answer may not come before the writer has stopped; nothing is lost with it.
+                if shutdown.run_until_cancelled(propose(&core, steps)).await.is_none() {
+                    return;
+                }
             }
         }
         news = tokio::select! {
@@ -150,7 +153,9 @@ async fn every(
     let mut tick = timer(tick);
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() && leads(&core, &shutdown).await {
         let steps = look(&core.state(), &core.observations().snapshot(), core.now());
-        propose(&core, steps).await;
+        if shutdown.run_until_cancelled(propose(&core, steps)).await.is_none() {
+            return;
+        }
     }
 }
 

@@ -194,6 +194,7 @@ impl Server {
         if let Some(cluster) = &self.cluster {
             cluster.answer_with(self.core.clone(), router.clone());
             parts.spawn(cluster.clone().keep_members(self.core.clone(), stop.clone()));
+            parts.spawn(cluster.clone().keep_note(stop.clone()));
         }
         parts.spawn(http::serve(self.listener, router, stop.clone()));
         let ended = tokio::select! {
@@ -272,7 +273,8 @@ pub async fn init(data_dir: &Path, org: Name, settings: &Settings) -> Result<Ini
     let before = log::wal::owner(&RealDisk, &data_dir.join("log"))
         .map_err(|error| failed(log::cluster::OpenClusterError::Log(error.into()).into()))?
         .is_some();
-    let settings = Settings { joined, ..settings.clone() };
+    // One that was never let in can begin a cluster of its own.
+    let settings = Settings { joined: joined && before, ..settings.clone() };
     settings.save(data_dir).map_err(|error| failed(error.into()))?;
     let config = Config { data_dir: data_dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), org };
     let (dir, runtime) = (data_dir.to_owned(), Handle::current());
@@ -309,11 +311,13 @@ async fn fold_and_begin(
     let status = cluster.log().status();
     let is_alone = status.voters.iter().eq([&status.own]);
     let mut authority = cluster.log().authority();
+    let mut elected = true;
     if is_alone {
         // It elects itself at once, and then everything that is in its log is known to be committed. A
         // disk that is full may keep it from that; what it knows is served all the same.
-        let elected = authority.wait_for(Option::is_some);
-        if tokio::time::timeout(limits::ELECTION_WAIT.into(), elected).await.is_err() {
+        let election = authority.wait_for(Option::is_some);
+        elected = tokio::time::timeout(limits::ELECTION_WAIT.into(), election).await.is_ok();
+        if !elected {
             tracing::error!("this node was not elected to write to its own log yet; it serves what it knows");
         }
     }
@@ -326,7 +330,12 @@ async fn fold_and_begin(
         _ => ServerError::Fold { dir: dir.clone(), source },
     })?;
     let writer = Writer::start(driver);
-    if !is_alone {
+    if !elected && core.state().cluster.is_empty() {
+        writer.end().await;
+        let why = "this node was not elected to write to its own log; is its disk full?";
+        return Err(ServerError::Begin(why.to_owned()));
+    }
+    if !is_alone || !elected {
         return Ok((core, writer, kept_secret(config)));
     }
     match begin(&core, Arc::new(RealDisk), config, cluster.name().to_owned()).await {

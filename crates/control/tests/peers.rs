@@ -200,7 +200,7 @@ fn frame(length: usize, kind: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn hello(version: u8, node: NodeId) -> Vec<u8> {
-    let greeting = postcard::to_extend(&(CLUSTER, node), vec![version]).expect("plain data");
+    let greeting = postcard::to_extend(&(CLUSTER, node, ""), vec![version]).expect("plain data");
     frame(greeting.len(), 1, &greeting)
 }
 

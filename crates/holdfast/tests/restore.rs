@@ -87,7 +87,8 @@ impl Scene {
     fn start(&mut self, data: &str) {
         let mut command = self.command(&["server", "--data-dir", data, "--listen", &self.listen]);
         let mut server = Process::start(self.dir.path(), data, &mut command).expect("a server");
-        let ready = ["wait", "ready", "--timeout", "20s"];
+        let url = format!("http://{}", self.listen);
+        let ready = ["wait", "ready", "--timeout", "20s", "--server", &url];
         let up = server.wait_until("readiness", SOON, || (self.run(&ready).code == 0).then_some(()));
         up.expect("a server that is ready");
         self.server = Some(server);

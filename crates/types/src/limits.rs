@@ -10,6 +10,10 @@ pub const FORWARD_WAIT: DurationMs = DurationMs::from_secs(30);
 pub const LINEARIZABLE_WAIT: DurationMs = DurationMs::from_secs(2);
 /// A member that has heard no leader for this long answers only whoever asks for what is stale.
 pub const STALE_AFTER: DurationMs = DurationMs::from_secs(10);
+/// Between two notes on disk of how far the log is committed.
+pub const COMMIT_NOTE: DurationMs = DurationMs::from_ms(500);
+/// How long a backup beside a server waits until what was durable is noted as committed.
+pub const COMMIT_NOTE_WAIT: DurationMs = DurationMs::from_secs(5);
 /// How long one change of the members may take before it is looked at again.
 pub const MEMBERS_WAIT: DurationMs = DurationMs::from_secs(10);
 /// How long another member may take to say how it is.

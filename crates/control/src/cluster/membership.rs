@@ -8,7 +8,7 @@
 
 use super::{Ask, Cluster};
 use crate::writer::{Answer, Core};
-use domain::{Actor, Command, NewMember, state::MemberState as Declared};
+use domain::{Actor, Command, Confirmation, Confirmed, NewMember, state::MemberState as Declared};
 use log::cluster::{Member, Status};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,9 +45,12 @@ pub(super) async fn keep(cluster: Cluster, core: Core, shutdown: CancellationTok
     while !shutdown.is_cancelled() {
         let mut worked = false;
         if core.leads() {
-            found(&cluster, &core).await;
+            if shutdown.run_until_cancelled(found(&cluster, &core)).await.is_none() {
+                return;
+            }
             let status = cluster.log().status();
-            let change = next_change(&declared(&core), &status, &cluster.moved());
+            let change =
+                next_change(&declared(&core, cluster.settings().recovered_at), &status, &cluster.moved());
             if let Some(change) = change {
                 worked = make(&cluster, &change, &status).await;
             }
@@ -65,24 +68,51 @@ pub(super) async fn keep(cluster: Cluster, core: Core, shutdown: CancellationTok
     }
 }
 
-/// Writes down the member that began the cluster, once others can join it.
+/// Writes down the member that began the cluster, once others can join it; and before that, that those of
+/// a cluster that it was recovered from are members no more.
 async fn found(cluster: &Cluster, core: &Core) {
     let settings = cluster.settings();
-    if settings.listen.is_none() || settings.joined || !core.state().members.is_empty() {
+    let state = core.state();
+    for (node, member) in &state.members {
+        if member.is_present() && settings.recovered_at.is_some_and(|event| member.admitted.get() <= event) {
+            write(core, Command::RemoveMember { node: *node, confirmed: recovered(core) }).await;
+        }
+    }
+    let is_first = !core.state().members.values().any(Declared::is_present);
+    if settings.listen.is_none() || settings.joined || !is_first {
         return;
     }
     let Ok(name) = settings.name.parse() else { return };
     let member = NewMember { name, peer: settings.peer.clone(), api: settings.api.clone(), votes: true };
-    let command = Command::FoundMember { node: cluster.own(), member };
-    match core.submit(command, Actor::System, None).await {
-        Answer::Executed { .. } => {}
-        other => tracing::warn!(?other, "the founder is not written down yet"),
+    write(core, Command::FoundMember { node: cluster.own(), member }).await;
+}
+
+/// What made the members of a lost cluster none of this one: the recovery, which was confirmed on the disk
+/// and stands in this node's journal and in the epoch that it opened.
+fn recovered(core: &Core) -> Confirmed {
+    Confirmed {
+        actor: Actor::System,
+        kind: Confirmation::Offline,
+        acknowledged: Vec::new(),
+        reason: "the cluster was recovered from one of its members".to_owned(),
+        at: core.now(),
     }
 }
 
-/// Who the log says is a member, and who was one.
-fn declared(core: &Core) -> BTreeMap<NodeId, Declared> {
-    core.state().members.iter().map(|(node, member)| (*node, member.clone())).collect()
+async fn write(core: &Core, command: Command) {
+    match core.submit(command, Actor::System, None).await {
+        Answer::Executed { .. } => {}
+        other => tracing::warn!(?other, "who is a member is not written down yet"),
+    }
+}
+
+/// Who the log says is a member, and who was one; without those of a cluster that this one was recovered
+/// from.
+fn declared(core: &Core, recovered_at: Option<u64>) -> BTreeMap<NodeId, Declared> {
+    let state = core.state();
+    let is_of_this = |member: &Declared| recovered_at.is_none_or(|event| member.admitted.get() > event);
+    let members = state.members.iter().filter(|(_, member)| is_of_this(member));
+    members.map(|(node, member)| (*node, member.clone())).collect()
 }
 
 /// The next change that brings one list nearer to the other.

@@ -27,6 +27,9 @@ pub struct Settings {
     /// It was let into a cluster that others founded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joined: bool,
+    /// The last event of the cluster that it was recovered from: whoever became a member before is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered_at: Option<u64>,
     /// Where it listens for other members; none if nobody can join.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
@@ -84,6 +87,7 @@ impl Default for Settings {
         Self {
             name: String::new(),
             joined: false,
+            recovered_at: None,
             listen: None,
             peer: String::new(),
             api: String::new(),
@@ -207,6 +211,7 @@ mod tests {
         let settings = Settings {
             name: "one".into(),
             joined: true,
+            recovered_at: None,
             listen: Some("127.0.0.1:7071".parse().expect("an address")),
             peer: "one.example:7071".into(),
             api: "http://127.0.0.1:7070".into(),

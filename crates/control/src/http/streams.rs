@@ -118,7 +118,14 @@ async fn answer(
     let node = caller.node()?;
     let state = http.core.state();
     plays(&state, node, role)?;
-    http.core.observations().hear(node, role, query.after, state.head);
+    // Only who sequences knows where the log ends: what another has not caught up with yet, or cannot
+    // know to be committed, is no plan of another log.
+    if http.core.leads() {
+        http.core.observations().hear(node, role, query.after, state.head);
+    } else if query.after.get() > state.head.get() {
+        let detail = format!("this server is at event {}, before the plan that the node holds", state.head);
+        return Err(refused(Code::Unavailable, detail));
+    }
     if let Some(why) = http.core.data_plane_ahead(node) {
         return Err(refused(Code::Conflict, why));
     }

@@ -4,7 +4,7 @@
 use super::{Decision, done, missing};
 use crate::{
     command::{Context, NewMember, NewToken},
-    confirmed::Confirmed,
+    confirmed::{Confirmation, Confirmed},
     event::{Actor, Event, Role},
     rejection::Rejection,
     state::{MemberState, State, Token},
@@ -38,7 +38,7 @@ pub(super) fn found(
     if let Some(found) = state.members.get(&node) {
         return Ok(about(node, done(Vec::new(), format!("member {} was there before", found.name))));
     }
-    if context.actor != Actor::System || !state.members.is_empty() {
+    if context.actor != Actor::System || state.members.values().any(MemberState::is_present) {
         return Err(Rejection::Begun);
     }
     acceptable(state, new)?;
@@ -124,14 +124,21 @@ fn shown(text: &str) -> String {
 }
 
 /// Takes a member out of the cluster, for ever.
-pub(super) fn remove(state: &State, node: NodeId, confirmed: &Confirmed) -> Result<Decision, Rejection> {
+pub(super) fn remove(
+    state: &State,
+    node: NodeId,
+    confirmed: &Confirmed,
+    context: &Context,
+) -> Result<Decision, Rejection> {
     let member = state.members.get(&node).ok_or_else(|| missing(format!("member {node}")))?;
     if !member.is_present() {
         return Ok(about(node, done(Vec::new(), format!("member {} was removed before", member.name))));
     }
     bounded(confirmed)?;
     let voters = |member: &&MemberState| member.is_present() && member.votes;
-    if member.votes && state.members.values().filter(voters).count() < 2 {
+    // Offline, the last of a cluster that this log was recovered from: its voter is another now.
+    let is_lost = confirmed.kind == Confirmation::Offline && context.actor == Actor::System;
+    if member.votes && !is_lost && state.members.values().filter(voters).count() < 2 {
         let what = format!("member {}", member.name);
         return Err(Rejection::LifeCycle { what, is: "the only voter".into(), cannot: "be removed" });
     }

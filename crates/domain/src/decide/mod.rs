@@ -142,7 +142,7 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::CreateMemberJoin { token } => member::create_join(token, context),
         Command::FoundMember { node, member } => member::found(state, *node, member, context),
         Command::AdmitMember { secret, member } => member::admit(state, *secret, member, context),
-        Command::RemoveMember { node, confirmed } => member::remove(state, *node, confirmed),
+        Command::RemoveMember { node, confirmed } => member::remove(state, *node, confirmed, context),
         Command::ConfirmAct { act, target, confirmed } => member::confirm(act, target, confirmed),
         Command::DrainNode { node } => node::drain(state, *node),
         Command::ActivateNode { node } => node::activate(state, *node),

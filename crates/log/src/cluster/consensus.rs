@@ -173,8 +173,12 @@ impl Start {
                     self.hold(None);
                     asked = Some(leader);
                     if !self.open_epoch(&raft, leader).await {
-                        // Refused while the lease is young, or the lead is lost: look again.
+                        // Refused while the lease is young, or the lead is lost: look again. Unless consensus
+                        // has stopped, which the metrics of the server do not say.
                         tokio::time::sleep(self.options.heartbeat).await;
+                        if raft.trigger().heartbeat().await.is_err() {
+                            return self.hold(None);
+                        }
                         continue;
                     }
                 }
@@ -248,7 +252,12 @@ impl Start {
         let call = Call(Box::new(move |result: ClientWriteResult<Shape>| {
             let _gone = tell.send(result.is_ok());
         }) as Box<dyn FnOnce(_) + Send>);
-        raft.write(data).responder(call).with_leader(leader).await.is_ok() && told.await == Ok(true)
+        if raft.write(data).responder(call).with_leader(leader).await.is_err() {
+            return false;
+        }
+        // An entry of a leader that is none any more may never be settled: then it is looked at again.
+        let told = tokio::time::timeout(self.options.election.1 * 3, told).await;
+        matches!(told, Ok(Ok(true)))
     }
 }
 

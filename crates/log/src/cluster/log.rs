@@ -350,6 +350,15 @@ impl ClusterLog {
         *lock(&self.0.heard)
     }
 
+    /// Notes on disk how far the log is committed, for whoever reads it beside this process. Blocks for as
+    /// long as a sync takes.
+    ///
+    /// # Errors
+    /// The disk failed; only the note is missing.
+    pub fn note_committed(&self) -> Result<(), rt::DiskError> {
+        self.0.log.note_committed()
+    }
+
     /// The epoch in which this node is fenced.
     pub fn fenced(&self) -> Option<Epoch> {
         self.0.log.fenced()

@@ -205,6 +205,11 @@ impl RaftNetworkFactory<Shape> for Network {
     }
 }
 
+/// How long the answer to entries may take at the least; a far member is no lost one.
+const ARRIVAL: Duration = Duration::from_millis(300);
+/// And for each so many bytes as long again.
+const PER_ARRIVAL: usize = 1 << 20;
+
 impl Way {
     async fn ask<T: DeserializeOwned>(
         &self,
@@ -212,10 +217,19 @@ impl Way {
         action: RPCTypes,
         content_: &impl Serialize,
         option: &RPCOption,
+        carries: bool,
     ) -> Result<T, RPCError<Shape>> {
         let log = &self.network.log;
         let message = kind.write(log, content_);
-        let patience = option.hard_ttl();
+        let patience = match carries {
+            // openraft gives what is appended no more time than a heartbeat; what takes longer to arrive
+            // would be sent for ever and never be acknowledged.
+            true => {
+                option.hard_ttl().max(ARRIVAL)
+                    + ARRIVAL * u32::try_from(message.len() / PER_ARRIVAL).unwrap_or(0)
+            }
+            false => option.hard_ttl(),
+        };
         let call = self.network.transport.call(self.to, &self.member, message, patience);
         match tokio::time::timeout(patience, call).await {
             Ok(Ok(bytes)) => {
@@ -240,7 +254,8 @@ impl RaftNetworkV2<Shape> for Way {
         request: AppendEntriesRequest<Shape>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Shape>, RPCError<Shape>> {
-        self.ask(Message::Append, RPCTypes::AppendEntries, &request, &option).await
+        let carries = !request.entries.is_empty();
+        self.ask(Message::Append, RPCTypes::AppendEntries, &request, &option, carries).await
     }
 
     async fn vote(
@@ -248,7 +263,7 @@ impl RaftNetworkV2<Shape> for Way {
         request: VoteRequest<Shape>,
         option: RPCOption,
     ) -> Result<VoteResponse<Shape>, RPCError<Shape>> {
-        self.ask(Message::Vote, RPCTypes::Vote, &request, &option).await
+        self.ask(Message::Vote, RPCTypes::Vote, &request, &option, false).await
     }
 
     async fn pre_vote(
@@ -256,7 +271,7 @@ impl RaftNetworkV2<Shape> for Way {
         request: VoteRequest<Shape>,
         option: RPCOption,
     ) -> Result<VoteResponse<Shape>, RPCError<Shape>> {
-        self.ask(Message::PreVote, RPCTypes::Vote, &request, &option).await
+        self.ask(Message::PreVote, RPCTypes::Vote, &request, &option, false).await
     }
 
     async fn full_snapshot(
@@ -275,6 +290,6 @@ impl RaftNetworkV2<Shape> for Way {
         request: TransferLeaderRequest<Shape>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Shape>, RPCError<Shape>> {
-        self.ask(Message::Transfer, RPCTypes::TransferLeader, &request, &option).await
+        self.ask(Message::Transfer, RPCTypes::TransferLeader, &request, &option, false).await
     }
 }

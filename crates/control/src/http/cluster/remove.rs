@@ -107,7 +107,11 @@ async fn gone(cluster: &Cluster, node: NodeId) -> bool {
 async fn removal(http: &Http, cluster: &Cluster, node: NodeId) -> Result<Shown> {
     let status = cluster.log().status();
     let name = name_of(cluster, node);
-    let left: Vec<NodeId> = status.voters.iter().copied().filter(|voter| *voter != node).collect();
+    // One that the log has removed already is on its way out, and counts for nothing.
+    let state = http.core.state();
+    let leaves = |voter: &NodeId| state.members.get(voter).is_some_and(|member| !member.is_present());
+    let left: Vec<NodeId> =
+        status.voters.iter().copied().filter(|voter| *voter != node && !leaves(voter)).collect();
     if left.is_empty() {
         let detail = format!("{name} is the only member that votes: without it there is no cluster");
         return Err(Problem::new(Code::Conflict, detail).into());
@@ -151,7 +155,7 @@ async fn removal(http: &Http, cluster: &Cluster, node: NodeId) -> Result<Shown> 
         overrides: Vec::new(),
         facts: json!({ "voters now": before, "voters afterwards": left.len(), "epoch": http.core.head().epoch.get() }),
         state: json!({
-            "who votes": status.voters.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "who votes": left.iter().chain([&node]).map(ToString::to_string).collect::<Vec<_>>(),
             "epoch": http.core.head().epoch.get(),
         }),
         reason: Reason::Required,

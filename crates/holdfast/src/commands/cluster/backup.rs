@@ -21,7 +21,7 @@ use rt::{Clock as _, Disk, OsRandom, Random as _, RealDisk, SystemClock};
 use serde::Serialize;
 use serde_json::json;
 use std::{error::Error, fs, io, path::Path, sync::Arc};
-use types::{Epoch, EventId, NodeId, Timestamp, limits};
+use types::{Epoch, EventId, Index, NodeId, Timestamp, limits};
 
 /// `holdfast cluster backup`
 pub async fn backup(args: BackupArgs, form: Form) -> Result<(), Failure> {
@@ -41,6 +41,7 @@ async fn make(store: &Store, key: &Key, args: &BackupArgs, form: Form) -> Result
         let what = format!("{} is no server's data directory: it has no log/", args.data_dir.display());
         return Err(Problem::new(Code::NotFound, what).with_hint("name it with --data-dir DIR").into());
     }
+    let behind = noted(&dir).await?;
     let source = Arc::new(Directory::new(Arc::new(RealDisk), &dir));
     let reuse = if args.whole { Reuse::Nothing } else { Reuse::Objects };
     let done = ::backup::backup(store, key, source, &SystemClock, reuse).await;
@@ -56,6 +57,12 @@ async fn make(store: &Store, key: &Key, args: &BackupArgs, form: Form) -> Result
             done.id, done.head.event, done.took, done.sent.bytes, done.reused.bytes
         )),
     }
+    if let Some(tail) = behind.filter(|tail| *tail > done.head.index) {
+        output::note(&format!(
+            "the log goes on to entry {tail}; what is behind {} is not known to be committed, and is not in the backup",
+            done.head.index
+        ));
+    }
     let Some(keep) = args.keep else { return Ok(()) };
     let pruned = ::backup::prune(store, key, &SystemClock, keep, limits::BACKUP_GRACE).await;
     let pruned = pruned.map_err(|error| {
@@ -69,6 +76,25 @@ async fn make(store: &Store, key: &Key, args: &BackupArgs, form: Form) -> Result
         pruned.objects.bytes
     ));
     Ok(())
+}
+
+/// Waits, bounded, until everything that is durable now is noted as committed: a server notes it now and
+/// then. Gives the last entry if that does not come.
+async fn noted(dir: &Path) -> Result<Option<Index>, Failure> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let position = || {
+        let found = log::wal::position(&disk, dir);
+        found.map_err(|error| failed(&error, "holdfast log verify --data-dir DIR"))
+    };
+    let tail = position()?.tail.index;
+    let deadline = tokio::time::Instant::now() + limits::COMMIT_NOTE_WAIT.into();
+    while position()?.committed.index < tail {
+        if tokio::time::Instant::now() > deadline {
+            return Ok(Some(tail));
+        }
+        tokio::time::sleep(limits::WAIT_POLL.into()).await;
+    }
+    Ok(None)
 }
 
 async fn list(store: &Store, form: Form) -> Result<(), Failure> {

@@ -214,10 +214,9 @@ fn carry_out(
         sync(&stage)?;
         sync(data_dir)?;
     }
-    if settings.joined {
-        let settings = Settings { joined: false, ..settings.clone() };
-        settings.save(data_dir).map_err(|error| process::whole(&error))?;
-    }
+    // Members of the old cluster stand in the log and are none of this one.
+    let settings = Settings { joined: false, recovered_at: Some(found.tail.event.get()), ..settings.clone() };
+    settings.save(data_dir).map_err(|error| process::whole(&error))?;
     // The plan goes first: a stage without one means nothing.
     fs::rename(stage.join(PLAN), data_dir.join(DONE)).map_err(about(&stage))?;
     sync(&stage)?;
