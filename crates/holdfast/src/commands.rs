@@ -43,7 +43,7 @@ pub fn run(command: Daily, global: Global) -> Result<(), Failure> {
         Daily::Cluster { verb } => match without_server(verb, &runtime, global.form()) {
             Ok(done) => done,
             Err(verb) => {
-                runtime.block_on(dispatch(Daily::Cluster { verb }, &Context::new(&global)?, &global))
+                runtime.block_on(dispatch(Daily::Cluster { verb: *verb }, &Context::new(&global)?, &global))
             }
         },
         command => runtime.block_on(dispatch(command, &Context::new(&global)?, &global)),
@@ -55,7 +55,7 @@ fn without_server(
     verb: ClusterVerb,
     runtime: &tokio::runtime::Runtime,
     form: Form,
-) -> Result<Result<(), Failure>, ClusterVerb> {
+) -> Result<Result<(), Failure>, Box<ClusterVerb>> {
     Ok(match verb {
         ClusterVerb::Init(args) => runtime.block_on(cluster::start::init(args, form)),
         ClusterVerb::Join(args) => runtime.block_on(cluster::start::join(args, form)),
@@ -64,7 +64,7 @@ fn without_server(
         ClusterVerb::Backup(args) => runtime.block_on(cluster::backup::backup(args, form)),
         ClusterVerb::Restore(args) => runtime.block_on(cluster::backup::restore(args, form)),
         ClusterVerb::Drill(args) => runtime.block_on(cluster::backup::drill(args, form)),
-        verb => return Err(verb),
+        verb => return Err(Box::new(verb)),
     })
 }
 

@@ -369,8 +369,8 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for at in 0..self.members.len() {
-                eprintln!("--- {} said last:\n{}", NAMES[at], self.last_words(at));
+            for (at, name) in NAMES.iter().enumerate().take(self.members.len()) {
+                eprintln!("--- {name} said last:\n{}", self.last_words(at));
             }
             // For whoever wants to look: HOLDFAST_TEST_KEEP=1.
             if std::env::var_os("HOLDFAST_TEST_KEEP").is_some() {

@@ -544,6 +544,7 @@ impl Writer {
     }
 
     /// Waits for space as long as it takes, or until the log is closed.
+    #[allow(clippy::await_holding_lock, reason = "it is given to the wait, which lets go of it")]
     async fn patiently(
         &mut self,
         mut write: impl FnMut(&mut Wal) -> Result<(), GroupError>,
@@ -588,6 +589,7 @@ impl Writer {
     }
 
     /// The next thing to do: neighbouring appends together. `None` when closed and empty.
+    #[allow(clippy::await_holding_lock, reason = "it is given to the wait, which lets go of it")]
     async fn take(&mut self) -> Option<Step> {
         let shared = Arc::clone(&self.shared);
         let mut queue = shared.lock();

@@ -148,8 +148,8 @@ pub async fn restore(args: RestoreArgs, form: Form) -> Result<(), Failure> {
     let log = dir.join("log");
     let restored = ::backup::restore(&store, &key, args.backup, disk, &log, to, &identity, time_of).await;
     let restored = restored.map_err(|error| {
-        // Only what is empty goes; what is not, is named by the error.
-        let _kept_if_filled = fs::remove_dir(&log);
+        // It was empty before, and what is in it now is no log.
+        let _kept_if_refused = fs::remove_dir_all(&log);
         if made == Made::Here {
             let _kept_if_filled = fs::remove_dir(&dir);
         }
