@@ -3,8 +3,8 @@
 //! A backup is a consistent copy of the log up to a committed head, with the newest snapshot, in a
 //! directory or an S3-compatible store. Between two backups the log is archived as it grows, so that a
 //! restore may go to any event or time up to a moment ago. Read in this order: [`Source`] is what is
-//! backed up, [`Store`] where to, [`Key`] what seals it; then [`backup`], [`Archiver`], [`verify`],
-//! [`restore`], [`drill`] and [`prune`].
+//! backed up, [`Store`] where to, [`Key`] what seals it; then [`backup()`], [`Archiver`], [`verify()`],
+//! [`restore()`], [`drill()`] and [`prune()`].
 //!
 //! What it promises:
 //!

@@ -332,7 +332,7 @@ pub fn scan(
     Ok(())
 }
 
-/// As [`scan`], for a file of entries that are kept [aside](super::aside): calls `each` for all of them.
+/// As [`scan`], for a file of entries that are kept [aside](super::aside()): calls `each` for all of them.
 pub fn scan_aside(
     disk: &dyn Disk,
     path: &Path,

@@ -270,7 +270,7 @@ impl Wal {
         saved
     }
 
-    /// Keeps the entries after `last` aside before they are cut; see [`super::aside`].
+    /// Keeps the entries after `last` aside before they are cut; see [`super::aside()`].
     pub(super) fn keep_aside(&mut self, last: Index) -> Result<(), GroupError> {
         if self.stopped || last >= self.head.index {
             return Ok(());
