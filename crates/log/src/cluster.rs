@@ -19,6 +19,7 @@
 
 mod adapter;
 mod consensus;
+mod gate;
 mod handover;
 mod log;
 mod members;

@@ -38,6 +38,8 @@ pub const EVENT_BYTES: usize = 1 << 20;
 pub const BATCH_BYTES: usize = 16 << 20;
 /// Batches handed to the log and not yet durable.
 pub const BATCHES_IN_FLIGHT: usize = 64;
+/// Entries handed to consensus and not yet settled; batches that come meanwhile share the next one.
+pub const ENTRIES_IN_FLIGHT: usize = 4;
 /// Rows in one page of a list.
 pub const PAGE_ROWS: usize = 500;
 /// Streams and long polls of people and programs that one server holds open.

@@ -2,7 +2,8 @@
 
 use super::{
     adapter::{Machine, Storage},
-    log::{BY_ITSELF, ClusterLog, Failover, Gate, Inner, LOOK, Opened, Options, Reason, lock},
+    gate::Gate,
+    log::{BY_ITSELF, ClusterLog, Failover, Inner, LOOK, Opened, Options, Reason, lock},
     shape::{Call, Data, Leader, Shape},
     transport::{Message, Network, TransportError},
 };
@@ -235,8 +236,9 @@ impl Start {
         if gate.authority == held {
             return;
         }
-        gate.authority = held;
+        let refused = gate.hold(held);
         drop(gate);
+        refused.give();
         self.authority.send_replace(held.map(|(authority, _)| authority));
     }
 

@@ -3,24 +3,21 @@
 use super::{
     adapter::{Machine, Seen},
     consensus::Start,
+    gate::{self, Gate},
     members::alone,
-    shape::{Applied, Call, Data, Leader, Member, Placed, Runtime, Shape, encode_members, log_id, ours},
+    shape::{Leader, Member, Placed, Runtime, Shape, encode_members, log_id},
     transport::{self, Message, Network, Transport, TransportError},
 };
 use crate::{
-    AppendError, AppendFuture, Appended, Authority, Batch, Head, Kind, Log, Pending, ReadError, Record,
-    SnapshotError, SnapshotWriter,
+    AppendError, AppendFuture, Authority, Batch, Head, Log, ReadError, Record, SnapshotError, SnapshotWriter,
     contract::check_batch,
-    entry,
     wal::{Fatal, Halted, MemberLog, OpenMemberError, Recovered, read_epoch},
 };
 use bytes::Bytes;
-use futures_util::FutureExt;
 use openraft::{
     LogId, Membership, Raft,
     async_runtime::watch::WatchReceiver as _,
-    errors::ClientWriteError,
-    raft::{AppendEntriesRequest, AppendEntriesResponse, ClientWriteResponse, ClientWriteResult},
+    raft::{AppendEntriesRequest, AppendEntriesResponse},
 };
 use rt::{Disk, Spawner};
 use serde::{Serialize, de::DeserializeOwned};
@@ -150,19 +147,6 @@ pub(super) struct Opened {
     pub(super) node: NodeId,
 }
 
-/// What an append is compared with before it is proposed.
-#[derive(Debug, Default)]
-pub(super) struct Gate {
-    /// The term that this node leads and may sequence in, and that term's epoch.
-    pub(super) authority: Option<(Authority, LeaderOf)>,
-    /// The head when everything proposed is committed.
-    end: EventId,
-    pub(super) in_flight: usize,
-    /// The lead is being handed over, and nothing new is begun.
-    pub(super) handing: Option<NodeId>,
-    closed: bool,
-}
-
 /// What the next epoch that this node opens shall say.
 #[derive(Clone, Debug)]
 pub(super) struct Reason {
@@ -176,8 +160,6 @@ impl Reason {
         self.told.is_none_or(|(_, until)| Instant::now() < until)
     }
 }
-
-type LeaderOf = Leader;
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no code panics while it holds this lock")
@@ -447,101 +429,25 @@ impl ClusterLog {
         self.0.close();
     }
 
-    fn propose(&self, expected: EventId, batch: &Batch) -> AppendFuture {
-        let mut gate = lock(&self.0.gate);
-        let answer = |error| AppendFuture::ready(Err(error));
-        if gate.closed {
-            return answer(AppendError::Stopped);
-        }
+    fn propose(&self, expected: EventId, batch: Batch) -> AppendFuture {
         if self.0.log.is_short_of_space() {
-            return answer(AppendError::NoSpace);
+            return AppendFuture::ready(Err(AppendError::NoSpace));
         }
-        let Some((authority, leader)) = gate.authority else {
-            return answer(AppendError::NoAuthority { why: self.0.who_has() });
+        let taken = {
+            let mut gate = lock(&self.0.gate);
+            gate.take(expected, batch, || self.0.log.head().event, || self.0.who_has())
         };
-        if let Some(to) = gate.handing {
-            return answer(AppendError::NoAuthority { why: format!("it is being handed to node {to}") });
-        }
-        if gate.in_flight == 0 {
-            gate.end = self.0.log.head().event;
-        }
-        if expected != gate.end {
-            return answer(AppendError::HeadMoved { head: gate.end });
-        }
-        if gate.in_flight >= limits::BATCHES_IN_FLIGHT {
-            return answer(AppendError::Busy { waiting: gate.in_flight });
-        }
-        let payload = entry::proposal(expected, authority.epoch, &batch.events);
-        let (pending, future) = AppendFuture::pending();
-        let owed = Owed { pending: Some(pending), gate: Arc::clone(&self.0.gate) };
-        let call = Call(Box::new(move |result| owed.settle(result)) as Box<dyn FnOnce(_) + Send>);
-        let data = Data { code: Kind::Proposal.code(), payload };
-        gate.in_flight += 1;
-        let end = gate.end.plus(batch.events.len() as u64);
-        gate.end = end;
-        // The channel to consensus has room for far more than may be in flight, so this never waits;
-        // and nobody else proposes in between, so the order is that of the gate.
-        let request = self.0.raft.write(data).responder(call).with_leader(leader).into_future();
-        // Not under tokio's budget for a task: without budget it would wait although there is room.
-        let mut request = Box::pin(tokio::task::coop::unconstrained(request));
-        let sent = (&mut request).now_or_never();
-        // The gate first: a request that was not taken drops its call, which settles the answer as
-        // unknown and needs the gate for that.
-        drop(gate);
-        drop(request);
-        match sent {
-            Some(Ok(())) => {}
-            Some(Err(error)) => tracing::error!(%error, "consensus has stopped"),
-            None => tracing::error!("consensus took no request"),
-        }
-        future
-    }
-}
-
-/// An answer that is owed. Dropped without one, it is *unknown*.
-struct Owed {
-    pending: Option<Pending>,
-    gate: Arc<Mutex<Gate>>,
-}
-
-impl Owed {
-    fn settle(mut self, result: ClientWriteResult<Shape>) {
-        let answer = match result {
-            Ok(ClientWriteResponse { data: Applied { last, events: 0 }, .. }) => {
-                Err(AppendError::HeadMoved { head: last })
+        match taken {
+            Ok(future) => {
+                gate::hand_over(&self.0.gate, &self.0.raft);
+                future
             }
-            Ok(ClientWriteResponse { log_id, data: Applied { last, events }, .. }) => {
-                let first = EventId::new(last.get() - events + 1);
-                Ok(Appended { first, last, index: ours(log_id.index) })
-            }
-            Err(ClientWriteError::ForwardToLeader(other)) => {
-                Err(AppendError::NoAuthority { why: describe(other.leader_id) })
-            }
-            Err(
-                ClientWriteError::LogEntryDiscarded(_)
-                | ClientWriteError::ChangeMembershipError(_)
-                | ClientWriteError::PreconditionFailed(_),
-            ) => Err(AppendError::Unknown),
-        };
-        self.give(answer);
-    }
-
-    fn give(&mut self, answer: Result<Appended, AppendError>) {
-        if let Some(pending) = self.pending.take() {
-            // The place is free before the answer: whoever gets it may append at once.
-            lock(&self.gate).in_flight -= 1;
-            pending.answer(answer);
+            Err(error) => AppendFuture::ready(Err(error)),
         }
     }
 }
 
-impl Drop for Owed {
-    fn drop(&mut self) {
-        self.give(Err(AppendError::Unknown));
-    }
-}
-
-fn describe(leader: Option<NodeId>) -> String {
+pub(super) fn describe(leader: Option<NodeId>) -> String {
     leader.map_or_else(|| "no node is known to lead".to_owned(), |leader| format!("node {leader} leads"))
 }
 
@@ -551,7 +457,8 @@ impl Inner {
     }
 
     fn close(&self) {
-        lock(&self.gate).closed = true;
+        let refused = lock(&self.gate).close();
+        refused.give();
         if let Some(stop) = lock(&self.stop).take() {
             let _ended_already = stop.send(());
         }
@@ -601,7 +508,7 @@ impl Log for ClusterLog {
 
     fn append(&self, expected: EventId, batch: Batch) -> AppendFuture {
         match check_batch(&batch) {
-            Ok(_) => self.propose(expected, &batch),
+            Ok(_) => self.propose(expected, batch),
             Err(error) => AppendFuture::ready(Err(error)),
         }
     }
