@@ -601,4 +601,75 @@ mod tests {
         }
         assert!(Cli::try_parse_from(["holdfast", "scale", "web=0"]).is_ok());
     }
+
+    /// The commands in a text: what stands in code and begins with the program's name.
+    fn commands(text: &str) -> Vec<String> {
+        let (mut found, mut fenced) = (Vec::new(), false);
+        for line in text.lines() {
+            if line.trim_start().starts_with("```") {
+                fenced = !fenced;
+            } else if fenced {
+                found.push(line.trim().trim_start_matches("$ ").trim_start_matches("sudo ").to_owned());
+            } else {
+                found.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+            }
+        }
+        found.retain(|command| command.starts_with("holdfast "));
+        found
+    }
+
+    /// What is wrong with a command of the documentation, if anything: a subcommand or an option that the
+    /// program does not have. Values are not looked at.
+    fn wrong(command: &str) -> Option<String> {
+        let mut at = Cli::command();
+        at.build();
+        let mut at = &at;
+        for word in command.split_whitespace().skip(1) {
+            if ["|", "#", "&&", ";", ">"].contains(&word) {
+                break;
+            }
+            if let Some(name) = word.strip_prefix("--") {
+                let name = name.split(['=', ']', ',']).next().unwrap_or_default();
+                let known = at.get_arguments().any(|argument| argument.get_long() == Some(name));
+                if !known && !["help", "version"].contains(&name) {
+                    return Some(format!("no option --{name}"));
+                }
+            } else if let Some(next) = at.find_subcommand(word) {
+                at = next;
+            } else if at.is_subcommand_required_set()
+                && word.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+            {
+                return Some(format!("no subcommand {word}"));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn every_command_in_the_documents_exists() {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut pages = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
+        let mut folders = vec![root.join("docs")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("is listed") {
+                let path = entry.expect("is listed").path();
+                match path.extension() {
+                    Some(kind) if kind == "md" => pages.push(path),
+                    None => folders.push(path),
+                    Some(_) => {}
+                }
+            }
+        }
+        let (mut count, mut faults) = (0, Vec::new());
+        for page in pages {
+            for command in commands(&std::fs::read_to_string(&page).expect("is read")) {
+                count += 1;
+                faults.extend(wrong(&command).map(|why| format!("{}: `{command}`: {why}", page.display())));
+            }
+        }
+        assert!(count > 50, "{count} commands were found");
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+        assert_eq!(wrong("holdfast cluster explode"), Some("no subcommand explode".into()));
+        assert_eq!(wrong("holdfast apply --force"), Some("no option --force".into()));
+    }
 }
