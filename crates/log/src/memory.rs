@@ -4,8 +4,8 @@
 //! every state that a real log can be in while appends are under way.
 
 use crate::{
-    AppendError, AppendFuture, Appended, Batch, Head, Kind, Log, Pending, ReadError, Record, SnapshotError,
-    SnapshotWriter,
+    AppendError, AppendFuture, Appended, Authority, Batch, Head, Kind, Log, Pending, ReadError, Record,
+    SnapshotError, SnapshotWriter,
     contract::check_batch,
     entry::{self, EntryHeader},
 };
@@ -32,6 +32,8 @@ struct State {
     queued: EventId,
     snapshots: VecDeque<(EventId, Vec<u8>)>,
     disk: Behaviour,
+    /// Whether whoever asks is told that another node sequences.
+    follows: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +70,7 @@ impl MemoryLog {
                 queued: EventId::ZERO,
                 snapshots: VecDeque::new(),
                 disk: Behaviour::Works,
+                follows: false,
             }),
             durable: watch::Sender::new(EventId::ZERO),
             node,
@@ -84,6 +87,12 @@ impl MemoryLog {
         let mut state = self.lock();
         state.disk = Behaviour::Works;
         self.drain(&mut state);
+    }
+
+    /// From now on whoever asks is told that another node sequences; or that this one does again. Who has
+    /// asked before is not told.
+    pub fn follow(&self, follows: bool) {
+        self.lock().follows = follows;
     }
 
     /// Opens the next epoch, as a new authority does.
@@ -149,6 +158,12 @@ fn advance(head: &mut Head, node: NodeId, kind: Kind, payload: &[u8], count: u32
 }
 
 impl Log for MemoryLog {
+    fn authority(&self) -> watch::Receiver<Option<Authority>> {
+        let Head { epoch, term, .. } = self.head();
+        let held = (!self.lock().follows).then_some(Authority { epoch, term });
+        watch::channel(held).1
+    }
+
     fn head(&self) -> Head {
         self.lock().head
     }

@@ -153,6 +153,25 @@ async fn nothing_is_pushed_to_a_node_that_is_ahead_of_this_log() {
     assert_eq!(one.report(Vec::new()).await.expect_err("refused").code(), Some(Code::Conflict));
 }
 
+/// Only who sequences knows where the log ends: a follower lags, and must not take a node for one of another
+/// log.
+#[tokio::test]
+async fn a_server_that_does_not_lead_calls_no_node_ahead_of_the_log() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let one = world.node(NODE_ONE);
+    let beyond = Generation::new(world.core.head().event.get() + 2);
+    world.log.follow(true);
+    let error = one.edge_stream(beyond).await.map(drop).expect_err("it has to catch up first");
+    assert_eq!(error.code(), Some(Code::Unavailable));
+    world.log.follow(false);
+    while world.core.head().event.get() <= beyond.get() {
+        world.owner().drain_node(world.id(), "two").await.expect("drained");
+        world.owner().activate_node(world.id(), "two").await.expect("active");
+    }
+    one.edge_stream(beyond).await.map(drop).expect("the plan is one of this log");
+}
+
 #[tokio::test]
 async fn a_log_that_grows_past_a_nodes_plan_is_still_older_than_what_runs() {
     let world = World::start().await;
