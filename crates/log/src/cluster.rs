@@ -19,6 +19,8 @@
 
 mod adapter;
 mod consensus;
+#[cfg(test)]
+mod fault_tests;
 mod gate;
 mod handover;
 mod log;

@@ -4,10 +4,12 @@
 //! log/
 //!   format                       what this directory is, in which version, of which cluster
 //!   lock                         held by the one process that may write
-//!   vote                         the last vote of this node; used by a cluster only
+//!   vote                         the last vote of this node; used by a cluster only. It, the next but one
+//!                                and the one after are replaced in place, which needs no space
 //!   committed                    up to here a cluster had committed, and who its members were there
 //!   incarnation                  which life of this node this is, and the last it heard of others
-//!   fence                        this node must not sequence until another authority has begun
+//!   fence                        whether this node must not sequence until another authority has begun
+//!   refused                      if there: another member knows this directory for an older copy
 //!   aside/….seg                  entries that were cut because they were never committed
 //!   mark                         up to here everything was durable once: a later end is damage
 //!   00000000000000000001.seg     entries from index 1 on
@@ -35,6 +37,7 @@ mod entries;
 mod fence;
 mod format;
 mod frame;
+mod in_place;
 mod incarnation;
 mod inspect;
 mod machine;
@@ -43,6 +46,7 @@ mod new_log;
 mod offline;
 mod read;
 mod recover;
+mod refusal;
 mod replica;
 #[cfg(test)]
 mod replica_tests;
@@ -54,7 +58,7 @@ pub use aside::{Aside, aside};
 pub use carried::Carried;
 pub use entries::{Entries, EntriesError, Identity};
 pub use format::{CreateError, Vote, VoteError};
-pub use incarnation::{Incarnation, Incarnations, Stale};
+pub use incarnation::{Has, Incarnation, Incarnations, Stale};
 pub use inspect::{Problem, Report, ScanError, scan, scan_aside, verify};
 pub use machine::{Entry, GroupError, Mistake, Options, Wal};
 pub use member::{Done, Halted, MemberLog, OpenMemberError, epoch_payload, read_epoch};

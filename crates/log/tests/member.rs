@@ -9,7 +9,10 @@ use bytes::Bytes;
 use holdfast_log::{
     AppendError, Batch, Kind, Log,
     cluster::{Alone, ClusterLog, Options as ClusterOptions},
-    wal::{self, Anew, Entry, Halted, MemberLog, Options, RawEntry, Vote, Wal, epoch_payload},
+    wal::{
+        self, Anew, Entry, Halted, Has, Incarnation, MemberLog, Mistake, Options, RawEntry, Vote, Wal,
+        epoch_payload,
+    },
 };
 use rt::{Disk, DiskError, Fault, Operation, SimDisk, ThreadSpawner};
 use std::{
@@ -204,19 +207,46 @@ fn what_is_noted_already_is_not_noted_again() {
 }
 
 #[test]
-fn fm_cfg6_a_vote_waits_for_space_as_entries_do() {
+fn fm_cfg6_votes_lives_and_fences_need_no_space() {
     let disk = SimDisk::new(1);
     Wal::create_member(&share(&disk), Path::new(DIR), "full", id(1)).expect("creates");
     let (log, deaths) = member(&disk);
     append(&log, vec![opening(id(1))]);
-    disk.set_capacity(Some(disk.used()));
-    let vote = Vote { term: Term::new(7), voted_for: Some(id(2)) };
-    let waiting = told(|done| log.save_vote(vote, done));
-    soon("the writer to say that it is short", || log.is_short_of_space());
-    assert!(waiting.try_recv().is_err(), "not told before it is durable");
-    disk.set_capacity(None);
-    assert_eq!(waiting.recv_timeout(PATIENCE), Ok(Ok(())));
+    // Not even the reserve is needed, which entries may use up.
+    disk.set_capacity(Some(0));
+    for term in 7..12 {
+        let vote = Vote { term: Term::new(term), voted_for: Some(id(2)) };
+        let told = told(|done| log.save_vote(vote, done));
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(Ok(())));
+    }
+    assert!(!log.is_short_of_space());
+    let life = Incarnation { count: 1, nonce: 1 };
+    assert_eq!(log.lives().admit(id(2), life, Has::default()), Ok(()), "another member begins a life");
+    assert_eq!(log.fence().expect("fenced"), Epoch::ZERO);
+    let own = log.lives().own();
+    log.close();
+    drop(log);
+    disk.restart();
+    let (log, _) = member(&disk);
+    assert_eq!(log.vote(), Vote { term: Term::new(11), voted_for: Some(id(2)) });
+    assert_eq!((log.fenced(), log.lives().own().count), (Some(Epoch::ZERO), own.count + 1));
+    assert_eq!(log.lives().known(id(2), life), Some(Ok(())));
     assert_eq!(count(&deaths), 0, "a full disk is no reason to die");
+}
+
+/// On a file system that copies on write even that wants space: then a vote waits as entries do.
+#[test]
+fn a_vote_that_finds_no_space_waits_for_it() {
+    let disk = SimDisk::new(1);
+    Wal::create_member(&share(&disk), Path::new(DIR), "full", id(1)).expect("creates");
+    let (log, deaths) = member(&disk);
+    append(&log, vec![opening(id(1))]);
+    (0..3).for_each(|_| disk.fail_next(Operation::Write, Fault::NoSpace));
+    let vote = Vote { term: Term::new(7), voted_for: Some(id(2)) };
+    let told = told(|done| log.save_vote(vote, done));
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Ok(())));
+    assert_eq!((count(&deaths), disk.faulted()), (0, 3));
+    log.close();
     drop(log);
     disk.restart();
     assert_eq!(member(&disk).0.vote(), vote);
@@ -238,6 +268,10 @@ fn what_was_never_committed_is_cut_on_a_full_disk_too() {
 fn a_log_of_one_machine_becomes_a_members_on_a_full_disk_too() {
     let disk = SimDisk::new(1);
     let event = plain(&disk);
+    let options = Options { reserve_bytes: 64 << 10, ..small() };
+    let mut wal = Wal::open(share(&disk), Path::new(DIR), options).expect("opens").0;
+    wal.append_group(&[Entry::Blank], &mut Vec::new()).expect("appends");
+    drop(wal);
     disk.set_capacity(Some(disk.used()));
     assert_eq!(member(&disk).0.head().event, event, "the reserve is given up for it");
 }
@@ -379,6 +413,84 @@ fn fm_p2_a_recovery_is_whole_or_not_at_all() {
         cuts += 1;
     }
     assert!(cuts > 20 && old > 5, "{cuts} cuts, {old} of them before it began");
+}
+
+/// A killed process leaves entries that can be read and are not durable. A recovery that counts them makes
+/// them so first.
+#[test]
+fn a_recovery_counts_only_what_is_durable() {
+    for operation in 1..60 {
+        let disk = SimDisk::new(operation);
+        plain(&disk);
+        drop(member(&disk).0);
+        let careless = Options { mistake: Some(Mistake::AnswerBeforeSync), ..small() };
+        let mut wal = Wal::open(share(&disk), Path::new(DIR), careless).expect("opens").0;
+        wal.append_raw(&[entry(Kind::Blank, ""), entry(Kind::Blank, "")]).expect("written, not synced");
+        disk.kill();
+        drop(wal);
+        let anew = Anew { cluster: "another", node: id(7), members: b"the seventh", why: b"it burns" };
+        disk.fail_in(operation, Fault::Crash);
+        let _power_may_fail = wal::recover(&share(&disk), Path::new(DIR), &anew);
+        disk.clear_faults();
+        disk.restart();
+        wal::recover(&share(&disk), Path::new(DIR), &anew).expect("goes on, or begins");
+        let (log, _) = member(&disk);
+        let (index, .., members) = log.members().expect("founded");
+        assert_eq!(&members[..], b"the seventh", "cut at {operation}");
+        assert_eq!(index.next(), log.tail().index, "cut at {operation}: the members, then the epoch");
+        drop(log);
+        let report = wal::verify(&disk, Path::new(DIR)).expect("verifies");
+        assert!(report.is_good(), "cut at {operation}: {:?}", report.problems);
+    }
+}
+
+#[test]
+fn a_fence_outlives_the_epochs_of_elections_that_were_known_when_it_was_set() {
+    let disk = SimDisk::new(1);
+    Wal::create_member(&share(&disk), Path::new(DIR), "lags", id(1)).expect("creates");
+    let (log, _) = member(&disk);
+    append(&log, vec![opening(id(1))]);
+    log.commit(Index::new(1)).expect("durable");
+    // It has voted in term 2 and has the entry that opened its epoch, and lags in knowing it committed.
+    let voted = told(|done| log.save_vote(Vote { term: Term::new(2), voted_for: Some(id(2)) }, done));
+    assert_eq!(voted.recv_timeout(PATIENCE), Ok(Ok(())));
+    append(&log, vec![RawEntry { term: Term::new(2), ..opening(id(2)) }]);
+    assert_eq!(log.fence().expect("fenced"), Epoch::new(1));
+    log.commit(Index::new(2)).expect("durable");
+    let (epoch, ends) = (log.head().epoch, |opener, term| (opener, Term::new(term)));
+    for (opener, term) in [ends(id(2), 2), ends(id(1), 3)] {
+        assert!(!log.fence_ends_with(epoch, opener, term), "{opener} in term {term}");
+    }
+    assert!(log.fence_ends_with(epoch, id(2), Term::new(3)));
+    drop(log);
+    disk.restart();
+    let (log, _) = member(&disk);
+    assert_eq!(log.fenced(), Some(Epoch::new(1)));
+    assert!(!log.fence_ends_with(epoch, id(2), Term::new(2)));
+    log.lift_fence().expect("lifted");
+    drop(log);
+    disk.restart();
+    assert_eq!(member(&disk).0.fenced(), None);
+}
+
+#[test]
+fn a_directory_that_was_refused_is_not_started_again() {
+    let disk = SimDisk::new(1);
+    plain(&disk);
+    let (log, deaths) = member(&disk);
+    let life = log.lives().own().count;
+    log.refused("node 1 was started from an older copy of its directory");
+    assert_eq!(count(&deaths), 1, "the process ends");
+    drop(log);
+    disk.restart();
+    for _ in 0..2 {
+        let why = try_member(&disk).expect_err("refused");
+        assert!(why.contains("older copy"), "{why}");
+    }
+    // The old cluster's refusal is none of a new one.
+    let anew = Anew { cluster: "another", node: id(7), members: b"the seventh", why: b"it burns" };
+    wal::recover(&share(&disk), Path::new(DIR), &anew).expect("recovers");
+    assert_eq!(member(&disk).0.lives().own().count, life + 1, "no start was counted meanwhile");
 }
 
 #[test]

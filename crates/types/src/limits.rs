@@ -40,6 +40,8 @@ pub const BATCH_BYTES: usize = 16 << 20;
 pub const BATCHES_IN_FLIGHT: usize = 64;
 /// Entries handed to consensus and not yet settled; batches that come meanwhile share the next one.
 pub const ENTRIES_IN_FLIGHT: usize = 4;
+/// How much a leader sends in a second, unless told otherwise, to each member that catches up.
+pub const CATCH_UP: ByteSize = ByteSize::from_mib(32);
 /// Rows in one page of a list.
 pub const PAGE_ROWS: usize = 500;
 /// Streams and long polls of people and programs that one server holds open.

@@ -296,9 +296,11 @@ impl Machine {
         self.log.commit(index).map(applied).ok_or_else(|| broken("what is durable can be committed"))
     }
 
-    /// Without space only a shortcut is lost: consensus commits anew what is not noted.
-    fn note_committed(&self) -> Result<(), io::Error> {
-        match self.log.note_committed() {
+    /// Beside the thread of consensus, which must go on while a disk takes its time. Without space only a
+    /// shortcut is lost: consensus commits anew what is not noted.
+    async fn note_committed(&self) -> Result<(), io::Error> {
+        let log = Arc::clone(&self.log);
+        match rt::blocking(move || log.note_committed()).await.map_err(broken)? {
             Err(error) if error.is_no_space() => {
                 tracing::warn!(%error, "how far the log is committed could not be noted");
                 Ok(())
@@ -307,17 +309,17 @@ impl Machine {
         }
     }
 
-    fn note(&self, entry: &Placed) -> Result<(), io::Error> {
+    async fn note(&self, entry: &Placed) -> Result<(), io::Error> {
         match &entry.payload {
             EntryPayload::Membership(members) => {
                 let stored = StoredMembership::new(Some(entry.id), members.clone());
-                self.note_committed()?;
+                self.note_committed().await?;
                 *self.members.lock().expect("nobody panics while holding this") = stored;
             }
             EntryPayload::Normal(data) if data.code == Kind::Epoch.code() => {
                 if let Some((node, _)) = crate::wal::read_epoch(&data.payload) {
                     // Who may stand again after a restart, must be known at the restart.
-                    self.note_committed()?;
+                    self.note_committed().await?;
                     (self.watch)(Seen::Epoch { id: entry.id, node });
                 }
             }
@@ -354,9 +356,9 @@ impl RaftStateMachine<Shape> for Machine {
             let applied = self.commit(ours(entry.id.index)).await?;
             // Readers first, so that whoever is answered can read what was written.
             self.log.announce();
-            self.note(&entry)?;
+            self.note(&entry).await?;
             if entry.id.index % NOTE_EVERY == 0 {
-                self.note_committed()?;
+                self.note_committed().await?;
             }
             if let Some(responder) = responder {
                 responder.send(applied);

@@ -3,9 +3,10 @@
 use super::{
     adapter::{Machine, Storage},
     gate::Gate,
-    log::{BY_ITSELF, ClusterLog, Failover, Inner, LOOK, Opened, Options, Reason, lock},
+    log::{BY_ITSELF, Borrowed, Failover, Inner, LOOK, Opened, Options, Reason, lock},
+    promotion::Position,
     shape::{Call, Data, Leader, Shape},
-    transport::{Message, Network, TransportError},
+    transport::{Message, Network, TransportError, answer_of},
 };
 use crate::{
     Authority, Kind,
@@ -19,7 +20,7 @@ use rt::{Spawner, TaskHandle};
 use std::{
     collections::BTreeSet,
     io,
-    sync::{Arc, Mutex, OnceLock, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, Weak},
     time::Duration,
 };
 use tokio::{
@@ -138,7 +139,8 @@ impl Start {
         loop {
             let Some((leads, alone)) = leading(&metrics.borrow_watched()) else { return self.hold(None) };
             let opened = *epochs.borrow_and_update();
-            let fenced = self.obey_fence(&raft, opened, *fence.borrow_and_update());
+            let known = *fence.borrow_and_update();
+            let fenced = self.obey_fence(&raft, opened, known).await;
             // Fenced, it leads nobody and stands for nothing.
             let leads = leads.filter(|_| !fenced);
             let alone = alone && !fenced;
@@ -215,14 +217,24 @@ impl Start {
     }
 
     /// Whether this node is fenced. A fenced node is heard by nobody as a leader and does not stand, until
-    /// another node has opened a later epoch: then the fence is lifted.
-    fn obey_fence(&self, raft: &Raft<Shape, Machine>, opened: Option<Opened>, fence: Option<Epoch>) -> bool {
-        let replaced = opened.is_some_and(|opened| opened.node != self.log.node());
+    /// another node has opened an epoch in a term after all that it had heard of: then the fence is lifted.
+    async fn obey_fence(
+        &self,
+        raft: &Raft<Shape, Machine>,
+        opened: Option<Opened>,
+        fence: Option<Epoch>,
+    ) -> bool {
+        let epoch = self.log.head().epoch;
+        let replaced = opened.is_some_and(|Opened { id, node }| {
+            self.log.fence_ends_with(epoch, node, Term::new(id.leader_id.term))
+        });
         let mut fenced = fence.is_some() && self.log.fenced().is_some();
-        if fenced && replaced && fence.is_some_and(|epoch| self.log.head().epoch > epoch) {
-            match self.log.lift_fence() {
-                Ok(()) => fenced = false,
-                Err(error) => tracing::warn!(%error, "the fence of this node could not be lifted"),
+        if fenced && replaced {
+            let log = Arc::clone(&self.log);
+            match rt::blocking(move || log.lift_fence()).await {
+                Ok(Ok(())) => fenced = false,
+                Ok(Err(error)) => tracing::warn!(%error, "the fence of this node could not be lifted"),
+                Err(error) => tracing::warn!(%error, "the fence of this node was not lifted"),
             }
         }
         let config = raft.runtime_config();
@@ -295,6 +307,11 @@ async fn greet(raft: Raft<Shape, Machine>, network: Network, pause: Duration) {
             async move { (*id, tokio::time::timeout(pause, call).await) }
         });
         for (id, answer) in futures_util::future::join_all(asked).await {
+            let answer = match answer {
+                Ok(Ok(answer)) => Ok(answer_of::<Position>(&network.log, id, &answer).await),
+                Ok(Err(error)) => Ok(Err(error)),
+                Err(late) => Err(late),
+            };
             match answer {
                 Ok(Ok(_)) => {
                     answered.insert(id);
@@ -325,8 +342,8 @@ async fn yield_for_space(
             continue;
         }
         if let Some(inner) = own.get().and_then(Weak::upgrade) {
-            inner.yielded.store(true, Ordering::SeqCst);
-            ClusterLog(inner).yield_for_space().await;
+            let borrowed = Borrowed::of(inner);
+            borrowed.log().yield_for_space().await;
         }
     }
 }

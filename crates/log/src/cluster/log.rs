@@ -5,13 +5,13 @@ use super::{
     consensus::Start,
     gate::{self, Gate},
     members::alone,
-    shape::{Leader, Member, Placed, Runtime, Shape, encode_members, log_id},
+    shape::{Leader, Member, Placed, Runtime, Shape, encode_members, log_id, ours},
     transport::{self, Message, Network, Transport, TransportError},
 };
 use crate::{
     AppendError, AppendFuture, Authority, Batch, Head, Log, ReadError, Record, SnapshotError, SnapshotWriter,
     contract::check_batch,
-    wal::{Fatal, Halted, MemberLog, OpenMemberError, Recovered, read_epoch},
+    wal::{Fatal, Halted, Has, MemberLog, OpenMemberError, Recovered, read_epoch},
 };
 use bytes::Bytes;
 use openraft::{
@@ -24,14 +24,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt, io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 use tokio::{
     sync::{oneshot, watch},
     time::Instant,
 };
-use types::{Epoch, EventId, NodeId, limits};
+use types::{ByteSize, Epoch, EventId, Index, NodeId, Term, limits};
 
 /// What an epoch says that no operator asked for.
 pub(super) const BY_ITSELF: &[u8] = b"elected";
@@ -64,6 +64,8 @@ pub struct Options {
     pub wal: crate::wal::Options,
     /// Tells this life of the member from any other.
     pub random: Arc<dyn rt::Random>,
+    /// How much each member gets in a second that catches up, in entries, while this one leads.
+    pub catch_up: ByteSize,
 }
 
 impl Default for Options {
@@ -75,6 +77,7 @@ impl Default for Options {
             own: Member::default(),
             wal: crate::wal::Options::default(),
             random: Arc::new(rt::OsRandom),
+            catch_up: limits::CATCH_UP,
         }
     }
 }
@@ -132,12 +135,61 @@ pub(super) struct Inner {
     pub(super) patience: Duration,
     reason: Arc<Mutex<Option<Reason>>>,
     fence: watch::Sender<Option<Epoch>>,
-    /// When the last append of a leader was accepted here.
-    heard: Mutex<Option<Instant>>,
+    heard: Mutex<Heard>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Mutex<Option<rt::TaskHandle>>,
-    /// The thread of consensus has held this log itself, and may be the last to let go of it.
-    pub(super) yielded: AtomicBool,
+}
+
+/// The log as the thread of consensus holds it for a while. If it is the last to let go, it must not wait for
+/// the thread, which is itself: that ends by itself, and the log is closed with it.
+pub(super) struct Borrowed(Option<Arc<Inner>>);
+
+impl Borrowed {
+    pub(super) fn of(inner: Arc<Inner>) -> Self {
+        Self(Some(inner))
+    }
+
+    pub(super) fn log(&self) -> ClusterLog {
+        ClusterLog(Arc::clone(self.0.as_ref().expect("it is let go only at the end")))
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(last) = self.0.take().and_then(Arc::into_inner) {
+            lock(&last.thread).take();
+        }
+    }
+}
+
+/// What was heard of leaders.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    /// When the last append was accepted here.
+    pub(super) last: Option<Instant>,
+    /// When a leader said last how far it had committed, and all of it can be read here.
+    pub(super) current: Option<Instant>,
+    /// Up to where a leader had committed then, which cannot be read here yet.
+    awaited: Option<(Index, Instant)>,
+}
+
+impl Heard {
+    /// A leader had committed up to there. Continuous writes never let a follower have all of what it was
+    /// told last, so what it was told first is waited for.
+    fn hear(&mut self, at: Instant, committed: Index, head: Index) {
+        self.last = Some(at);
+        self.look(head);
+        match committed <= head {
+            true => self.current = Some(at),
+            false => _ = self.awaited.get_or_insert((committed, at)),
+        }
+    }
+
+    fn look(&mut self, head: Index) {
+        if let Some((_, at)) = self.awaited.take_if(|(committed, _)| *committed <= head) {
+            self.current = self.current.max(Some(at));
+        }
+    }
 }
 
 /// The last epoch that is committed.
@@ -199,7 +251,8 @@ impl ClusterLog {
         let own = Arc::new(OnceLock::new());
         let (fence_tell, fence) = watch::channel(log.fenced());
         let (patience, failover) = (options.election.1, options.failover);
-        let network = Network { transport: Arc::clone(&transport), log: Arc::clone(&log) };
+        let (catch_up, log_) = (options.catch_up, Arc::clone(&log));
+        let network = Network { transport: Arc::clone(&transport), log: log_, catch_up };
         let gate = Arc::new(Mutex::new(Gate::default()));
         let (authority_tell, authority) = watch::channel(None);
         let (started_tell, started) = std::sync::mpsc::sync_channel(1);
@@ -231,10 +284,9 @@ impl ClusterLog {
             patience,
             reason,
             fence: fence_tell,
-            heard: Mutex::new(None),
+            heard: Mutex::default(),
             stop: Mutex::new(Some(stop)),
             thread: Mutex::new(Some(thread)),
-            yielded: AtomicBool::new(false),
         };
         let inner = Arc::new(inner);
         own.get_or_init(|| Arc::downgrade(&inner));
@@ -258,19 +310,13 @@ impl ClusterLog {
     /// It cannot be read, or consensus has stopped here.
     pub async fn receive(&self, message: Bytes) -> Result<Bytes, TransportError> {
         let refused = |error: &dyn fmt::Display| TransportError::Refused(error.to_string());
-        let (raft, log) = (&self.0.raft, &*self.0.log);
-        let (kind, sender, body) = Message::read(log, &message)?;
+        let (raft, log) = (&self.0.raft, &self.0.log);
+        let (kind, sender, body) = match Message::read(log, &message).await {
+            Ok(read) => read,
+            Err(error) => return transport::refusal(log, error),
+        };
         match kind {
-            Message::Append => {
-                let request: AppendEntriesRequest<Shape> = transport::content(&body)?;
-                request.entries.iter().try_for_each(Placed::check).map_err(TransportError::Refused)?;
-                let answer = raft.append_entries(request).await;
-                let answer = answer.map_err(|error| refused(&error))?;
-                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-                    *lock(&self.0.heard) = Some(Instant::now());
-                }
-                Ok(transport::answer(log, &answer))
-            }
+            Message::Append => self.receive_append(sender, &body).await,
             Message::Vote => {
                 let answer = raft.vote(transport::content(&body)?).await;
                 answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
@@ -290,6 +336,24 @@ impl ClusterLog {
                 answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }
         }
+    }
+
+    async fn receive_append(&self, sender: NodeId, body: &[u8]) -> Result<Bytes, TransportError> {
+        let (at, log) = (Instant::now(), &self.0.log);
+        let request: AppendEntriesRequest<Shape> = transport::content(body)?;
+        request.entries.iter().try_for_each(Placed::check).map_err(TransportError::Refused)?;
+        let committed = request.leader_commit.map_or(Index::ZERO, |id| ours(id.index));
+        let leader = request.vote.leader_id;
+        let answer = self.0.raft.append_entries(request).await;
+        let answer = answer.map_err(|error| TransportError::Refused(error.to_string()))?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            lock(&self.0.heard).hear(at, committed, log.head().index);
+            if leader.node == sender {
+                // Who leads a term has voted for itself in it.
+                log.lives().promised(sender, Has { vote: Term::new(leader.term), entry: Index::ZERO });
+            }
+        }
+        Ok(transport::answer(log, &answer))
     }
 
     /// Stands for election, having asked first whether it would win. Returns when it is asked.
@@ -327,9 +391,11 @@ impl ClusterLog {
         &self.0
     }
 
-    /// When the last append of a leader was accepted here.
-    pub(super) fn heard(&self) -> Option<Instant> {
-        *lock(&self.0.heard)
+    /// What was heard of leaders, when one can read here up to `head`.
+    pub(super) fn heard(&self, head: Index) -> Heard {
+        let mut heard = lock(&self.0.heard);
+        heard.look(head);
+        *heard
     }
 
     /// Notes on disk how far the log is committed, for whoever reads it beside this process. Blocks for as
@@ -409,11 +475,11 @@ impl ClusterLog {
         kind: Message,
         content: &impl Serialize,
     ) -> Result<T, TransportError> {
-        let (patience, log) = (self.0.patience, &*self.0.log);
+        let (patience, log) = (self.0.patience, &self.0.log);
         let call = self.0.transport.call(id, member, kind.write(log, content), patience);
         let lost = || TransportError::Lost(format!("no answer within {patience:?}"));
         let answer = tokio::time::timeout(patience, call).await.unwrap_or_else(|_| Err(lost()))?;
-        transport::answer_of(log, id, &answer)
+        transport::answer_of(log, id, &answer).await
     }
 
     /// The id of the last entry, durable or only handed over.
@@ -477,10 +543,6 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if *self.yielded.get_mut() {
-            // A thread cannot wait for its own end. It ends by itself, and the log is closed with it.
-            lock(&self.thread).take();
-        }
         self.close();
     }
 }

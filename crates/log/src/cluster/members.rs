@@ -18,6 +18,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::time::Instant;
 use types::{Epoch, EventId, Index, NodeId, Term};
 
 /// What a member knows of its cluster.
@@ -40,6 +41,9 @@ pub struct Status {
     /// How old the last sign of the cluster is: on a leader, since a majority last answered; on any other,
     /// since the last append of a leader was accepted. `None` if there was none in this life.
     pub heard: Option<Duration>,
+    /// How old what can be read here is at most: on a leader, as [`Self::heard`]; on any other, since a leader
+    /// said how far it had committed, and this member has all of that. `None` if it never was so in this life.
+    pub age: Option<Duration>,
     /// The epoch in force.
     pub epoch: Epoch,
     /// The last entry known to be committed.
@@ -137,6 +141,9 @@ impl ClusterLog {
         let quorum_silent = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
         let log = self.member_log();
         let head = log.head();
+        let heard = self.heard(head.index);
+        let leads = metrics.state == ServerState::Leader;
+        let since = |at: Option<Instant>| if leads { quorum_silent } else { at.map(|at| at.elapsed()) };
         Status {
             own: self.node(),
             leader: metrics.current_leader,
@@ -145,10 +152,8 @@ impl ClusterLog {
             members: members.nodes().map(|(id, member)| (*id, member.clone())).collect(),
             matched: matched.filter_map(|(id, at)| Some((*id, ours((*at)?.index)))).collect(),
             quorum_silent,
-            heard: match metrics.state {
-                ServerState::Leader => quorum_silent,
-                _ => self.heard().map(|at| at.elapsed()),
-            },
+            heard: since(heard.last),
+            age: since(heard.current),
             epoch: head.epoch,
             committed: head.index,
             event: head.event,

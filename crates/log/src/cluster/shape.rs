@@ -260,6 +260,14 @@ impl Placed {
         Ok(RawEntry { kind, term: Term::new(leader.term), leader: leader.node, payload })
     }
 
+    /// How many bytes it takes, about.
+    pub fn bytes(&self) -> usize {
+        match &self.payload {
+            EntryPayload::Normal(data) => size_of::<Self>() + data.payload.len(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => size_of::<Self>(),
+        }
+    }
+
     /// Whether it can be written here: looked at before consensus takes what another member sent.
     ///
     /// # Errors

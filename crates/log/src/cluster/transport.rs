@@ -1,15 +1,17 @@
 //! Messages between members: how they are written, and the door through which they go.
 //!
 //! ```text
-//! version u8, kind u8, sender [u8;16], its start: count u64, nonce [u8;16]; content in postcard
+//! version u8, kind u8, sender [u8;16], its start: count u64, nonce [u8;16],
+//! what it had then: term of its vote u64, last entry u64; content in postcard
 //! ```
 //!
 //! An answer begins likewise, with kind 0. What comes from an earlier life of a member, or from a copy of
-//! it, is refused before consensus sees it ([`crate::wal::Incarnations`]). What carries messages is not
-//! known here: TLS between real members, memory in tests.
+//! it, is refused before consensus sees it ([`crate::wal::Incarnations`]), with an answer of kind 255: a
+//! member that gets one marks its directory and ends. What carries messages is not known here: TLS between
+//! real members, memory in tests.
 
-use super::shape::{Member, Shape};
-use crate::wal::{Incarnation, MemberLog};
+use super::shape::{Member, Placed, Shape, ours};
+use crate::wal::{Has, Incarnation, MemberLog, Stale};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::{
@@ -24,13 +26,16 @@ use openraft::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{io, sync::Arc, time::Duration};
-use types::NodeId;
+use tokio::time::Instant;
+use types::{ByteSize, Index, NodeId, Term, limits};
 
 /// The version of the messages. A member that speaks another is told so.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The kind of an answer.
 const ANSWER: u8 = 0;
-const HEADER: usize = 2 + 16 + 8 + 16;
+/// The kind of an answer to a member that cannot be heard, now and ever: which of its lives, and why.
+const REFUSAL: u8 = 255;
+const HEADER: usize = 2 + 16 + 8 + 16 + 8 + 8;
 
 /// What a message asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +75,9 @@ impl Message {
     /// The kind of a message, its sender, and its content.
     ///
     /// # Errors
-    /// Another version, no kind that is known, or an earlier life of its sender.
-    pub(super) fn read(log: &MemberLog, bytes: &Bytes) -> Result<(Self, NodeId, Bytes), TransportError> {
-        let (code, sender, content) = open(log, bytes)?;
+    /// Another version, no kind that is known, or a life of its sender that is not heard.
+    pub(super) async fn read(log: &Arc<MemberLog>, bytes: &Bytes) -> Result<(Self, NodeId, Bytes), NotHeard> {
+        let (code, sender, content) = open(log, bytes).await?;
         let all = [Self::Append, Self::Vote, Self::PreVote, Self::Transfer, Self::Position, Self::Expect];
         let kind = all.into_iter().find(|kind| kind.code() == code);
         let kind = kind.ok_or_else(|| TransportError::Refused(format!("a message of kind {code}")))?;
@@ -86,17 +91,42 @@ impl Message {
 
 /// What a member sends: its content after who it is, in this life.
 fn sealed(log: &MemberLog, code: u8, content: &impl Serialize) -> Bytes {
-    let life = log.lives().own();
+    let (life, has) = (log.lives().own(), log.lives().began());
     let mut start = vec![VERSION, code];
     start.extend_from_slice(&log.node().as_u128().to_le_bytes());
     start.extend_from_slice(&life.count.to_le_bytes());
     start.extend_from_slice(&life.nonce.to_le_bytes());
+    start.extend_from_slice(&has.vote.get().to_le_bytes());
+    start.extend_from_slice(&has.entry.get().to_le_bytes());
     postcard::to_extend(content, start).expect("messages are plain data").into()
 }
 
+/// Why a message is not taken.
+pub(super) enum NotHeard {
+    /// Its sender is not heard in this life any more.
+    Stale(Incarnation, Stale),
+    /// Something else.
+    Other(TransportError),
+}
+
+impl From<TransportError> for NotHeard {
+    fn from(error: TransportError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<NotHeard> for TransportError {
+    fn from(error: NotHeard) -> Self {
+        match error {
+            NotHeard::Stale(_, stale) => Self::Refused(stale.to_string()),
+            NotHeard::Other(error) => error,
+        }
+    }
+}
+
 /// The code, the sender and the content of what a member sent.
-fn open(log: &MemberLog, bytes: &Bytes) -> Result<(u8, NodeId, Bytes), TransportError> {
-    let refused = |why: String| Err(TransportError::Refused(why));
+async fn open(log: &Arc<MemberLog>, bytes: &Bytes) -> Result<(u8, NodeId, Bytes), NotHeard> {
+    let refused = |why: String| Err(NotHeard::Other(TransportError::Refused(why)));
     match bytes.first() {
         Some(&VERSION) => {}
         Some(version) => {
@@ -110,12 +140,49 @@ fn open(log: &MemberLog, bytes: &Bytes) -> Result<(u8, NodeId, Bytes), Transport
         return refused("a message that is shorter than its header".into());
     };
     let sender = Message::sender(header).expect("it has a header");
-    let count = u64::from_le_bytes(header[18..26].try_into().expect("a range of eight bytes"));
-    let nonce = u128::from_le_bytes(header[26..].try_into().expect("a range of sixteen bytes"));
-    if let Err(stale) = log.lives().admit(sender, Incarnation { count, nonce }) {
-        return refused(stale.to_string());
+    let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+    let nonce = u128::from_le_bytes(header[26..42].try_into().expect("a range of sixteen bytes"));
+    let life = Incarnation { count: number(18), nonce };
+    let heard = match log.lives().known(sender, life) {
+        Some(known) => known,
+        None => {
+            let has = Has { vote: Term::new(number(42)), entry: Index::new(number(50)) };
+            let log = Arc::clone(log);
+            let admitted = rt::blocking(move || log.lives().admit(sender, life, has)).await;
+            admitted.map_err(|error| TransportError::Lost(error.to_string()))?
+        }
+    };
+    match heard {
+        Ok(()) => Ok((header[1], sender, bytes.slice(HEADER..))),
+        Err(stale) => Err(NotHeard::Stale(life, stale)),
     }
-    Ok((header[1], sender, bytes.slice(HEADER..)))
+}
+
+/// What is answered to a member that is not heard.
+///
+/// # Errors
+/// It may be heard later.
+pub(super) fn refusal(log: &MemberLog, error: NotHeard) -> Result<Bytes, TransportError> {
+    match error {
+        NotHeard::Stale(life, stale) if stale.is_final() => {
+            Ok(sealed(log, REFUSAL, &(life.count, life.nonce, stale.to_string())))
+        }
+        error => Err(error.into()),
+    }
+}
+
+/// Another member has refused this one. If it means this life, the directory is none to go on with.
+async fn obey_refusal(log: &Arc<MemberLog>, by: NodeId, body: &[u8]) -> TransportError {
+    let (count, nonce, why): (u64, u128, String) = match content(body) {
+        Ok(refusal) => refusal,
+        Err(error) => return error,
+    };
+    if log.lives().own() == (Incarnation { count, nonce }) {
+        tracing::error!(%by, why, "another member refuses this one");
+        let (log, why) = (Arc::clone(log), why.clone());
+        let _ends_anyway = rt::blocking(move || log.refused(&why)).await;
+    }
+    TransportError::Refused(why)
 }
 
 /// Writes an answer.
@@ -124,13 +191,14 @@ pub(super) fn answer(log: &MemberLog, content: &impl Serialize) -> Bytes {
 }
 
 /// Reads the answer of this member.
-pub(super) fn answer_of<T: DeserializeOwned>(
-    log: &MemberLog,
+pub(super) async fn answer_of<T: DeserializeOwned>(
+    log: &Arc<MemberLog>,
     from: NodeId,
     bytes: &Bytes,
 ) -> Result<T, TransportError> {
-    match open(log, bytes)? {
+    match open(log, bytes).await? {
         (ANSWER, sender, body) if sender == from => content(&body),
+        (REFUSAL, sender, body) if sender == from => Err(obey_refusal(log, from, &body).await),
         (_, sender, _) => Err(TransportError::Refused(format!("node {sender} answers in place of {from}"))),
     }
 }
@@ -188,6 +256,8 @@ impl Transport for Alone {
 pub(super) struct Network {
     pub transport: Arc<dyn Transport>,
     pub log: Arc<MemberLog>,
+    /// How many bytes a second a member gets that catches up.
+    pub catch_up: ByteSize,
 }
 
 /// The way to one member.
@@ -195,13 +265,15 @@ pub(super) struct Way {
     network: Network,
     to: NodeId,
     member: Member,
+    /// When the next entries may be sent, if they are to catch up with.
+    next: Instant,
 }
 
 impl RaftNetworkFactory<Shape> for Network {
     type Network = Way;
 
     async fn new_client(&mut self, to: NodeId, member: &Member) -> Way {
-        Way { network: self.clone(), to, member: member.clone() }
+        Way { network: self.clone(), to, member: member.clone(), next: Instant::now() }
     }
 }
 
@@ -210,7 +282,32 @@ const ARRIVAL: Duration = Duration::from_millis(300);
 /// And for each so many bytes as long again.
 const PER_ARRIVAL: usize = 1 << 20;
 
+/// How long the answer to entries of so many bytes is waited for. openraft gives what is appended no more
+/// time than a heartbeat; what takes longer to arrive would be sent for ever and never be acknowledged.
+fn arrival(least: Duration, bytes: usize) -> Duration {
+    least.max(ARRIVAL) + ARRIVAL * u32::try_from(bytes / PER_ARRIVAL).unwrap_or(0)
+}
+
 impl Way {
+    /// Keeps a member that catches up to its share, so that what is new reaches the others in time: the
+    /// first entries go at once, and each after as long as those before take at that rate.
+    async fn pace(&mut self, request: &AppendEntriesRequest<Shape>) {
+        let Some(last) = request.entries.last() else { return };
+        let lacks = self.network.log.newest().get().saturating_sub(ours(last.id.index).get());
+        if lacks <= limits::BATCHES_IN_FLIGHT as u64 {
+            return;
+        }
+        tokio::time::sleep_until(self.next).await;
+        let bytes: usize = request.entries.iter().map(Placed::bytes).sum();
+        let takes = Duration::from_secs_f64(bytes as f64 / self.network.catch_up.bytes().max(1) as f64);
+        self.next = Instant::now() + takes;
+    }
+
+    /// What a member has acknowledged it cannot have forgotten, whenever it is heard again.
+    fn remember(&self, has: Has) {
+        self.network.log.lives().promised(self.to, has);
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         kind: Message,
@@ -222,18 +319,14 @@ impl Way {
         let log = &self.network.log;
         let message = kind.write(log, content_);
         let patience = match carries {
-            // openraft gives what is appended no more time than a heartbeat; what takes longer to arrive
-            // would be sent for ever and never be acknowledged.
-            true => {
-                option.hard_ttl().max(ARRIVAL)
-                    + ARRIVAL * u32::try_from(message.len() / PER_ARRIVAL).unwrap_or(0)
-            }
+            true => arrival(option.hard_ttl(), message.len()),
             false => option.hard_ttl(),
         };
         let call = self.network.transport.call(self.to, &self.member, message, patience);
         match tokio::time::timeout(patience, call).await {
             Ok(Ok(bytes)) => {
-                answer_of(log, self.to, &bytes).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+                let answer = answer_of(log, self.to, &bytes).await;
+                answer.map_err(|error| RPCError::Network(NetworkError::new(&error)))
             }
             Ok(Err(error @ TransportError::Unreachable(_))) => {
                 Err(RPCError::Unreachable(Unreachable::new(&error)))
@@ -254,8 +347,19 @@ impl RaftNetworkV2<Shape> for Way {
         request: AppendEntriesRequest<Shape>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Shape>, RPCError<Shape>> {
+        self.pace(&request).await;
         let carries = !request.entries.is_empty();
-        self.ask(Message::Append, RPCTypes::AppendEntries, &request, &option, carries).await
+        let answer = self.ask(Message::Append, RPCTypes::AppendEntries, &request, &option, carries).await?;
+        let matched = match &answer {
+            AppendEntriesResponse::Success => {
+                request.entries.last().map(|last| last.id).or(request.prev_log_id)
+            }
+            AppendEntriesResponse::PartialSuccess(matched) => *matched,
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => return Ok(answer),
+        };
+        let entry = matched.map_or(Index::ZERO, |id| ours(id.index));
+        self.remember(Has { vote: Term::new(request.vote.leader_id.term), entry });
+        Ok(answer)
     }
 
     async fn vote(
@@ -263,7 +367,12 @@ impl RaftNetworkV2<Shape> for Way {
         request: VoteRequest<Shape>,
         option: RPCOption,
     ) -> Result<VoteResponse<Shape>, RPCError<Shape>> {
-        self.ask(Message::Vote, RPCTypes::Vote, &request, &option, false).await
+        let answer: VoteResponse<Shape> =
+            self.ask(Message::Vote, RPCTypes::Vote, &request, &option, false).await?;
+        if answer.vote_granted {
+            self.remember(Has { vote: Term::new(request.vote.leader_id.term), entry: Index::ZERO });
+        }
+        Ok(answer)
     }
 
     async fn pre_vote(
@@ -291,5 +400,18 @@ impl RaftNetworkV2<Shape> for Way {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Shape>, RPCError<Shape>> {
         self.ask(Message::Transfer, RPCTypes::TransferLeader, &request, &option, false).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_have_as_long_as_a_far_link_needs() {
+        let ms = Duration::from_millis;
+        assert_eq!(arrival(ms(20), 100), ms(300), "a far member is no lost one");
+        assert_eq!(arrival(ms(500), 100), ms(500));
+        assert_eq!(arrival(ms(20), 16 << 20), ms(300 * 17), "and for each MiB as long again");
     }
 }

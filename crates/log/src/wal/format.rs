@@ -1,8 +1,10 @@
 //! The small files of a log directory and the names of the large ones.
 //!
 //! `format` is text, for people too, and is written last when a log is created: without it there
-//! is no log. `vote` and `mark` are binary, checksummed and replaced whole.
+//! is no log. `mark` and `committed` are binary, checksummed and replaced whole; `vote` is replaced in
+//! place, because it must be possible without space.
 
+use super::in_place::{Content, InPlace};
 use crate::{Chain, Head};
 use rt::{Disk, DiskError};
 use sha2::{Digest, Sha256};
@@ -255,7 +257,11 @@ pub enum VoteError {
     Disk(#[from] DiskError),
 }
 
-const VOTE_MAGIC: &[u8; 8] = b"HFVOTE\0\x01";
+/// How many bytes a vote takes: term, whether there is one, and for whom.
+const VOTE_BYTES: usize = 8 + 1 + 16;
+const VOTE_MAGIC: &[u8; 8] = b"HFVOTE\0\x02";
+/// A vote as older programs stored it: in a file that is replaced whole.
+const VOTE_MAGIC_1: &[u8; 8] = b"HFVOTE\0\x01";
 const MARK_MAGIC: &[u8; 8] = b"HFMARK\0\x01";
 const COMMITTED_MAGIC: &[u8; 8] = b"HFCOMM\0\x01";
 
@@ -273,28 +279,54 @@ pub(super) fn unchecked<'a>(magic: &[u8; 8], bytes: &'a [u8], size: usize) -> Op
 }
 
 impl Vote {
+    fn file(dir: &Path) -> InPlace {
+        InPlace::new(&dir.join(VOTE), VOTE_MAGIC, VOTE_BYTES)
+    }
+
+    /// Durable when it returns. Needs no space once a vote was stored.
     pub(super) fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
-        let mut body = [0; 25];
+        let mut body = [0; VOTE_BYTES];
         body[..8].copy_from_slice(&self.term.get().to_le_bytes());
         if let Some(node) = self.voted_for {
             body[8] = 1;
             body[9..].copy_from_slice(&node.as_u128().to_le_bytes());
         }
-        rt::replace_file(disk, &dir.join(VOTE), &checked(VOTE_MAGIC, &body))
+        Self::file(dir).store(disk, &body)
     }
 
     pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Self, VoteError> {
-        let path = dir.join(VOTE);
-        let bytes = match disk.read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Ok(Self::default()),
-            Err(error) => return Err(error.into()),
-        };
-        let body = unchecked(VOTE_MAGIC, &bytes, 25).ok_or(VoteError::Damaged { path })?;
-        let term = u64::from_le_bytes(body[..8].try_into().expect("a range of eight bytes"));
-        let node = u128::from_le_bytes(body[9..].try_into().expect("a range of sixteen bytes"));
+        Ok(Self::load_any(disk, dir)?.0)
+    }
+
+    /// The vote, and whether it is stored in a place of its own.
+    fn load_any(disk: &dyn Disk, dir: &Path) -> Result<(Self, bool), VoteError> {
+        let file = Self::file(dir);
+        let damaged = || VoteError::Damaged { path: file.path().into() };
+        match file.load(disk)? {
+            Content::Missing => Ok((Self::default(), false)),
+            Content::Stored(body) => Ok((Self::decode(&body).ok_or_else(damaged)?, true)),
+            Content::Other(bytes) => {
+                let body = unchecked(VOTE_MAGIC_1, &bytes, VOTE_BYTES).ok_or_else(damaged)?;
+                Ok((Self::decode(body).ok_or_else(damaged)?, false))
+            }
+        }
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let term = u64::from_le_bytes(body.get(..8)?.try_into().ok()?);
+        let node = u128::from_le_bytes(body.get(9..VOTE_BYTES)?.try_into().ok()?);
         let voted_for = (body[8] == 1).then(|| NodeId::from_u128(node));
-        Ok(Self { term: Term::new(term), voted_for })
+        Some(Self { term: Term::new(term), voted_for })
+    }
+
+    /// Sees to it that the vote is durable, and has a place in which the next ones need no space.
+    pub(super) fn settle(disk: &dyn Disk, dir: &Path) -> Result<Self, VoteError> {
+        let (vote, has_place) = Self::load_any(disk, dir)?;
+        match has_place {
+            true => Self::file(dir).settle(disk)?,
+            false => vote.save(disk, dir)?,
+        }
+        Ok(vote)
     }
 }
 
@@ -463,6 +495,28 @@ mod tests {
         disk.restart();
         assert_eq!(Vote::load(&disk, dir).expect("loads"), vote);
         disk.damage(&dir.join(VOTE), |bytes| bytes[20] ^= 1);
+        assert_eq!(Vote::load(&disk, dir).expect("its other copy is good"), vote);
+        disk.damage(&dir.join(VOTE), |bytes| bytes.fill(1));
+        assert!(matches!(Vote::load(&disk, dir), Err(VoteError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_vote_of_an_older_program_is_read_and_gets_a_place_of_its_own() {
+        let disk = rt::SimDisk::new(1);
+        let dir = Path::new("/log");
+        disk.create_dir(dir).expect("creates");
+        let vote = Vote { term: Term::new(9), voted_for: Some(NodeId::from_u128(3)) };
+        let body = [&9_u64.to_le_bytes()[..], &[1], &3_u128.to_le_bytes()].concat();
+        let old = checked(VOTE_MAGIC_1, &body);
+        rt::replace_file(&disk, &dir.join(VOTE), &old).expect("as it was stored");
+        assert_eq!(Vote::load(&disk, dir).expect("loads"), vote);
+        assert_eq!(Vote::settle(&disk, dir).expect("settles"), vote);
+        disk.set_capacity(Some(disk.used()));
+        let next = Vote { term: Term::new(10), voted_for: None };
+        next.save(&disk, dir).expect("needs no space");
+        disk.restart();
+        assert_eq!(Vote::load(&disk, dir).expect("loads"), next);
+        disk.damage(&dir.join(VOTE), |bytes| *bytes = [&old[..20], &[0; 17]].concat());
         assert!(matches!(Vote::load(&disk, dir), Err(VoteError::Damaged { .. })));
     }
 }

@@ -7,6 +7,7 @@ use super::{
         SNAPSHOTS, SegmentHeader, UNFINISHED, Vote, VoteError, save_mark, segment_path,
     },
     frame::{self, Check},
+    in_place::is_only_space,
     read::{Reader, Source, Step},
     recover::{self, OpenError, Recovered},
     snapshot,
@@ -133,8 +134,7 @@ impl GroupError {
     /// What a small file that is replaced whole ran into. The old content stands when there is no space;
     /// after a sync that failed, nothing is certain.
     fn of_small_file(error: DiskError) -> Self {
-        let uncertain = matches!(error.operation, Operation::Sync | Operation::SyncDir);
-        if error.is_no_space() && !uncertain { Self::NoSpace(error) } else { Self::Failed(error) }
+        if is_only_space(&error) { Self::NoSpace(error) } else { Self::Failed(error) }
     }
 }
 
@@ -260,12 +260,34 @@ impl Wal {
         Vote::load(&*self.store.disk, &self.store.dir)
     }
 
-    /// Replaces the vote. Durable when it returns; without space the old one stands.
+    /// Sees to it that the vote is durable, and that the next ones need no space.
+    pub(super) fn settle_vote(&mut self) -> Result<Vote, VoteError> {
+        let store = Arc::clone(&self.store);
+        let mut vote = Ok(Vote::default());
+        let settled = self.spend_reserve(|| match Vote::settle(&*store.disk, &store.dir) {
+            Err(VoteError::Disk(error)) => Err(error),
+            found => {
+                vote = found;
+                Ok(())
+            }
+        });
+        match settled {
+            Ok(()) => vote,
+            // It has no place of its own yet, and stands where it was.
+            Err(error) if is_only_space(&error) => self.vote(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Replaces the vote. Durable when it returns. Takes no space, or the reserve where the file system
+    /// wants some all the same; without any the old one stands.
     pub fn save_vote(&mut self, vote: Vote) -> Result<(), GroupError> {
         if self.stopped {
             return Err(GroupError::Stopped);
         }
-        let saved = vote.save(&*self.store.disk, &self.store.dir).map_err(GroupError::of_small_file);
+        let store = Arc::clone(&self.store);
+        let saved = self.spend_reserve(|| vote.save(&*store.disk, &store.dir));
+        let saved = saved.map_err(GroupError::of_small_file);
         self.stopped |= matches!(saved, Err(GroupError::Failed(_)));
         saved
     }

@@ -17,11 +17,13 @@
 
 use super::{
     aside::{self, Aside},
-    fence,
+    fence::{self, Fence},
     format::{CreateError, Vote, VoteError},
-    incarnation::Incarnations,
+    in_place::{InPlace, is_only_space},
+    incarnation::{Has, Incarnations},
     machine::{GroupError, Options, Wal},
     recover::{OpenError, Recovered},
+    refusal,
     replica::{self, Committed, RawEntry},
     snapshot,
     store::Store,
@@ -34,7 +36,7 @@ use rt::{Disk, DiskError, Spawner, TaskHandle};
 use std::{
     collections::VecDeque,
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -69,6 +71,14 @@ pub enum OpenMemberError {
     /// The vote cannot be read.
     #[error(transparent)]
     Vote(#[from] VoteError),
+    /// Another member has refused it.
+    #[error("{} must not be started again: {why}", dir.display())]
+    Refused {
+        /// The directory.
+        dir: PathBuf,
+        /// In the other member's words.
+        why: String,
+    },
 }
 
 impl OpenMemberError {
@@ -107,8 +117,11 @@ pub struct MemberLog {
     node: NodeId,
     vote: Mutex<Vote>,
     short: Arc<AtomicBool>,
-    lives: Incarnations,
-    fence: Mutex<Option<Epoch>>,
+    lives: Arc<Incarnations>,
+    /// Never held while the disk is waited for.
+    fence: Mutex<Option<Fence>>,
+    /// Where it is marked; held while it is.
+    marker: Mutex<InPlace>,
 }
 
 impl fmt::Debug for MemberLog {
@@ -196,13 +209,18 @@ impl MemberLog {
             wal.found(founding)?;
         }
         wal.finish_recovery()?;
-        let mut lives = Incarnations::load(Arc::clone(&wal.store().disk), dir)?;
-        wal.spend_reserve(|| lives.begin(nonce)).map_err(OpenMemberError::from_disk)?;
-        let vote = wal.vote()?;
         let store = Arc::clone(wal.store());
+        if let Some(why) = refusal::load(&*store.disk, dir).map_err(OpenMemberError::from_disk)? {
+            return Err(OpenMemberError::Refused { dir: dir.into(), why });
+        }
+        let vote = wal.settle_vote()?;
+        let has = Has { vote: vote.term, entry: wal.tail().index };
+        let mut lives = Incarnations::load(Arc::clone(&store.disk), dir)?;
+        wal.spend_reserve(|| lives.begin(nonce, has)).map_err(OpenMemberError::from_disk)?;
+        let lives = Arc::new(lives);
         store.become_member()?;
         *store.kept_aside() = aside::aside(&*store.disk, dir).map_err(OpenMemberError::from_disk)?;
-        let fence = fence::load(&*store.disk, dir, store.head().epoch).map_err(OpenMemberError::from_disk)?;
+        let (fence, marker) = fence_of(&mut wal).map_err(OpenMemberError::from_disk)?;
         let node = wal.node();
         let on_fatal = Mutex::new(Some(on_fatal));
         let queue = Queue { jobs: VecDeque::new(), busy: false, open: true, patient: true };
@@ -216,6 +234,7 @@ impl MemberLog {
             store: Arc::clone(&store),
             durable: tell,
             short: Arc::clone(&short),
+            lives: Arc::clone(&lives),
         };
         let handle = match spawner.tasks() {
             Some(tasks) => tasks.spawn_loop(writer.run()),
@@ -224,8 +243,8 @@ impl MemberLog {
                 .map_err(OpenLogError::Thread)?,
         };
         let writer = Mutex::new(Some(handle));
-        let fence = Mutex::new(fence);
-        let log = Self { store, shared, writer, durable, node, vote: vote.into(), short, lives, fence };
+        let (vote, fence, marker) = (vote.into(), fence.into(), marker.into());
+        let log = Self { store, shared, writer, durable, node, vote, short, lives, fence, marker };
         Ok((log, recovered))
     }
 
@@ -252,34 +271,54 @@ impl MemberLog {
 
     /// The epoch in which this node is fenced: it must not sequence until another authority has begun.
     pub fn fenced(&self) -> Option<Epoch> {
+        self.known_fence().map(|fence| fence.epoch)
+    }
+
+    /// Whether the fence ends with an epoch that `opener` opened in this term: an authority that began after
+    /// every election this node had heard of when it was fenced.
+    pub fn fence_ends_with(&self, epoch: Epoch, opener: NodeId, term: Term) -> bool {
+        self.known_fence().is_some_and(|fence| fence.ends_with(self.node, epoch, opener, term))
+    }
+
+    fn known_fence(&self) -> Option<Fence> {
         *self.fence.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Fences this node in the epoch that is in force. Durable when it returns; done again it changes
-    /// nothing. Gives the epoch.
+    /// Fences this node in the epoch that it knows to be in force. Durable when it returns, so it may block
+    /// for as long as a sync takes; done again it changes nothing. Gives the epoch.
     ///
     /// # Errors
     /// The disk failed; the node may be fenced after a restart.
     pub fn fence(&self) -> Result<Epoch, DiskError> {
-        let mut fence = self.fence.lock().expect("no code panics while it holds this lock");
-        if let Some(epoch) = *fence {
-            return Ok(epoch);
+        let mut marker = self.marker.lock().expect("no code panics while it holds this lock");
+        if let Some(fence) = self.known_fence() {
+            return Ok(fence.epoch);
         }
-        let epoch = self.head().epoch;
-        fence::save(&*self.store.disk, &self.store.dir, epoch)?;
-        *fence = Some(epoch);
-        Ok(epoch)
+        let term = self.vote().term.max(self.tail().term);
+        let fence = Fence { epoch: self.head().epoch, term };
+        fence::save(&*self.store.disk, &mut marker, Some(fence))?;
+        *self.fence.lock().expect("no code panics while it holds this lock") = Some(fence);
+        Ok(fence.epoch)
     }
 
-    /// Lifts the fence.
+    /// Lifts the fence. May block for as long as a sync takes.
     ///
     /// # Errors
     /// The disk failed; the node is still fenced.
     pub fn lift_fence(&self) -> Result<(), DiskError> {
-        let mut fence = self.fence.lock().expect("no code panics while it holds this lock");
-        fence::lift(&*self.store.disk, &self.store.dir)?;
-        *fence = None;
+        let mut marker = self.marker.lock().expect("no code panics while it holds this lock");
+        fence::save(&*self.store.disk, &mut marker, None)?;
+        *self.fence.lock().expect("no code panics while it holds this lock") = None;
         Ok(())
+    }
+
+    /// Another member knows this directory for an older copy: marks it, so that it is not started again, and
+    /// has the process end. May block for as long as a sync takes.
+    pub fn refused(&self, why: &str) {
+        if let Err(error) = refusal::save(&*self.store.disk, &self.store.dir, why) {
+            tracing::error!(%error, "that this member was refused cannot be noted");
+        }
+        self.fail(why);
     }
 
     /// The end of what is committed.
@@ -486,6 +525,17 @@ impl Job {
     }
 }
 
+/// The fence of this log's node, and the place of its marker, which needs no space from now on.
+fn fence_of(wal: &mut Wal) -> Result<(Option<Fence>, InPlace), DiskError> {
+    let store = Arc::clone(wal.store());
+    let mut marker = fence::file(&store.dir);
+    let fence = fence::load(&*store.disk, &marker, store.head().epoch)?;
+    match wal.spend_reserve(|| fence::settle(&*store.disk, &mut marker, fence)) {
+        Err(error) if !is_only_space(&error) => Err(error),
+        _ => Ok((fence, marker)),
+    }
+}
+
 /// What the thread owns.
 struct Writer {
     wal: Wal,
@@ -493,6 +543,7 @@ struct Writer {
     store: Arc<Store>,
     durable: watch::Sender<Index>,
     short: Arc<AtomicBool>,
+    lives: Arc<Incarnations>,
 }
 
 /// What the writer does in one go.
@@ -538,6 +589,9 @@ impl Writer {
             }
         }
         drop(guard);
+        if let Err(error) = self.lives.note() {
+            tracing::debug!(%error, "what others have is not noted");
+        }
         if let Err(error) = self.store.note_committed().and_then(|()| self.wal.close()) {
             tracing::warn!(%error, "cannot note the end of the log; the next start is as after a crash");
         }

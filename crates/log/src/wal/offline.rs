@@ -11,11 +11,12 @@
 //! goes on in the new one.
 
 use super::{
-    fence as marker,
+    fence::{self as marker, Fence},
     format::{CommittedNote, FORMAT, Format, MembersNote, PLAIN, Recovering, VERSION, Vote},
     machine::{Options, Wal},
     member::{OpenMemberError, epoch_payload},
     recover::{self, Looked, OpenError, read_format},
+    refusal,
     replica::{RawEntry, Replica, unfounded},
     store::{Recent, Store, View},
 };
@@ -23,7 +24,7 @@ use crate::{Head, Kind};
 use bytes::Bytes;
 use rt::{Disk, DiskError};
 use std::{path::Path, sync::Arc};
-use types::{Epoch, NodeId, Term, limits};
+use types::{Epoch, Index, NodeId, Term, limits};
 
 /// How far the log in a directory is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,8 @@ pub fn position(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Found, OpenMemberErr
     let store = Store::new(Arc::clone(disk), dir, log_id, check, view);
     let committed = if format.version == PLAIN { tail } else { store.known_committed()?.committed };
     let vote = Vote::load(&**disk, dir)?;
-    let fenced = marker::load(&**disk, dir, committed.epoch).map_err(OpenMemberError::from_disk)?;
+    let fence = marker::load(&**disk, &marker::file(dir), committed.epoch);
+    let fenced = fence.map_err(OpenMemberError::from_disk)?.map(|fence| fence.epoch);
     Ok(Found { cluster: format.cluster, node: format.node, tail, committed, vote, fenced })
 }
 
@@ -73,7 +75,8 @@ pub fn fence(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Found, OpenMemberError>
         return Ok(found);
     }
     let epoch = found.committed.epoch;
-    marker::save(&**disk, dir, epoch).map_err(OpenMemberError::from_disk)?;
+    let fence = Fence { epoch, term: found.vote.term.max(found.tail.term) };
+    marker::save(&**disk, &mut marker::file(dir), Some(fence)).map_err(OpenMemberError::from_disk)?;
     Ok(Found { fenced: Some(epoch), ..found })
 }
 
@@ -137,26 +140,30 @@ impl From<OpenError> for RecoverError {
 /// The next election is in a term after every one that this node knows of; a fence is lifted.
 ///
 /// # Errors
-/// Nothing was changed, but for a disk that failed on the way.
+/// Nothing was changed but what every start changes, unless a disk failed on the way.
 pub fn recover(disk: &Arc<dyn Disk>, dir: &Path, anew: &Anew<'_>) -> Result<Found, RecoverError> {
     recover::node_of(&**disk, dir)?;
-    {
-        let _lock = recover::lock(&**disk, dir)?;
-        let format = read_format(&**disk, dir)?;
-        // Called again, after a crash or without need.
-        if format.cluster != anew.cluster || format.node != anew.node {
-            begin(disk, dir, format, anew)?;
-        }
-    }
     // Two entries: what is reserved already is likely to have place for them.
     let options = Options { reserve_bytes: 0, ..Options::default() };
+    // What stands in the log may be in the kernel's memory only. Opened, it is durable.
     let (mut wal, _) = Wal::open(Arc::clone(disk), dir, options)?;
+    let format = read_format(&**disk, dir)?;
+    // Called again, after a crash or without need.
+    if format.cluster != anew.cluster || format.node != anew.node {
+        begin(disk, dir, format, wal.tail().index, anew)?;
+    }
     wal.finish_recovery()?;
     drop(wal);
     Ok(position(disk, dir)?)
 }
 
-fn begin(disk: &Arc<dyn Disk>, dir: &Path, format: Format, anew: &Anew<'_>) -> Result<(), RecoverError> {
+fn begin(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    format: Format,
+    last: Index,
+    anew: &Anew<'_>,
+) -> Result<(), RecoverError> {
     if format.version == PLAIN {
         return Err(RecoverError::Plain);
     }
@@ -166,7 +173,6 @@ fn begin(disk: &Arc<dyn Disk>, dir: &Path, format: Format, anew: &Anew<'_>) -> R
     if anew.why.len() > limits::EPOCH_REASON {
         return Err(RecoverError::Reason { bytes: anew.why.len() });
     }
-    let last = position(disk, dir)?.tail.index;
     let recovering = Recovering { last, members: anew.members.to_vec(), why: anew.why.to_vec() };
     let new = Format {
         version: VERSION,
@@ -207,7 +213,12 @@ impl Wal {
         let members = MembersNote { index: last.next(), term, leader: node, payload: members.clone().into() };
         let note = CommittedNote { head: self.head, members: Some(members) };
         self.spend_reserve(|| note.save(disk, dir)).map_err(OpenMemberError::from_disk)?;
-        marker::lift(disk, dir).map_err(OpenMemberError::from_disk)?;
+        // A new node of a new cluster: what was said of the old one is none of its business.
+        if disk.exists(&dir.join(marker::FENCE)).map_err(OpenMemberError::from_disk)? {
+            let mut file = marker::file(dir);
+            self.spend_reserve(|| marker::save(disk, &mut file, None)).map_err(OpenMemberError::from_disk)?;
+        }
+        refusal::lift(disk, dir).map_err(OpenMemberError::from_disk)?;
         let done = Format { recovering: None, ..format.clone() };
         let finish = || rt::replace_file(disk, &dir.join(FORMAT), done.encode().as_bytes());
         self.spend_reserve(finish).map_err(OpenMemberError::from_disk)

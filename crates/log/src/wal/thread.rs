@@ -11,6 +11,10 @@
 //!   queued behind it was decided on it and is refused before anything else can be queued.
 //! - After a failed write or sync, or a panic, nothing is written any more, by this thread or
 //!   another, and the process is told to end.
+//!
+//! No server runs on it: a cluster of one does. It stays as the bare log that a cluster of one is measured
+//! against, in one run of the same bench, and as the second log that keeps the conformance suite honest about
+//! what is a promise of every log and what is consensus's own.
 
 use super::{
     format::CreateError,

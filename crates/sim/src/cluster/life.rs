@@ -92,6 +92,7 @@ fn begin(
         own: member(node),
         wal: world.plan.wal,
         random: Arc::new(SimRandom::new(world.random.u64())),
+        ..Options::default()
     };
     let line = Arc::new(Line { world: Arc::clone(world), from: node });
     // The writer may say it from any task; the process ends with the next one.
