@@ -136,12 +136,12 @@ impl Cluster {
         Some(Leader { node, member })
     }
 
-    /// How long ago a leader was heard here: its own majority, on the leader. None if never since the
-    /// start.
+    /// How old what can be read here is at most: on the leader, since its majority answered; elsewhere, since
+    /// a leader said how far it had committed, and this member has all of it. None if never since the start.
     pub fn age(&self) -> Option<Duration> {
         let status = self.0.log.status();
         let is_alone = status.voters.iter().eq([&status.own]);
-        if is_alone && status.leader == Some(status.own) { Some(Duration::ZERO) } else { status.heard }
+        if is_alone && status.leader == Some(status.own) { Some(Duration::ZERO) } else { status.age }
     }
 
     /// Whether there is another voter.
