@@ -113,7 +113,8 @@ fn a_removed_member_and_one_that_forgot_are_refused_by_name() {
     }
     cluster.caught_up(&[0, 1, 2]);
     cluster.kill(2);
-    std::fs::remove_dir_all(cluster.data(2)).expect("wiped");
+    let original = cluster.dir().join("original");
+    std::fs::rename(cluster.data(2), &original).expect("put aside");
     std::fs::rename(&copy, cluster.data(2)).expect("put back");
     cluster.launch(2).expect("a process");
     wait_for("the member that forgot to be refused by name", SOON, || {
@@ -121,11 +122,18 @@ fn a_removed_member_and_one_that_forgot_are_refused_by_name() {
         said.contains("copy of its directory").then_some(())
     })
     .unwrap_or_else(|error| panic!("{error}: {:?} {}", cluster.status(0), cluster.last_words(2)));
+    // It ends of that, and does not count on.
+    wait_for("it to end", SOON, || (!cluster.runs(2)).then_some(())).expect("it ends");
+    cluster.launch(2).expect("a process");
+    wait_for("it to refuse its directory", SOON, || {
+        cluster.last_words(2).contains("must not be started again").then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}: {}", cluster.last_words(2)));
+    wait_for("it to end", SOON, || (!cluster.runs(2)).then_some(())).expect("it ends");
 
-    // Then it is removed, for ever, while it does not run.
-    if cluster.runs(2) {
-        cluster.kill(2);
-    }
+    // Then the member is removed, for ever, while it does not run; the original too.
+    std::fs::remove_dir_all(cluster.data(2)).expect("wiped");
+    std::fs::rename(&original, cluster.data(2)).expect("put back");
     let leader = cluster.leader_among(&[0, 1]);
     let act = ["cluster", "remove", NAMES[2], "--reason", "its disk is from before"];
     let shown =

@@ -139,8 +139,7 @@ impl Start {
         loop {
             let Some((leads, alone)) = leading(&metrics.borrow_watched()) else { return self.hold(None) };
             let opened = *epochs.borrow_and_update();
-            let known = *fence.borrow_and_update();
-            let fenced = self.obey_fence(&raft, opened, known).await;
+            let fenced = self.obey_fence(&raft, opened, &mut fence).await;
             // Fenced, it leads nobody and stands for nothing.
             let leads = leads.filter(|_| !fenced);
             let alone = alone && !fenced;
@@ -222,8 +221,9 @@ impl Start {
         &self,
         raft: &Raft<Shape, Machine>,
         opened: Option<Opened>,
-        fence: Option<Epoch>,
+        fence: &mut watch::Receiver<Option<Epoch>>,
     ) -> bool {
+        let fence = *fence.borrow_and_update();
         let epoch = self.log.head().epoch;
         let replaced = opened.is_some_and(|Opened { id, node }| {
             self.log.fence_ends_with(epoch, node, Term::new(id.leader_id.term))
