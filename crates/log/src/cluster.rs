@@ -24,6 +24,7 @@ mod handover;
 mod log;
 mod members;
 mod promotion;
+mod repair;
 mod shape;
 #[cfg(test)]
 mod suite;
@@ -34,6 +35,7 @@ pub use self::{
     log::{ClusterLog, Failover, OpenClusterError, Options},
     members::{ChangeError, Joined, Status, recover},
     promotion::{Denied, Position, Promotion, Said, Validation},
+    repair::{Answer, NotRepaired, Others, Question, repair},
     shape::{Member, Shape},
     transport::{Alone, Message, Transport, TransportError},
 };
