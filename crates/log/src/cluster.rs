@@ -25,6 +25,8 @@ mod log;
 mod members;
 mod promotion;
 mod repair;
+#[cfg(test)]
+mod repair_tests;
 mod shape;
 #[cfg(test)]
 mod suite;

@@ -124,6 +124,29 @@ pub async fn repair(
     options: &Options,
     others: &dyn Others,
 ) -> Result<Vec<Repaired>, NotRepaired> {
+    repair_within(disk, dir, options, others, &Waits::default()).await
+}
+
+/// How long is waited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    pub leader: Duration,
+    pub alone: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { leader: limits::REPAIR_LEADER_WAIT.into(), alone: limits::REPAIR_ALONE.into() }
+    }
+}
+
+pub(super) async fn repair_within(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    options: &Options,
+    others: &dyn Others,
+    waits: &Waits,
+) -> Result<Vec<Repaired>, NotRepaired> {
     let mut repaired = Vec::new();
     for _ in 0..limits::REPAIR_PLACES {
         let Some(work) = Repair::begin(disk, dir, options).map_err(NotRepaired::Unread)? else {
@@ -141,7 +164,7 @@ pub async fn repair(
             return Err(NotRepaired::Alone { what });
         }
         tracing::warn!(%what, members = known.len(), "a damaged record: what is lost is asked for");
-        let scene = Scene { others, known, what: what.clone() };
+        let scene = Scene { others, known, what: what.clone(), waits: *waits };
         let done = scene.put_back(work).await?;
         tracing::warn!(%what, first = %done.entries.0, last = %done.entries.1, kept = ?done.kept,
             "what was damaged is repaired; the damaged files are kept");
@@ -155,6 +178,7 @@ struct Scene<'a> {
     others: &'a dyn Others,
     known: BTreeMap<NodeId, Member>,
     what: String,
+    waits: Waits,
 }
 
 /// What came of fetching entries from one member.
@@ -200,7 +224,7 @@ impl Scene<'_> {
                 true => self.by_leader(&mut work, &mut heard).await.map_err(failed)?,
                 false => None,
             };
-            let patient = begun.elapsed() < Duration::from(limits::REPAIR_LEADER_WAIT);
+            let patient = begun.elapsed() < self.waits.leader;
             let goal = match work.goal() {
                 Some(end) if goal.is_none() && !(work.is_end() && patient) => {
                     self.by_own_end(&mut work, end, &mut heard).await.map_err(failed)?
@@ -210,7 +234,7 @@ impl Scene<'_> {
             if let Some(goal) = goal {
                 return work.finish(&goal).map_err(failed);
             }
-            if heard.at.elapsed() >= Duration::from(limits::REPAIR_ALONE) {
+            if heard.at.elapsed() >= self.waits.alone {
                 return Err(NotRepaired::Nobody { what: self.what.clone(), why: heard.text() });
             }
             self.others.tell(&format!("{}; what is lost is asked for: {}", self.what, heard.text()));
@@ -255,7 +279,10 @@ impl Scene<'_> {
             }
         }
         if differ == self.known.len() && work.give_up_what_follows()? {
-            tracing::warn!(what = self.what, "no member has what stands behind the damage: it was never committed");
+            tracing::warn!(
+                what = self.what,
+                "no member has what stands behind the damage: it was never committed"
+            );
         }
         Ok(None)
     }
@@ -300,16 +327,21 @@ impl Scene<'_> {
             }
             let question = Question::Entries { after: at.to_bytes().to_vec(), until: goal.index };
             match self.others.ask(node, member, &question).await {
-                Ok(Answer::Entries(entries)) if !entries.is_empty() => match work.take(Bytes::from(entries)) {
-                    Ok(()) => self.others.tell(&format!(
-                        "{}; entry {} of {} is back", self.what, work.head().index, goal.index
-                    )),
-                    Err(RepairError::Foreign(why)) => {
-                        work.start_over()?;
-                        return Ok(Fetched::Not(why));
+                Ok(Answer::Entries(entries)) if !entries.is_empty() => {
+                    match work.take(Bytes::from(entries)) {
+                        Ok(()) => self.others.tell(&format!(
+                            "{}; entry {} of {} is back",
+                            self.what,
+                            work.head().index,
+                            goal.index
+                        )),
+                        Err(RepairError::Foreign(why)) => {
+                            work.start_over()?;
+                            return Ok(Fetched::Not(why));
+                        }
+                        Err(error) => return Err(error),
                     }
-                    Err(error) => return Err(error),
-                },
+                }
                 // What was fetched before may be what nobody has any more.
                 Ok(Answer::Differs) if begun => work.start_over()?,
                 Ok(Answer::Differs) => return Ok(Fetched::Differs),

@@ -15,8 +15,8 @@
 use super::{
     archive::{self, Archived},
     format::{
-        ARCHIVE, CommittedNote, FORMAT, Format, FormatProblem, Inventory, LOCK, NOTHING, SEGMENT_HEADER, SegmentHeader,
-        VERSION, archive_path, load_mark, segment_path, snapshot_path,
+        ARCHIVE, CommittedNote, FORMAT, Format, FormatProblem, Inventory, LOCK, NOTHING, SEGMENT_HEADER,
+        SegmentHeader, VERSION, archive_path, load_mark, segment_path, snapshot_path,
     },
     frame::{self, Check, Found},
     machine::{Mistake, Options},

@@ -19,8 +19,8 @@ use super::{
     archive,
     carried::Carried,
     format::{
-        ARCHIVE, CommittedNote, FORMAT, Inventory, PLAIN, SEGMENT_HEADER, SegmentHeader, Vote,
-        archive_path, checked, save_mark, segment_path, unchecked,
+        ARCHIVE, CommittedNote, FORMAT, Inventory, PLAIN, SEGMENT_HEADER, SegmentHeader, Vote, archive_path,
+        checked, save_mark, segment_path, unchecked,
     },
     frame,
     incarnation::Incarnations,

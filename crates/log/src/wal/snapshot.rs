@@ -156,7 +156,9 @@ pub(super) fn load(store: &Store) -> Result<Option<(EventId, Vec<u8>)>, Snapshot
                 }
                 return Ok(Some((at, content.to_vec())));
             }
-            Err(why) if is_member && quarantine::has_room(disk, &store.dir).map_err(SnapshotError::Disk)? => {
+            Err(why)
+                if is_member && quarantine::has_room(disk, &store.dir).map_err(SnapshotError::Disk)? =>
+            {
                 set_aside(store, &path).map_err(SnapshotError::Disk)?;
                 tracing::warn!(snapshot = %path.display(), why, "a snapshot is damaged, and kept in quarantine");
             }

@@ -98,7 +98,8 @@ pub(super) fn first_stretch(
         Err(error) => error,
     };
     let found = Inventory::take(&**disk, dir)?;
-    let mut parts: Vec<Part> = found.archived.iter().map(|first| Part { first: *first, archived: true }).collect();
+    let mut parts: Vec<Part> =
+        found.archived.iter().map(|first| Part { first: *first, archived: true }).collect();
     // A plain segment that is archived too goes by itself, once the archived one is good.
     let plain = found.segments.iter().filter(|first| !found.archived.contains(first));
     parts.extend(plain.map(|first| Part { first: *first, archived: false }));
@@ -146,7 +147,12 @@ fn join(seen: &mut [Seen]) {
 }
 
 /// None if what is left and right of it cannot be of one history.
-fn stretch_of(seen: &[Seen], span: std::ops::Range<usize>, dir: &Path, refusal: &OpenError) -> Option<Stretch> {
+fn stretch_of(
+    seen: &[Seen],
+    span: std::ops::Range<usize>,
+    dir: &Path,
+    refusal: &OpenError,
+) -> Option<Stretch> {
     let base = span.start.checked_sub(1).map_or(NOTHING, |last| seen[last].end);
     let next = seen.get(span.end);
     let goal = next.and_then(|next| next.before);
@@ -161,15 +167,18 @@ fn stretch_of(seen: &[Seen], span: std::ops::Range<usize>, dir: &Path, refusal: 
     if let Some(next) = next {
         let kind = files.first().map_or(next.part.archived, |file| file.archived);
         begins.push(Part { first: base.index.next(), archived: kind });
-        let others = files.iter().filter(|file| file.first > base.index.next() && next.part.first > file.first);
+        let others =
+            files.iter().filter(|file| file.first > base.index.next() && next.part.first > file.first);
         begins.extend(others);
     }
-    let (path, offset, what) = match seen[span.clone()].iter().find_map(|seen| Some((seen, seen.wrong.as_ref()?))) {
-        Some((seen, (offset, why))) => (seen.part.path(dir), *offset, why.clone()),
-        None => (dir.to_path_buf(), 0, refusal.to_string()),
+    let found = seen[span.clone()].iter().find_map(|seen| Some((seen, seen.wrong.clone()?)));
+    let wrong = match found {
+        Some((seen, (offset, what))) => Problem { path: seen.part.path(dir), offset, what },
+        None => problem_of(refusal, dir),
     };
     let earlier = (0..span.start).rev().filter(|place| !seen[*place].part.archived);
-    let before = earlier.map(|place| (seen[place].part, place.checked_sub(1).map_or(NOTHING, |last| seen[last].end)));
+    let before =
+        earlier.map(|place| (seen[place].part, place.checked_sub(1).map_or(NOTHING, |last| seen[last].end)));
     let behind = seen[span.end..].iter().map(|seen| seen.part).collect();
     let members = seen.iter().filter_map(|seen| seen.members.clone()).max_by_key(|(index, _)| *index);
     Some(Stretch {
@@ -180,13 +189,34 @@ fn stretch_of(seen: &[Seen], span: std::ops::Range<usize>, dir: &Path, refusal: 
         is_end: next.is_none(),
         before: before.collect(),
         behind,
-        wrong: Problem { path, offset, what },
+        wrong,
         members: members.map(|(_, payload)| payload),
     })
 }
 
+/// What is missing where everything that is there is right.
+fn problem_of(refusal: &OpenError, dir: &Path) -> Problem {
+    match refusal {
+        OpenError::Shortened { segment, offset, found, durable, witness } => Problem {
+            path: segment.clone(),
+            offset: *offset,
+            what: format!("it ends with event {found}, but {witness} shows that event {durable} was durable"),
+        },
+        OpenError::Missing { from, .. } => {
+            Problem { path: dir.into(), offset: 0, what: format!("its entries from {from} on are missing") }
+        }
+        other => Problem { path: dir.into(), offset: 0, what: other.to_string() },
+    }
+}
+
 /// Reads all of a file.
-fn look_at(disk: &Arc<dyn Disk>, dir: &Path, format: &Format, part: Part, last: bool) -> Result<Seen, DiskError> {
+fn look_at(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    format: &Format,
+    part: Part,
+    last: bool,
+) -> Result<Seen, DiskError> {
     let path = part.path(dir);
     if part.archived {
         return look_at_archived(&**disk, &path, format, part);
