@@ -16,7 +16,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use openraft::Membership;
-use rt::{Disk, Fault, Random as _, SimDisk, SimRandom, ThreadSpawner};
+use rt::{Disk, Fault, SimDisk, SimRandom, ThreadSpawner};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
