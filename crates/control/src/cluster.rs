@@ -25,7 +25,7 @@ pub use self::{
     ask::{Forwarded, HttpAsk, HttpTold},
     joining::{Invitation, JoinError, Joined, join},
     opening::OpenError,
-    repairing::{REPAIRING, Repairing},
+    repairing::Repairing,
     report::MemberReport,
     settings::{Mode, Settings, SettingsError},
 };

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use types::{EventId, NodeId, limits};
 
 /// How a member says that it is that puts its log back.
-pub const REPAIRING: &str = "repairing";
+const REPAIRING: &str = "repairing";
 
 /// How it goes with a log that may have to be repaired while it is opened.
 #[derive(Clone, Debug)]
@@ -147,6 +147,11 @@ impl Receive for Silent {
 }
 
 impl MemberReport {
+    /// Whether it votes and acknowledges, and does not only tell of its repair.
+    pub fn takes_part(&self) -> bool {
+        self.state != REPAIRING
+    }
+
     /// A member's whose log is being repaired.
     fn of_damaged(how: &str) -> Self {
         Self {

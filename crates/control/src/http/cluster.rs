@@ -20,7 +20,7 @@ use super::{
     write::{self, Write},
 };
 use crate::{
-    cluster::{Cluster, Invitation, MemberReport, Mode, REPAIRING},
+    cluster::{Cluster, Invitation, MemberReport, Mode},
     secret::Secret,
 };
 use api::{
@@ -72,8 +72,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
         let asked = contacts.get(node).map(|contact| contact.heard);
         asked.max(health.get(node).and_then(|health| health.heard))
     };
-    let answers =
-        |node: &&NodeId| matches!(reports.get(*node), Some(Ok(report)) if report.state != REPAIRING);
+    let answers = |node: &&NodeId| matches!(reports.get(*node), Some(Ok(report)) if report.takes_part());
     let answering = status.voters.iter().filter(answers).count();
     let members = status.members.iter().map(|(node, member)| {
         let report = reports.remove(node);
