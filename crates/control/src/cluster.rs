@@ -17,6 +17,7 @@ mod door;
 mod joining;
 mod membership;
 mod opening;
+mod repairing;
 mod report;
 mod settings;
 
@@ -24,6 +25,7 @@ pub use self::{
     ask::{Forwarded, HttpAsk, HttpTold},
     joining::{Invitation, JoinError, Joined, join},
     opening::OpenError,
+    repairing::Repairing,
     report::MemberReport,
     settings::{Mode, Settings, SettingsError},
 };

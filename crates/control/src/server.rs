@@ -1,7 +1,7 @@
 //! A server, put together: its place in its cluster with the log, the core over it, reconcilers, HTTP.
 
 use crate::{
-    cluster::{Cluster, OpenError, Settings},
+    cluster::{Cluster, OpenError, Repairing, Settings},
     http,
     journal::Journal,
     reconcile,
@@ -127,6 +127,15 @@ impl Server {
     /// # Errors
     /// Each names what is wrong and, in its source, the way on.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        Self::start_unless(config, CancellationToken::new()).await
+    }
+
+    /// The same, until told to stop: a damaged log is repaired from other members first, and that may take
+    /// long. Meanwhile it says so to whoever asks.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; or it was stopped.
+    pub async fn start_unless(config: Config, stop: CancellationToken) -> Result<Self, ServerError> {
         if !config.listen.ip().is_loopback() {
             return Err(ServerError::NotLoopback(config.listen));
         }
@@ -136,11 +145,9 @@ impl Server {
             .map_err(|source| ServerError::Listen { address: config.listen, source })?;
         let address =
             listener.local_addr().map_err(|source| ServerError::Listen { address: config.listen, source })?;
-        let (dir, runtime) = (config.data_dir.clone(), Handle::current());
-        let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, runtime)).await;
-        let cluster = opened
-            .expect("opening does not panic")
-            .map_err(|source| ServerError::Log { dir: config.data_dir.clone(), source })?;
+        let unheard = |source| ServerError::Listen { address: config.listen, source };
+        let (listener, meanwhile) = twice(listener).map_err(unheard)?;
+        let cluster = open(&config, meanwhile, stop).await?;
         let peers = listen_for_members(&cluster, &config).await?;
         let stop_peers = CancellationToken::new();
         if let Some(peers) = peers {
@@ -229,6 +236,34 @@ impl Server {
     }
 }
 
+/// One port, for two that use it one after the other.
+fn twice(listener: TcpListener) -> std::io::Result<(TcpListener, TcpListener)> {
+    let listener = listener.into_std()?;
+    let other = listener.try_clone()?;
+    Ok((TcpListener::from_std(listener)?, TcpListener::from_std(other)?))
+}
+
+/// Opens the log; while it is repaired, `listener` says so.
+async fn open(
+    config: &Config,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<Cluster, ServerError> {
+    // If nobody waits for this any more, nobody waits for the repair either.
+    let (stop, done) = (stop.child_token(), CancellationToken::new());
+    let (_stops, _ends) = (stop.clone().drop_guard(), done.clone().drop_guard());
+    let repairing = Repairing::new(stop);
+    let telling = tokio::spawn(http::serve_meanwhile(listener, repairing.told(), done.clone()));
+    let (dir, runtime) = (config.data_dir.clone(), Handle::current());
+    let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, runtime, Some(&repairing))).await;
+    done.cancel();
+    if let Err(error) = telling.await {
+        tracing::error!(%error, "what tells of the repair ended badly");
+    }
+    let failed = |source| ServerError::Log { dir: config.data_dir.clone(), source };
+    opened.expect("opening does not panic").map_err(failed)
+}
+
 /// Where guarded acts are written down; none if it cannot be opened, and then they are refused.
 fn journal(data_dir: &Path) -> Option<Arc<Journal>> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
@@ -278,7 +313,7 @@ pub async fn init(data_dir: &Path, org: Name, settings: &Settings) -> Result<Ini
     settings.save(data_dir).map_err(|error| failed(error.into()))?;
     let config = Config { data_dir: data_dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), org };
     let (dir, runtime) = (data_dir.to_owned(), Handle::current());
-    let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, runtime)).await;
+    let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, runtime, None)).await;
     let cluster = opened.expect("opening does not panic").map_err(failed)?;
     let begun = fold_and_begin(&cluster, &config).await;
     let (name, node) = (cluster.name().to_owned(), cluster.own());

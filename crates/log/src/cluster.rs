@@ -26,6 +26,9 @@ mod handover;
 mod log;
 mod members;
 mod promotion;
+mod repair;
+#[cfg(test)]
+mod repair_tests;
 mod shape;
 #[cfg(test)]
 mod suite;
@@ -36,6 +39,7 @@ pub use self::{
     log::{ClusterLog, Failover, OpenClusterError, Options},
     members::{ChangeError, Joined, Status, recover},
     promotion::{Denied, Position, Promotion, Said, Validation},
+    repair::{Answer, NotRepaired, Others, Question, repair},
     shape::{Member, Shape},
     transport::{Alone, Message, Transport, TransportError},
 };

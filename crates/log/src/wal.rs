@@ -11,6 +11,7 @@
 //!   fence                        whether this node must not sequence until another authority has begun
 //!   refused                      if there: another member knows this directory for an older copy
 //!   aside/….seg                  entries that were cut because they were never committed
+//!   quarantine/                  damaged files as they were found
 //!   mark                         up to here everything was durable once: a later end is damage
 //!   00000000000000000001.seg     entries from index 1 on
 //!   00000000000000004711.seg     … the last one is written to, its end is reserved and zero
@@ -44,18 +45,21 @@ mod machine;
 mod member;
 mod new_log;
 mod offline;
+mod quarantine;
 mod read;
 mod recover;
 mod refusal;
+mod repair;
 mod replica;
 #[cfg(test)]
 mod replica_tests;
 mod snapshot;
 mod store;
+mod survey;
 mod thread;
 
 pub use aside::{Aside, aside};
-pub use carried::Carried;
+pub use carried::{Carried, Carry};
 pub use entries::{Entries, EntriesError, Identity};
 pub use format::{CreateError, Vote, VoteError};
 pub use incarnation::{Has, Incarnation, Incarnations, Stale};
@@ -64,6 +68,8 @@ pub use machine::{Entry, GroupError, Mistake, Options, Wal};
 pub use member::{Done, Halted, MemberLog, OpenMemberError, epoch_payload, read_epoch};
 pub use new_log::{NewLog, NewLogError};
 pub use offline::{Anew, Found, RecoverError, fence, position, recover};
+pub use quarantine::quarantined;
 pub use recover::{Dropped, OpenError, Recovered, node_of, owner};
+pub use repair::{Repair, RepairError, Repaired};
 pub use replica::{Committed, RawEntry, check as check_entry};
 pub use thread::{Fatal, OpenLogError, WalLog};

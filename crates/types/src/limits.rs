@@ -306,6 +306,20 @@ pub const JOURNAL_TEXT: usize = 4 << 10;
 pub const EPOCH_REASON: usize = 4 << 10;
 /// Files of entries that were cut and are kept aside; past that the oldest stay.
 pub const ASIDE_FILES: usize = 64;
+/// Damaged files of a log that are kept; past that nothing is repaired.
+pub const QUARANTINE_FILES: usize = 32;
+/// Entries that another member gives at once to a damaged log, about; one always.
+pub const REPAIR_PIECE: usize = 4 << 20;
+/// How long another member may take to answer a question about a damaged log.
+pub const REPAIR_ANSWER: DurationMs = DurationMs::from_secs(10);
+/// How long a leader may take to show that it leads, and to make what it has durable.
+pub const REPAIR_LEAD: DurationMs = DurationMs::from_secs(5);
+/// For so long a leader is asked for; then what can be read behind the damage is proof enough.
+pub const REPAIR_LEADER_WAIT: DurationMs = DurationMs::from_secs(3);
+/// A member with a damaged log whom no other has answered for so long gives up.
+pub const REPAIR_ALONE: DurationMs = DurationMs::from_secs(30);
+/// So many damaged places of a log are repaired at one start.
+pub const REPAIR_PLACES: usize = 64;
 /// How long a node remembers why the lead is about to be handed to it.
 pub const HANDOVER_REMEMBERED: DurationMs = DurationMs::from_secs(5);
 /// How long a leader that stops tries to hand the lead to another voter.

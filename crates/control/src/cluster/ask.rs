@@ -5,7 +5,7 @@
 
 use super::report::MemberReport;
 use bytes::Bytes;
-use log::cluster::Member;
+use log::cluster::{Answer, Member, Question};
 use serde::{Deserialize, Serialize};
 use types::NodeId;
 
@@ -56,6 +56,8 @@ pub(super) enum Ask {
     Admit(Vec<u8>),
     /// This is where I am reached now.
     Moved { node: NodeId, member: Member },
+    /// My log is damaged.
+    Repair(Question),
 }
 
 /// What it answers.
@@ -69,6 +71,8 @@ pub(super) enum Told {
     Admitted(Vec<u8>),
     /// It is noted.
     Noted,
+    /// What helps.
+    Repair(Answer),
 }
 
 impl Told {
@@ -78,6 +82,7 @@ impl Told {
             Self::Report(_) => "a report",
             Self::Admitted(_) => "an admission",
             Self::Noted => "a note",
+            Self::Repair(_) => "a part of its log",
         }
     }
 

@@ -53,6 +53,7 @@ impl Cluster {
                 self.note_moved(node, member);
                 Ok(Told::Noted)
             }
+            Ask::Repair(question) => self.help(question).await.map(Told::Repair),
         }
     }
 

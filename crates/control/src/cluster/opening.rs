@@ -1,9 +1,12 @@
 //! Opening a member's log and everything that makes it one.
 
-use super::{Cluster, Inner, Settings, SettingsError};
+use super::{
+    Cluster, Inner, Repairing, Settings, SettingsError,
+    repairing::{Patient, is_alone},
+};
 use crate::peer::{Authority, CaError, Contacts, Identity, PeerTransport};
 use log::{
-    cluster::{ClusterLog, OpenClusterError},
+    cluster::{ClusterLog, NotRepaired, OpenClusterError},
     wal::{OpenMemberError, Wal},
 };
 use rt::{Clock, Disk, OsRandom, Random, RealDisk, SystemClock, ThreadSpawner};
@@ -31,6 +34,12 @@ pub enum OpenError {
         "this directory waits to join a cluster and has not been let in: run the same `holdfast cluster join` again"
     )]
     Joining,
+    /// It is damaged, and was not repaired.
+    #[error(transparent)]
+    Repair(#[from] NotRepaired),
+    /// It was told to stop while its log was repaired. The next start goes on.
+    #[error("it was told to stop while its log was repaired")]
+    Stopped,
 }
 
 impl OpenError {
@@ -47,10 +56,13 @@ impl Cluster {
     /// Opens the member that lives in this directory; an empty one becomes the first member of a
     /// cluster of its own. Connections to others live on `runtime`. Blocks.
     ///
+    /// A damaged log is repaired from other members first, if that is allowed here; that takes as long as it
+    /// takes.
+    ///
     /// # Errors
     /// Each names what is wrong and, in its source, the way on. Nothing is changed but what recovery
     /// changes.
-    pub fn open(data_dir: &Path, runtime: Handle) -> Result<Self, OpenError> {
+    pub fn open(data_dir: &Path, runtime: Handle, repairing: Option<&Repairing>) -> Result<Self, OpenError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let dir = data_dir.join("log");
         let settings = Settings::load(data_dir)?;
@@ -66,21 +78,32 @@ impl Cluster {
         let settings = settings.unwrap_or_default();
         let identity = identity(data_dir, &name, node, &settings, &*clock)?;
         let tls = identity.tls()?.in_mode(settings.failover.as_str());
-        let transport = PeerTransport::new(tls, runtime, Arc::clone(&clock));
+        let transport = PeerTransport::new(tls.clone(), runtime.clone(), Arc::clone(&clock));
+        let options = settings.options();
         // After a failed write nothing in memory can be trusted to match the disk. The process ends at
         // once, without destructors, and the next start reads what is really there.
-        let fatal = Box::new(|error: &rt::DiskError| {
-            tracing::error!(%error, "the log's disk failed; this process stops now");
-            std::process::abort();
-        });
-        let (log, recovered) = ClusterLog::open(
-            disk,
-            &dir,
-            settings.options(),
-            &ThreadSpawner,
-            Arc::new(transport.clone()),
-            fatal,
-        )?;
+        let open = || {
+            let fatal = Box::new(|error: &rt::DiskError| {
+                tracing::error!(%error, "the log's disk failed; this process stops now");
+                std::process::abort();
+            });
+            let (disk, way) = (Arc::clone(&disk), Arc::new(transport.clone()));
+            ClusterLog::open(disk, &dir, options.clone(), &ThreadSpawner, way, fatal)
+        };
+        let opened = match (open(), repairing) {
+            (Err(error), Some(repairing)) if error.is_damage() => {
+                let (disk, dir, settings, options) = (&disk, &*dir, &settings, &options.wal);
+                let (clock, transport) = (&clock, &transport);
+                let patient = Patient { disk, dir, node, settings, options, tls, clock, transport };
+                match runtime.block_on(patient.heal(repairing)) {
+                    Ok(()) => open(),
+                    Err(alone) if is_alone(&alone) => Err(error),
+                    Err(other) => return Err(other),
+                }
+            }
+            (opened, _) => opened,
+        };
+        let (log, recovered) = opened?;
         if let Some(dropped) = &recovered.dropped {
             tracing::warn!(
                 ?dropped,

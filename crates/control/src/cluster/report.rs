@@ -62,7 +62,7 @@ impl Cluster {
             snapshot: newest_snapshot(&dir.join("snapshots")),
             fenced: status.fenced.is_some(),
             aside: status.aside.iter().map(|aside| aside.path.display().to_string()).collect(),
-            trouble: core.and_then(crate::Core::snapshot_trouble),
+            trouble: core.and_then(crate::Core::snapshot_trouble).or_else(|| self.damage()),
         }
     }
 }

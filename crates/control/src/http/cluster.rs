@@ -72,7 +72,8 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
         let asked = contacts.get(node).map(|contact| contact.heard);
         asked.max(health.get(node).and_then(|health| health.heard))
     };
-    let answering = status.voters.iter().filter(|node| matches!(reports.get(node), Some(Ok(_)))).count();
+    let answers = |node: &&NodeId| matches!(reports.get(*node), Some(Ok(report)) if report.takes_part());
+    let answering = status.voters.iter().filter(answers).count();
     let members = status.members.iter().map(|(node, member)| {
         let report = reports.remove(node);
         let mut row = MemberRow {

@@ -29,6 +29,7 @@ mod operate;
 mod patience;
 mod place;
 mod reads;
+mod repairing;
 mod reports;
 mod requests;
 mod rim;
@@ -42,6 +43,7 @@ mod write;
 
 pub use images::{Images, Resolving};
 pub use openapi::openapi;
+pub(crate) use repairing::serve_meanwhile;
 pub use serve::serve;
 
 use crate::{cluster::Cluster, journal::Journal, writer::Core};

@@ -7,7 +7,7 @@ use super::{
     input::{Asked, Places},
     reads::{self, Order},
 };
-use crate::cluster::Mode;
+use crate::cluster::{Cluster, Mode};
 use api::{Code, Live, Page, PageQuery, Problem, Ready, RebuildAnswer, TokenRole, Version, ViewRow, Whoami};
 use axum::{Json, extract::State};
 use domain::view;
@@ -105,6 +105,7 @@ pub(super) async fn ready(State(http): State<Http>) -> Result<At<Ready>> {
         _ => FULL.to_owned(),
     });
     let reason = full.or(quarantined).or_else(|| http.core.snapshot_trouble());
+    let reason = reason.or_else(|| http.cluster.as_ref().and_then(Cluster::damage));
     let body = Ready {
         ready: true,
         role: match &http.cluster {

@@ -57,6 +57,14 @@ pub(super) async fn around(State(http): State<Http>, request: Request, next: Nex
     response
 }
 
+/// A problem as it leaves, for whoever stands outside of the rim.
+pub(super) fn written(problem: Problem) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = status.into_response();
+    write_out(&mut response, problem);
+    response
+}
+
 fn write_out(response: &mut Response, problem: Problem) {
     let body = serde_json::to_vec(&problem).expect("a problem has no type that JSON refuses");
     if problem.code == Code::Unauthenticated {

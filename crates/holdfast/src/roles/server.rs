@@ -5,7 +5,7 @@ use super::{
     process::{self, whole},
 };
 use crate::{args::ServerArgs, context::DEFAULT_ORG, failure::Failure};
-use control::{Config, Server, ServerError};
+use control::{Config, Server, ServerError, cluster::OpenError as NotOpen};
 use log::wal::OpenError;
 use std::path::Path;
 
@@ -16,7 +16,14 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
     crate::commands::finish_recovery(&data_dir)?;
     let org = DEFAULT_ORG.parse().expect("a valid name");
     let config = Config { data_dir: data_dir.clone(), listen: args.listen, org };
-    let server = Server::start(config).await.map_err(|error| refused(&error, &data_dir))?;
+    let server = match Server::start_unless(config, shutdown.clone()).await {
+        Ok(server) => server,
+        Err(ServerError::Log { source: NotOpen::Stopped, .. }) => {
+            tracing::info!("the server has stopped; its log is not repaired yet, and the next start goes on");
+            return Ok(());
+        }
+        Err(error) => return Err(refused(&error, &data_dir)),
+    };
     let url = format!("http://{}", server.address());
     if !args.leave_owner_token
         && let Some(secret) = server.first_owner()
@@ -40,6 +47,10 @@ pub fn refused(error: &ServerError, data_dir: &Path) -> Failure {
         ServerError::NotLoopback(_) => {
             Some("--listen 127.0.0.1:7070, and a tunnel or proxy with TLS before it".to_owned())
         }
+        ServerError::Log { source: NotOpen::Repair(_), .. } => Some(
+            "start it again when other members run; docs/runbooks/damaged-record.md says what else there is"
+                .to_owned(),
+        ),
         // These two are about the whole directory and say themselves what to do.
         ServerError::Log { source, .. }
             if matches!(

@@ -195,10 +195,15 @@ impl Cluster {
         self.members[at].process.as_ref().is_some_and(|process| demo::alive(process.pid()))
     }
 
+    /// Everything a server said.
+    pub fn said(&self, at: usize) -> String {
+        let text = std::fs::read(self.dir().join("logs").join(format!("{}.log", NAMES[at])));
+        String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()
+    }
+
     /// The end of what a server said.
     pub fn last_words(&self, at: usize) -> String {
-        let text = std::fs::read(self.dir().join("logs").join(format!("{}.log", NAMES[at])));
-        let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+        let text = self.said(at);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
     }

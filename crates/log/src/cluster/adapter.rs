@@ -89,7 +89,10 @@ impl Storage {
             Some(found) => found,
             None => {
                 let log = Arc::clone(&self.log);
-                let found = rt::blocking(move || log.entries(from, until, bytes));
+                let found = rt::blocking(move || {
+                    // What cannot be read ends consensus, and the process with it.
+                    log.entries(from, until, bytes).inspect_err(|error| log.note_damage(error))
+                });
                 found.await.map_err(broken)?.map_err(broken)?
             }
         };

@@ -103,6 +103,11 @@ pub enum OpenClusterError {
 }
 
 impl OpenClusterError {
+    /// Whether a record of the log is damaged; see [`super::repair()`].
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Log(error) if error.is_damage())
+    }
+
     /// What is wrong with the log itself, if that is it.
     pub fn open_error(&self) -> Option<&crate::wal::OpenError> {
         match self {
@@ -379,6 +384,11 @@ impl ClusterLog {
         Ok(self.0.log.head().event)
     }
 
+    /// Whether anybody else has a copy of this log.
+    fn has_others(&self) -> bool {
+        self.status().members.len() > 1
+    }
+
     pub(super) fn raft(&self) -> &Raft<Shape, Machine> {
         &self.0.raft
     }
@@ -576,7 +586,15 @@ impl Log for ClusterLog {
     }
 
     fn read(&self, after: EventId, max_events: usize) -> Result<Vec<Record>, ReadError> {
-        self.0.log.read(after, max_events)
+        let read = self.0.log.read(after, max_events);
+        if let Err(error @ ReadError::Damaged { .. }) = &read
+            && self.has_others()
+        {
+            // The next start asks the others for what is lost; an older state must not be shown until then.
+            self.0.log.note_damage(error);
+            self.0.log.fail(&error.to_string());
+        }
+        read
     }
 
     fn subscribe(&self) -> watch::Receiver<EventId> {

@@ -123,20 +123,28 @@ pub(super) fn seal(store: &Store, at: EventId) -> Result<usize, SealError> {
     }
 }
 
+/// The archived form of a plain segment file.
+pub(super) fn packed(
+    log_id: [u8; 16],
+    before: Head,
+    end: Head,
+    plain: &[u8],
+) -> Result<Vec<u8>, std::io::Error> {
+    let (plain_bytes, plain_checksum) = (plain.len() as u64, crc32c::crc32c(plain));
+    let path = PathBuf::new();
+    let archived = Archived { log_id, before, end, path, plain_bytes, plain_checksum };
+    let body = zstd::bulk::compress(plain, LEVEL)?;
+    Ok([archived.encode().as_slice(), &body].concat())
+}
+
 fn pack(store: &Store, path: &Path, before: Head, end: Head, used: u64) -> Result<Archived, SealError> {
     let disk = &*store.disk;
     let mut plain = disk.read(path)?;
     plain.truncate(usize::try_from(used).expect("a segment fits the address space"));
-    let archived = Archived {
-        log_id: store.log_id,
-        before,
-        end,
-        path: archive_path(&store.dir, before.index.next()),
-        plain_bytes: used,
-        plain_checksum: crc32c::crc32c(&plain),
-    };
-    let body = zstd::bulk::compress(&plain, LEVEL).map_err(SealError::Compress)?;
-    rt::replace_file(disk, &archived.path, &[archived.encode().as_slice(), &body].concat())?;
+    let path = archive_path(&store.dir, before.index.next());
+    let packed = packed(store.log_id, before, end, &plain).map_err(SealError::Compress)?;
+    let archived = Archived::decode(&packed[..HEADER], &path).expect("it was made here");
+    rt::replace_file(disk, &path, &packed)?;
     if unpack(disk, &archived).map_err(SealError::Verify)? != plain {
         let path = archived.path.clone();
         let why = "it differs from the segment".to_string();

@@ -14,8 +14,9 @@
 use super::{
     format::{HEAD, get_head, put_head},
     frame::{Check, Frame},
+    member::MemberLog,
 };
-use crate::{EntryHeader, Head, Record, entry::FIELDS};
+use crate::{EntryHeader, Head, ReadError, Record, entry::FIELDS};
 use bytes::{Buf, Bytes};
 use types::{Index, limits};
 
@@ -93,6 +94,44 @@ impl Carried {
 
     fn frame(&self) -> Frame {
         Frame { header: self.header, synced: Index::ZERO, payload: self.payload.clone() }
+    }
+}
+
+/// What a member's log gives to one that lacks entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carry {
+    /// Entries, each as [`Carried::put`] writes it.
+    Entries(Vec<u8>),
+    /// It has another entry there.
+    Differs,
+    /// It has not so much.
+    Short,
+}
+
+impl MemberLog {
+    /// What follows the entry `after` here, up to `until`: at least one entry, and about `max_bytes` at
+    /// most. Only what is durable.
+    ///
+    /// # Errors
+    /// The disk failed or what is on it is not what was written.
+    pub fn carry(&self, after: &Head, until: Index, max_bytes: usize) -> Result<Carry, ReadError> {
+        if after.index >= until || until > self.tail().index {
+            return Ok(Carry::Short);
+        }
+        let (mut entries, mut differs) = (Vec::new(), false);
+        self.store().walk(after.index, |head, frame| {
+            if head.index <= after.index {
+                differs = head.chain != after.chain;
+                return !differs;
+            }
+            let entry = Carried { header: frame.header, payload: frame.payload.clone() };
+            if !entries.is_empty() && entries.len() + entry.size() > max_bytes {
+                return false;
+            }
+            entry.put(&mut entries);
+            head.index < until
+        })?;
+        Ok(if differs { Carry::Differs } else { Carry::Entries(entries) })
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum EntriesError {
     /// A file is not as it was written.
-    #[error("{} is damaged at offset {}: {}", .0.path.display(), .0.offset, .0.what)]
+    #[error("{0}")]
     Damaged(Problem),
     /// Entries are not there.
     #[error("{} lacks its entries from {from} on: a segment is missing", dir.display())]

@@ -437,6 +437,18 @@ pub(super) struct Inventory {
 }
 
 impl Inventory {
+    /// The plain segments in one directory.
+    pub(super) fn take_segments(disk: &dyn Disk, place: &Path) -> Result<Vec<Index>, DiskError> {
+        let names = match disk.list(place) {
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            names => names?,
+        };
+        let number = |name: &String| name.strip_suffix(SEGMENT_SUFFIX)?.parse().ok().map(Index::new);
+        let mut found: Vec<Index> = names.iter().filter_map(number).collect();
+        found.sort();
+        Ok(found)
+    }
+
     pub(super) fn take(disk: &dyn Disk, dir: &Path) -> Result<Self, DiskError> {
         let mut all = Self::default();
         for place in [dir.to_path_buf(), dir.join(ARCHIVE), dir.join(SNAPSHOTS)] {

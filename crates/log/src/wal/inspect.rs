@@ -18,7 +18,10 @@ use super::{
 use crate::{EntryHeader, Head, Kind};
 use bytes::Bytes;
 use rt::{Disk, DiskError};
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 use types::{EventId, Index};
 
 /// Something that is not as it was written.
@@ -30,6 +33,12 @@ pub struct Problem {
     pub offset: u64,
     /// What is wrong.
     pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged at offset {}: {}", self.path.display(), self.offset, self.what)
+    }
 }
 
 /// The whole log, checked.
@@ -70,7 +79,7 @@ impl Report {
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     /// It is not as it was written.
-    #[error("{} is damaged at offset {}: {}", .0.path.display(), .0.offset, .0.what)]
+    #[error("{0}")]
     Damaged(Problem),
     /// It cannot be read at all.
     #[error(transparent)]

@@ -18,10 +18,11 @@
 use super::{
     aside::{self, Aside},
     fence::{self, Fence},
-    format::{CreateError, Vote, VoteError},
+    format::{ARCHIVE, CreateError, Vote, VoteError},
     in_place::{InPlace, is_only_space},
     incarnation::{Has, Incarnations},
     machine::{GroupError, Options, Wal},
+    quarantine,
     recover::{OpenError, Recovered},
     refusal,
     replica::{self, Committed, RawEntry},
@@ -85,6 +86,12 @@ impl OpenMemberError {
     /// The disk did not let the log be looked for.
     pub fn from_disk(error: DiskError) -> Self {
         OpenError::from(error).into()
+    }
+
+    /// Whether a record of the log is damaged; see [`super::Repair`].
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Read(ReadError::Damaged { .. }))
+            || self.open_error().is_some_and(OpenError::is_damage)
     }
 
     /// What is wrong with the log itself, if that is it.
@@ -246,6 +253,21 @@ impl MemberLog {
         let (vote, fence, marker) = (vote.into(), fence.into(), marker.into());
         let log = Self { store, shared, writer, durable, node, vote, short, lives, fence, marker };
         Ok((log, recovered))
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Notes that a read found this log damaged, so that the next start looks there and repairs it.
+    pub fn note_damage(&self, error: &ReadError) {
+        let ReadError::Damaged { path, .. } = error else { return };
+        tracing::error!(%error, "a record of the log is damaged");
+        if path.parent().is_some_and(|place| place.ends_with(ARCHIVE))
+            && let Err(error) = quarantine::suspect(&*self.store.disk, &self.store.dir, path)
+        {
+            tracing::error!(%error, "that it is damaged cannot be noted");
+        }
     }
 
     /// The member this log belongs to.

@@ -9,17 +9,20 @@
 //!   stand behind it. But no record written later can know the torn one as durable. If one does,
 //!   the torn one was durable once and is now damaged, and the log does not start.
 //! - Only then is the tail cut off, and it is reported.
-//! - A log that ends before its mark or its newest snapshot has lost something.
+//! - A log that ends before its mark, its newest snapshot or what is noted as committed has lost
+//!   something.
 
 use super::{
     archive::{self, Archived},
     format::{
-        ARCHIVE, FORMAT, Format, FormatProblem, Inventory, LOCK, NOTHING, SEGMENT_HEADER, SegmentHeader,
-        VERSION, archive_path, load_mark, segment_path, snapshot_path,
+        ARCHIVE, CommittedNote, FORMAT, Format, FormatProblem, Inventory, LOCK, NOTHING, SEGMENT_HEADER,
+        SegmentHeader, VERSION, archive_path, load_mark, segment_path, snapshot_path,
     },
     frame::{self, Check, Found},
     machine::{Mistake, Options},
+    quarantine,
     read::{Reader, Source, Step},
+    repair,
     replica::Replica,
     snapshot,
     store::{Recent, Segment, Store, View},
@@ -134,9 +137,25 @@ pub enum OpenError {
         /// What shows it.
         witness: String,
     },
+    /// Damaged files are being replaced, and not all are.
+    #[error("the repair of {} was cut short; start its server, which goes on with it", dir.display())]
+    Replacing {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The disk did not do what was asked.
     #[error(transparent)]
     Disk(#[from] DiskError),
+}
+
+impl OpenError {
+    /// Whether a member with others can put back what is wrong; see [`super::Repair`].
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Missing { .. } | Self::Shortened { .. } | Self::Replacing { .. }
+        )
+    }
 }
 
 /// An opened log directory.
@@ -164,6 +183,12 @@ pub(super) fn look(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Resul
         return Err(OpenError::NotCreated { dir: dir.into() });
     }
     let format = read_format(&**disk, dir)?;
+    if repair::is_replacing(&**disk, dir)? {
+        return Err(OpenError::Replacing { dir: dir.into() });
+    }
+    if let Some((segment, why)) = quarantine::suspected(&**disk, dir)? {
+        return Err(OpenError::Damaged { segment, offset: 0, why });
+    }
     let log_id = format.log_id();
     let check = if options.mistake == Some(Mistake::ChecksumIgnored) { Check::Ignored } else { Check::Full };
     let found = Inventory::take(&**disk, dir)?;
@@ -189,6 +214,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
     for path in &unfinished {
         disk.remove(path)?;
     }
+    repair::clear(&*disk, dir)?;
+    quarantine::clear_suspect(&*disk, dir)?;
     if !twice.is_empty() {
         // The archived files may have their names only in the kernel's memory: a process that was
         // killed, or whose disk failed, did not get to make them durable.
@@ -529,6 +556,10 @@ fn check_witnesses(
                 return Err(damaged(last, 0, "its history is not the one that the mark was made in"));
             }
         }
+    }
+    let noted = CommittedNote::load(disk, dir)?.map_or(NOTHING, |note| note.head);
+    if noted.index > last.end.index {
+        return Err(shortened(noted.event, "the note of what the cluster had committed".into()));
     }
     for at in snapshots.iter().rev().take_while(|at| **at > last.end.event) {
         let path = snapshot_path(dir, *at);

@@ -10,6 +10,7 @@
 use super::{
     archive,
     format::{Inventory, SNAPSHOTS, UNFINISHED, snapshot_path},
+    quarantine,
     store::Store,
 };
 use crate::{SnapshotError, SnapshotWriter};
@@ -133,9 +134,17 @@ fn drop_old(store: &Store) -> Result<EventId, DiskError> {
     Ok(kept.last().copied().unwrap_or(EventId::ZERO))
 }
 
-/// The newest good snapshot.
+fn set_aside(store: &Store, path: &Path) -> Result<(), DiskError> {
+    let _not_while_one_is_saved = store.sealing.lock().expect("no code panics while it holds this lock");
+    quarantine::keep(&*store.disk, &store.dir, path)?;
+    store.disk.remove(path)?;
+    store.disk.sync_dir(&store.dir.join(SNAPSHOTS))
+}
+
+/// The newest good snapshot. A member, which has every entry, goes on without one if it must.
 pub(super) fn load(store: &Store) -> Result<Option<(EventId, Vec<u8>)>, SnapshotError> {
     let disk = &*store.disk;
+    let is_member = store.view().replica.is_used();
     let mut damaged = None;
     for at in Inventory::take(disk, &store.dir).map_err(SnapshotError::Disk)?.snapshots.into_iter().rev() {
         let path = snapshot_path(&store.dir, at);
@@ -147,12 +156,23 @@ pub(super) fn load(store: &Store) -> Result<Option<(EventId, Vec<u8>)>, Snapshot
                 }
                 return Ok(Some((at, content.to_vec())));
             }
+            Err(why)
+                if is_member && quarantine::has_room(disk, &store.dir).map_err(SnapshotError::Disk)? =>
+            {
+                set_aside(store, &path).map_err(SnapshotError::Disk)?;
+                tracing::warn!(snapshot = %path.display(), why, "a snapshot is damaged, and kept in quarantine");
+            }
             Err(why) => {
                 damaged.get_or_insert((path.display().to_string(), why));
             }
         }
     }
     match damaged {
+        // The log has every event from the first on.
+        Some((snapshot, why)) if is_member => {
+            tracing::warn!(snapshot, why, "no snapshot is readable; going on without");
+            Ok(None)
+        }
         None => Ok(None),
         Some((_, why)) => Err(SnapshotError::Damaged { path: store.dir.join(SNAPSHOTS), why: why.into() }),
     }

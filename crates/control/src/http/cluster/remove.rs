@@ -117,7 +117,10 @@ async fn removal(http: &Http, cluster: &Cluster, node: NodeId) -> Result<Shown> 
         return Err(Problem::new(Code::Conflict, detail).into());
     }
     let reports = cluster.reports().await;
-    let answering = left.iter().filter(|voter| matches!(reports.get(voter), Some(Ok(_)))).count();
+    let answering = left
+        .iter()
+        .filter(|voter| matches!(reports.get(voter), Some(Ok(report)) if report.takes_part()))
+        .count();
     let needed = left.len() / 2 + 1;
     if status.voters.contains(&node) && answering < needed {
         let detail = format!(
