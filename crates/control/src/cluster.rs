@@ -23,6 +23,7 @@ mod settings;
 pub use self::{
     ask::{Forwarded, HttpAsk, HttpTold},
     joining::{Invitation, JoinError, Joined, join},
+    membership::{Place, bring_nearer},
     opening::OpenError,
     report::MemberReport,
     settings::{Mode, Settings, SettingsError},
