@@ -90,7 +90,17 @@ impl Told {
             }
             _ => asked.clone(),
         };
+        // What was answered with something that is lost may have happened or not.
+        let calls = self.calls.iter().cloned().map(|call| match call.answer {
+            Some(Answer::Executed { event, .. } | Answer::Refused { event: Some(event), .. })
+                if event > kept.event =>
+            {
+                Call { answer: None, ..call }
+            }
+            _ => call,
+        });
         Self {
+            calls: calls.collect(),
             read: self.read.iter().take(kept.event.get() as usize).cloned().collect(),
             floor: self.floor.min(kept.event),
             promoted: self.promoted.min(kept.epoch),

@@ -1,5 +1,5 @@
 //! `promotion_is_atomic`: after any crash the authority is wholly old or wholly new: what was told as
-//! succeeded is in the log, and what was told as denied is not. That authority moves by nothing
+//! succeeded is in the log, and what was told as denied or not won is not. That authority moves by nothing
 //! else is [`super::no_confirmation_no_act`].
 
 use super::one_authority::Entry;
@@ -17,7 +17,7 @@ pub fn check(told: &Told, entries: &[Entry]) -> Result<(), Violation> {
     let broken = |what: String| Err(Violation::new(NAME, what));
     for asked in &told.promotions {
         let moved = entries.iter().find(|entry| entry.opens.is_some() && entry.why == asked.why);
-        if let (Some(Promotion::Denied(_)), Some(moved)) = (&asked.result, moved) {
+        if let (Some(Promotion::Denied(_) | Promotion::NotWon), Some(moved)) = (&asked.result, moved) {
             return broken(format!("{asked:?} was told, and the log has {moved:?}"));
         }
         if let Some(Promotion::Succeeded(epoch)) = asked.result {
