@@ -100,6 +100,7 @@ fn holds(seed: u64) {
 #[test]
 fn a_leader_that_was_cut_off_for_a_moment_writes_again() {
     holds(594);
+    holds(713);
 }
 
 /// Found by the simulator: a node remembered why the lead had been handed to it, and said so again in an epoch

@@ -145,15 +145,9 @@ impl Start {
             let leads = leads.filter(|_| !fenced);
             let alone = alone && !fenced;
             let cut_off = leads.is_some() && is_cut_off(&raft, self.options.election.1 * 3);
-            // Where an operator decides, only the node that the last epoch names stands by itself; or one
-            // that has led what it has last: an operator had asked for that, and it was elected.
-            // While it hands the lead over it leaves the place to the other, and it does not stand again
-            // before the answers can be there: each time begins anew.
-            let due = self.options.failover == Failover::Operator
-                && alone
-                && lock(&self.gate).handing.is_none()
-                && stood.is_none_or(|at| at.elapsed() >= pause);
-            if due && (self.is_named(opened) || self.led_last()) {
+            // Not again before the answers can be there: each time begins anew.
+            let due = alone && stood.is_none_or(|at| at.elapsed() >= pause);
+            if due && self.may_stand(opened) {
                 stood = Some(Instant::now());
                 if raft.trigger().elect(true).await.is_err() {
                     return self.hold(None);
@@ -210,6 +204,15 @@ impl Start {
         let (least, most) = self.options.election;
         let span = u128::max((most - least).as_millis(), 1);
         most + Duration::from_millis((self.log.node().as_u128() % span) as u64)
+    }
+
+    /// Where an operator decides, only the node that the last epoch names stands by itself; or one that has
+    /// led what it has last: an operator had asked for that, and it was elected. While it hands the lead over
+    /// it leaves the place to the other.
+    fn may_stand(&self, opened: Option<Opened>) -> bool {
+        self.options.failover == Failover::Operator
+            && lock(&self.gate).handing.is_none()
+            && (self.is_named(opened) || self.led_last())
     }
 
     /// Whether the last epoch in this log names this node. One that is not known to be committed counts: it

@@ -209,7 +209,7 @@ pub(crate) fn lose_disk(world: &Arc<World>, node: NodeId, wait: u64) {
         (machine.gone, machine.founds) = (true, false);
         machine.copy.take()
     });
-    let last = last.flatten().filter(|_| world.random.percent(50));
+    let last = last.flatten().filter(|_| world.random.percent(80));
     let world_ = Arc::clone(world);
     work(world, async move {
         let world = world_;

@@ -334,7 +334,7 @@ impl World {
         if let Some(tasks) = SimTasks::here() {
             tasks.kill(life.process);
         }
-        let (process, copied) = (life.process, self.random.percent(20));
+        let (process, copied) = (life.process, self.random.percent(50));
         drop(life);
         self.with_machine(node, |machine| {
             match power {
