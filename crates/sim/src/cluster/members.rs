@@ -245,6 +245,8 @@ async fn live_on(world: &Arc<World>, node: NodeId, copy: Option<(SimDisk, Proces
         machine.gone = false;
     });
     world.start(node);
+    // Once: a copy that is started again and again counts past the original.
+    world.with_machine(node, |machine| machine.gone = true);
     let Some(life) = world.life(node) else { return };
     lock(&world.operators).old = Some(life.process);
     world.count(|tally| tally.old_identities += 1);
@@ -253,7 +255,6 @@ async fn live_on(world: &Arc<World>, node: NodeId, copy: Option<(SimDisk, Proces
     while since.elapsed() < Duration::from_millis(wait) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    world.with_machine(node, |machine| machine.gone = true);
     world.crash(node, Power::Lost);
     lock(&world.operators).old = None;
 }

@@ -334,7 +334,9 @@ impl World {
         if let Some(tasks) = SimTasks::here() {
             tasks.kill(life.process);
         }
-        let (process, copied) = (life.process, self.random.percent(50));
+        // A copy of one that was alone is a cluster of its own, which nobody could refuse.
+        let had_others = life.running.as_ref().is_some_and(|run| run.log.status().voters.len() > 1);
+        let (process, copied) = (life.process, self.random.percent(50) && had_others);
         drop(life);
         self.with_machine(node, |machine| {
             match power {
