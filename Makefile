@@ -56,7 +56,7 @@ fix: ## format, and apply what the lints can repair
 bench: setup ## measure; writes target/bench/*.json and prints a table
 	scripts/bench.sh
 
-sim: ## SEEDS=n rounds of each kind in the simulator (FROM=n: from that seed; KIND=disk or cluster)
+sim: ## SEEDS=n rounds of each kind in the simulator (FROM=n: from that seed; KIND=disk or cluster; ONLY=n,n: these troubles of one)
 	SEEDS=$(SEEDS) $(CARGO) run --quiet -p holdfast-sim
 
 e2e: setup build ## only the tests that kill real processes

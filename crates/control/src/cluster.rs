@@ -24,6 +24,7 @@ mod settings;
 pub use self::{
     ask::{Forwarded, HttpAsk, HttpTold},
     joining::{Invitation, JoinError, Joined, join},
+    membership::{Place, bring_nearer},
     opening::OpenError,
     repairing::Repairing,
     report::MemberReport,

@@ -485,6 +485,24 @@ fn a_handover_loses_nothing_and_says_why() {
     }
 }
 
+/// Found by the simulator: an epoch that nobody had asked for said what an earlier one had said.
+#[test]
+fn what_a_handover_says_is_for_one_epoch_only() {
+    let cluster = Cluster::of(2, Failover::Automatic);
+    let first = cluster.leader();
+    let next = cluster.other(first.node());
+    for (from, to, why) in [(&first, &next, b"there"), (&next, &first, b"back.")] {
+        cluster.runtime.block_on(from.hand_over(to.node(), why, PATIENCE)).expect("handed over");
+        soon("its authority", || to.authority().borrow().is_some().then_some(()));
+    }
+    first.fence().expect("fenced");
+    soon("the other to be elected", || next.authority().borrow().is_some().then_some(()));
+    let node = next.node();
+    drop((first, next));
+    cluster.stop(node);
+    assert_eq!(why(&cluster, node), "elected");
+}
+
 #[test]
 fn a_handover_that_fails_leaves_the_old_primary_writing() {
     for failover in [Failover::Automatic, Failover::Operator] {

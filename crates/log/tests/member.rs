@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use holdfast_log::{
     AppendError, Batch, Kind, Log,
-    cluster::{Alone, ClusterLog, Options as ClusterOptions},
+    cluster::{Alone, ClusterLog, Failover, Options as ClusterOptions, Promotion},
     wal::{
         self, Anew, Entry, Halted, Has, Incarnation, MemberLog, Mistake, Options, RawEntry, Vote, Wal,
         epoch_payload,
@@ -297,6 +297,45 @@ fn alone(disk: &SimDisk) -> (ClusterLog, Deaths) {
     let opened =
         ClusterLog::open(share(disk), Path::new(DIR), options, &ThreadSpawner, Arc::new(Alone), fatal);
     (opened.expect("opens").0, deaths)
+}
+
+/// Where only an operator gives the lead to another.
+fn by_operator(disk: &SimDisk) -> ClusterLog {
+    let failover = Failover::Operator;
+    let options = ClusterOptions { wal: small(), failover, ..ClusterOptions::default() };
+    let (fatal, _) = fatal();
+    let opened =
+        ClusterLog::open(share(disk), Path::new(DIR), options, &ThreadSpawner, Arc::new(Alone), fatal);
+    opened.expect("opens").0
+}
+
+/// Found by the simulator: the primary of before had the other's epoch, and not that it was committed.
+#[test]
+fn where_an_operator_decides_nobody_stands_whose_log_names_another_at_its_end() {
+    let disk = SimDisk::new(1);
+    Wal::create(&share(&disk), Path::new(DIR), "an operator", id(1)).expect("creates");
+    let first = by_operator(&disk);
+    leads(&first);
+    first.close();
+    let again = by_operator(&disk);
+    leads(&again);
+    again.close();
+    let (log, _) = member(&disk);
+    let term = Term::new(9);
+    let vote = Vote { term, voted_for: Some(id(2)) };
+    assert_eq!(told(|done| log.save_vote(vote, done)).recv_timeout(PATIENCE), Ok(Ok(())));
+    append(&log, vec![RawEntry { term, ..opening(id(2)) }]);
+    log.close();
+    let silent = by_operator(&disk);
+    // It would have stood ten times.
+    std::thread::sleep(10 * ClusterOptions::default().election.1);
+    assert_eq!(silent.status().term, term);
+    assert_eq!(silent.status().leader, None);
+    // An operator's word is enough.
+    let promoted = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let promoted = promoted.block_on(silent.promote(b"it is gone"));
+    assert!(matches!(promoted, Promotion::Succeeded(_)), "{promoted:?}");
+    silent.close();
 }
 
 fn leads(log: &ClusterLog) {

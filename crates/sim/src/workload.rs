@@ -9,12 +9,17 @@ fn name(text: &str) -> Name {
     text.parse().expect("a plain word is a name")
 }
 
-fn token(random: &SimRandom) -> NewToken {
+pub(crate) fn token(random: &SimRandom) -> NewToken {
     let mut hash = [0; 32];
     hash[..16].copy_from_slice(&random.u128().to_le_bytes());
     // Some names have one length: records of equal size are where a tail that was not cut shows.
     let length = if random.percent(50) { 8 } else { 1 + random.below(30) as usize };
     NewToken { name: name(&"n".repeat(length)), hash, expires: None }
+}
+
+/// What a log begins with.
+pub(crate) fn begin(random: &SimRandom) -> Command {
+    Command::Bootstrap { cluster: "sim".into(), org: name("acme"), owner: token(random) }
 }
 
 /// The next few proposals.
@@ -26,7 +31,7 @@ pub(crate) fn proposals(
 ) -> Vec<Proposal> {
     let mut proposals = Vec::new();
     if state.cluster.is_empty() {
-        let command = Command::Bootstrap { cluster: "sim".into(), org: name("acme"), owner: token(random) };
+        let command = begin(random);
         proposals.push(Proposal { command, actor: Actor::System, request: None, cause: None });
     }
     for _ in 0..=random.below(6) {

@@ -16,19 +16,18 @@ fn hold(part: u64) {
     let count = seeds.end - seeds.start;
     let mut sum = Tally::default();
     for seed in seeds {
-        let Round { violation, story, tally, .. } = cluster_round(seed, None, None);
+        let Round { violation, story, tally, .. } = cluster_round(seed, None, &None);
         assert!(violation.is_none(), "seed {seed}: {violation:?}\n{}", story.join("\n"));
         sum = sum.plus(&tally);
     }
     // The rounds must have been what they claim to be; a handful of them shows nothing of the kind.
     if count >= 50 {
-        assert!(sum.crashes > 2 * count && sum.cuts > count / 2 && sum.pauses > count / 2, "{sum:?}");
-        assert!(sum.authorities > 2 * count && sum.promoted > count / 10, "{sum:?}");
-        assert!(
-            sum.answered > 50 * count && sum.unknown + sum.unheard > count && sum.read > 2 * count,
-            "{sum:?}"
-        );
-        assert!(sum.lost > count && sum.doubled > count, "{sum:?}");
+        assert_eq!(sum.never(), Vec::<&str>::new(), "{sum}");
+        assert!(sum.kills + sum.power_losses > 2 * count && sum.pauses > count / 2, "{sum}");
+        assert!(sum.cuts_one_way + sum.cuts_off > count / 2, "{sum}");
+        assert!(sum.authorities > 2 * count && sum.promoted > count / 10, "{sum}");
+        assert!(sum.answered > 50 * count && sum.unknown + sum.unheard > count, "{sum}");
+        assert!(sum.read > 2 * count && sum.lost > count && sum.doubled > count, "{sum}");
     }
 }
 
@@ -45,16 +44,16 @@ fn every_invariant_of_a_cluster_holds_2() {
 #[test]
 fn a_round_of_a_cluster_is_the_same_each_time() {
     for seed in 0..8 {
-        let (one, other) = (cluster_round(seed, None, None), cluster_round(seed, None, None));
+        let (one, other) = (cluster_round(seed, None, &None), cluster_round(seed, None, &None));
         assert_eq!(one, other, "seed {seed}");
     }
-    assert_ne!(cluster_round(1, None, None).trace, cluster_round(2, None, None).trace);
+    assert_ne!(cluster_round(1, None, &None).trace, cluster_round(2, None, &None).trace);
 }
 
 /// The mistake is noticed within 200 rounds, by this invariant if one is named.
 fn noticed(mistake: Mistake, by: Option<&str>) {
     let found = (0..200).find_map(|seed| {
-        let violation = cluster_round(seed, Some(mistake), None).violation?;
+        let violation = cluster_round(seed, Some(mistake), &None).violation?;
         by.is_none_or(|by| by == violation.invariant).then_some((seed, violation))
     });
     let (seed, violation) = found.expect("noticed");
@@ -92,7 +91,7 @@ fn a_leader_that_resumes_is_noticed() {
 }
 
 fn holds(seed: u64) {
-    let round = cluster_round(seed, None, None);
+    let round = cluster_round(seed, None, &None);
     assert!(round.violation.is_none(), "{:?}\n{}", round.violation, round.story.join("\n"));
 }
 
@@ -100,6 +99,13 @@ fn holds(seed: u64) {
 /// ever taking another.
 #[test]
 fn a_leader_that_was_cut_off_for_a_moment_writes_again() {
-    holds(163);
-    holds(422);
+    holds(594);
+    holds(713);
+}
+
+/// Found by the simulator: a node remembered why the lead had been handed to it, and said so again in an epoch
+/// that nobody had asked for.
+#[test]
+fn a_word_of_an_operator_is_for_one_epoch() {
+    holds(355);
 }

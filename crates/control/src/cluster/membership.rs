@@ -9,7 +9,7 @@
 use super::{Ask, Cluster};
 use crate::writer::{Answer, Core};
 use domain::{Actor, Command, Confirmation, Confirmed, NewMember, state::MemberState as Declared};
-use log::cluster::{Member, Status};
+use log::cluster::{ClusterLog, Member, Status};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -39,20 +39,29 @@ enum Change {
     HandOver(NodeId),
 }
 
+/// What whoever keeps the list knows besides the log.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// As what this member begins the cluster, if it does and others can join it.
+    pub founds: Option<NewMember>,
+    /// The last event of the cluster that this one was recovered from: whoever became a member before is
+    /// none.
+    pub recovered_at: Option<u64>,
+    /// Members that said that they are reached elsewhere now.
+    pub moved: BTreeMap<NodeId, Member>,
+}
+
 /// Brings consensus's list in step with the log's, while this member leads, until told to stop.
 pub(super) async fn keep(cluster: Cluster, core: Core, shutdown: CancellationToken) {
     let mut applied = core.applied();
     while !shutdown.is_cancelled() {
         let mut worked = false;
         if core.leads() {
-            if shutdown.run_until_cancelled(found(&cluster, &core)).await.is_none() {
-                return;
-            }
-            let status = cluster.log().status();
-            let change =
-                next_change(&declared(&core, cluster.settings().recovered_at), &status, &cluster.moved());
-            if let Some(change) = change {
-                worked = make(&cluster, &change, &status).await;
+            let place = cluster.place();
+            let nearer = bring_nearer(cluster.log(), &core, &place);
+            match shutdown.run_until_cancelled(nearer).await {
+                Some(made) => worked = made,
+                None => return,
             }
         } else {
             tell_where(&cluster).await;
@@ -68,23 +77,44 @@ pub(super) async fn keep(cluster: Cluster, core: Core, shutdown: CancellationTok
     }
 }
 
+/// On the member that leads: makes the one change that brings consensus's list nearer to the log's, if one
+/// is missing. Says whether something came of it. Dropped on the way, the change may still come about.
+pub async fn bring_nearer(log: &ClusterLog, core: &Core, place: &Place) -> bool {
+    found(log.node(), core, place).await;
+    let status = log.status();
+    match next_change(&declared(core, place.recovered_at), &status, &place.moved) {
+        Some(change) => make(log, &change, &status).await,
+        None => false,
+    }
+}
+
+impl Cluster {
+    fn place(&self) -> Place {
+        let settings = self.settings();
+        let founds = settings.listen.is_some() && !settings.joined;
+        let named = settings.name.parse().ok().filter(|_| founds);
+        let (peer, api) = (settings.peer.clone(), settings.api.clone());
+        Place {
+            founds: named.map(|name| NewMember { name, peer, api, votes: true }),
+            recovered_at: settings.recovered_at,
+            moved: self.moved(),
+        }
+    }
+}
+
 /// Writes down the member that began the cluster, once others can join it; and before that, that those of
 /// a cluster that it was recovered from are members no more.
-async fn found(cluster: &Cluster, core: &Core) {
-    let settings = cluster.settings();
+async fn found(node: NodeId, core: &Core, place: &Place) {
     let state = core.state();
     for (node, member) in &state.members {
-        if member.is_present() && settings.recovered_at.is_some_and(|event| member.admitted.get() <= event) {
+        if member.is_present() && place.recovered_at.is_some_and(|event| member.admitted.get() <= event) {
             write(core, Command::RemoveMember { node: *node, confirmed: recovered(core) }).await;
         }
     }
     let is_first = !core.state().members.values().any(Declared::is_present);
-    if settings.listen.is_none() || settings.joined || !is_first {
-        return;
+    if let Some(member) = place.founds.clone().filter(|_| is_first) {
+        write(core, Command::FoundMember { node, member }).await;
     }
-    let Ok(name) = settings.name.parse() else { return };
-    let member = NewMember { name, peer: settings.peer.clone(), api: settings.api.clone(), votes: true };
-    write(core, Command::FoundMember { node: cluster.own(), member }).await;
 }
 
 /// What made the members of a lost cluster none of this one: the recovery, which was confirmed on the disk
@@ -122,13 +152,17 @@ fn next_change(
     moved: &BTreeMap<NodeId, Member>,
 ) -> Option<Change> {
     let gone = |node: &NodeId| declared.get(node).is_some_and(|member| member.removed.is_some());
-    if let Some(node) = status.members.keys().find(|node| gone(node)) {
+    let at = |node: &NodeId| status.matched.get(node).copied().unwrap_or(Index::ZERO);
+    // The one that is furthest behind first: were it dead, and one that lives were removed before it, there
+    // might be no majority left that could remove it. This member last.
+    let order = |node: &&NodeId| (**node == status.own, at(node));
+    if let Some(node) = status.members.keys().filter(|node| gone(node)).min_by_key(order) {
         if *node != status.own {
             return Some(Change::Remove(*node));
         }
         // The furthest of the others: it has the least to wait for.
         let others = status.voters.iter().filter(|other| *other != node && !gone(other));
-        let next = others.max_by_key(|other| status.matched.get(other).copied().unwrap_or(Index::ZERO));
+        let next = others.max_by_key(|other| at(other));
         return next.map(|next| Change::HandOver(*next));
     }
     for (node, member) in moved {
@@ -155,8 +189,7 @@ fn next_change(
 }
 
 /// Makes one change; says whether something came of it.
-async fn make(cluster: &Cluster, change: &Change, status: &Status) -> bool {
-    let log = cluster.log();
+async fn make(log: &ClusterLog, change: &Change, status: &Status) -> bool {
     let patience = Duration::from(limits::MEMBERS_WAIT);
     let made = async {
         let changed = match change {
@@ -283,6 +316,16 @@ mod tests {
         assert_eq!(change(&log(&[(1, removed("m1"))]), &three), Some(Change::HandOver(id(3))));
         assert_eq!(change(&log(&[(4, removed("m4"))]), &three), None, "it is nothing already");
         assert_eq!(change(&log(&[(1, removed("m1"))]), &status(&[1], &[], &[(1, 9)])), None);
+    }
+
+    #[test]
+    fn of_two_that_were_removed_the_one_that_is_behind_goes_first() {
+        let removed = |name| Declared { removed: Some(EventId::new(5)), ..one(name) };
+        let both = log(&[(2, removed("m2")), (3, removed("m3"))]);
+        let dead = status(&[1, 2, 3], &[], &[(1, 9), (2, 9), (3, 4)]);
+        assert_eq!(change(&both, &dead), Some(Change::Remove(id(3))), "without 2 nobody could remove it");
+        let own = log(&[(1, removed("m1")), (2, removed("m2"))]);
+        assert_eq!(change(&own, &dead), Some(Change::Remove(id(2))), "whoever leads goes last");
     }
 
     #[test]

@@ -5,12 +5,12 @@ use super::{
     gate::Gate,
     log::{BY_ITSELF, Borrowed, Failover, Inner, LOOK, Opened, Options, Reason, lock},
     promotion::Position,
-    shape::{Call, Data, Leader, Shape},
+    shape::{Call, Data, Leader, Shape, ours},
     transport::{Message, Network, TransportError, answer_of},
 };
 use crate::{
     Authority, Kind,
-    wal::{MemberLog, Mistake, epoch_payload},
+    wal::{MemberLog, Mistake, epoch_payload, read_epoch},
 };
 use openraft::{
     Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver as _,
@@ -31,6 +31,8 @@ use types::{Epoch, NodeId, Term, limits};
 
 /// How often a leader looks whether its disk has space.
 const SPACE_LOOK: Duration = Duration::from_millis(500);
+/// About so many bytes of entries are looked through at once for the last epoch.
+const LOOK_BYTES: usize = 1 << 20;
 
 /// What the thread of consensus begins with.
 pub(super) struct Start {
@@ -144,16 +146,9 @@ impl Start {
             let leads = leads.filter(|_| !fenced);
             let alone = alone && !fenced;
             let cut_off = leads.is_some() && is_cut_off(&raft, self.options.election.1 * 3);
-            // Where an operator decides, only the node that the last epoch names stands by itself; or one
-            // that has led what it has last: an operator had asked for that, and it was elected.
-            // While it hands the lead over it leaves the place to the other.
-            let stands = self.options.failover == Failover::Operator
-                && alone
-                && lock(&self.gate).handing.is_none()
-                && (opened.is_some_and(|opened| opened.node == self.log.node()) || self.led_last());
             // Not again before the answers can be there: each time begins anew.
-            let due = stands && stood.is_none_or(|at| at.elapsed() >= pause);
-            if due {
+            let due = alone && stood.is_none_or(|at| at.elapsed() >= pause);
+            if due && self.may_stand(opened) {
                 stood = Some(Instant::now());
                 if raft.trigger().elect(true).await.is_err() {
                     return self.hold(None);
@@ -169,6 +164,10 @@ impl Start {
                             && opened.is_some_and(|opened| opened.id.leader_id == leader) =>
                 {
                     let epoch = self.log.head().epoch;
+                    if lock(&self.gate).authority.is_none() {
+                        // The word was for this epoch, and is for no other.
+                        *lock(&self.reason) = None;
+                    }
                     self.hold(Some((Authority { epoch, term: Term::new(leader.term) }, leader)));
                 }
                 Some(leader) => {
@@ -206,6 +205,33 @@ impl Start {
         let (least, most) = self.options.election;
         let span = u128::max((most - least).as_millis(), 1);
         most + Duration::from_millis((self.log.node().as_u128() % span) as u64)
+    }
+
+    /// Where an operator decides, only the node that the last epoch names stands by itself; or one that has
+    /// led what it has last: an operator had asked for that, and it was elected. While it hands the lead over
+    /// it leaves the place to the other.
+    fn may_stand(&self, opened: Option<Opened>) -> bool {
+        self.options.failover == Failover::Operator
+            && lock(&self.gate).handing.is_none()
+            && (self.is_named(opened) || self.led_last())
+    }
+
+    /// Whether the last epoch in this log names this node. One that is not known to be committed counts: it
+    /// may be, and another may have sequenced in it.
+    fn is_named(&self, opened: Option<Opened>) -> bool {
+        let mut named = opened.map(|opened| opened.node);
+        let known = opened.map_or(self.log.head().index, |opened| ours(opened.id.index));
+        let (mut from, until) = (known.next(), self.log.newest().next());
+        while from < until {
+            let Ok(found) = self.log.entries(from, until, LOOK_BYTES) else { return false };
+            let Some((last, _)) = found.last() else { break };
+            from = last.next();
+            let epochs = found.iter().filter(|(_, entry)| entry.kind == Kind::Epoch);
+            if let Some((_, entry)) = epochs.last() {
+                named = read_epoch(&entry.payload).map(|(node, _)| node);
+            }
+        }
+        named == Some(self.log.node())
     }
 
     /// Whether the last entry here is of a term that this node led.

@@ -1,7 +1,11 @@
 //! People and programs that use the cluster: they ask, hear nothing, ask the same again elsewhere, and
 //! read what they are promised to be the latest.
 
-use super::{Mistake, net::number, world::World};
+use super::{
+    Mistake,
+    net::number,
+    world::{START, World},
+};
 use crate::{Violation, invariants::linearizable, workload};
 use control::{Answer, Proposal};
 use domain::State;
@@ -9,7 +13,7 @@ use log::Log;
 use rt::{Process, SimTasks};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
-use types::{DurationMs, NodeId, Timestamp};
+use types::{DurationMs, NodeId};
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -20,7 +24,6 @@ const REMEMBERED: usize = 12;
 pub(crate) async fn client(world: Arc<World>) {
     let mut sent: Vec<Proposal> = Vec::new();
     let mut liked = world.any_node();
-    let begun = tokio::time::Instant::now();
     loop {
         tokio::time::sleep(Duration::from_millis(world.random.below(world.plan.pace_ms))).await;
         if world.random.percent(10) {
@@ -28,8 +31,7 @@ pub(crate) async fn client(world: Arc<World>) {
         }
         let state = world.core(liked).map(|(_, core)| core.state());
         let state = state.unwrap_or_else(|| Arc::new(State::default()));
-        let now = Timestamp::from_ms(1_800_000_000_000)
-            .plus(DurationMs::from_ms(begun.elapsed().as_millis() as u64));
+        let now = START.plus(DurationMs::from_ms(world.plan.begun.elapsed().as_millis() as u64));
         let mut proposals = workload::proposals(&state, &world.random, now, &mut sent);
         // A horizon is moved with the clocks of those who do it, which jump here.
         proposals.retain(|proposal| proposal.request.is_some() || state.cluster.is_empty());
@@ -53,9 +55,9 @@ pub(crate) async fn client(world: Arc<World>) {
 /// Reads from anybody, without waiting for one answer before it asks for the next.
 pub(crate) async fn reader(world: Arc<World>, seed: u64) {
     let random = rt::SimRandom::new(seed);
-    let nodes = world.nodes();
     loop {
         tokio::time::sleep(Duration::from_millis(1 + random.below(20))).await;
+        let nodes = world.nodes();
         let node = nodes[random.below(nodes.len() as u64) as usize];
         let world = Arc::clone(&world);
         if let Some(tasks) = SimTasks::here() {
@@ -73,14 +75,18 @@ fn leader(world: &Arc<World>) -> Option<NodeId> {
 /// One call, which is remembered with its answer.
 pub(crate) async fn ask(world: &Arc<World>, node: NodeId, proposal: Proposal) -> Option<Answer> {
     let (process, core) = world.core(node)?;
-    let call = world.told().called(proposal.clone());
+    let era = world.era_of(node);
+    let call = world.told(era).called(proposal.clone());
     let answer = in_process(process, async move { core.propose(proposal).await }).await?;
     world.count(|tally| match &answer {
         Answer::Executed { .. } | Answer::Refused { .. } => tally.answered += 1,
-        Answer::Unavailable { .. } => tally.unavailable += 1,
+        Answer::Unavailable { storage_full, .. } => {
+            tally.unavailable += 1;
+            tally.no_space += u64::from(*storage_full);
+        }
         Answer::Unknown { .. } => tally.unknown += 1,
     });
-    world.told().answered(call, answer.clone());
+    world.told(era).answered(call, answer.clone());
     Some(answer)
 }
 
@@ -99,7 +105,8 @@ pub(crate) async fn in_process<T: 'static>(
 /// Reads with the promise that it is the latest.
 async fn read(world: &Arc<World>, node: NodeId) {
     let Some((process, log)) = world.running(node) else { return };
-    let floor = world.told().floor;
+    let era = world.era_of(node);
+    let floor = world.told(era).floor;
     let trusting = world.mistake() == Some(Mistake::LeaseTrusted);
     let read = in_process(process, async move {
         if trusting {
@@ -114,6 +121,6 @@ async fn read(world: &Arc<World>, node: NodeId) {
         let what = format!("{} read event {event} as the latest, after {floor} was known", number(node));
         world.violated(Violation::new(linearizable::NAME, what));
     }
-    let mut told = world.told();
+    let mut told = world.told(era);
     told.floor = told.floor.max(event);
 }

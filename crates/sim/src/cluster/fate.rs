@@ -1,9 +1,9 @@
 //! What befalls a cluster: the dice choose, from the kinds of trouble that a round has.
 
 use super::{
-    client,
+    client, members,
     net::number,
-    told::Asked,
+    recovery,
     world::{Power, World},
 };
 use log::cluster::{Failover, Promotion};
@@ -48,9 +48,17 @@ pub(crate) enum Trouble {
     Snapshot,
     /// An operator fences a node.
     Fence,
+    /// An operator lets a new voter in.
+    AddVoter,
+    /// An operator lets a member in that only reads along.
+    AddLearner,
+    /// An operator removes a member.
+    Remove,
+    /// A machine loses its disk for good.
+    LoseDisk,
 }
 
-const ALL: [Trouble; 17] = [
+const ALL: [Trouble; 21] = [
     Trouble::Kill,
     Trouble::PowerLoss,
     Trouble::AllPowerLoss,
@@ -68,6 +76,10 @@ const ALL: [Trouble; 17] = [
     Trouble::Stop,
     Trouble::Snapshot,
     Trouble::Fence,
+    Trouble::AddVoter,
+    Trouble::AddLearner,
+    Trouble::Remove,
+    Trouble::LoseDisk,
 ];
 
 /// The kinds of trouble of a round: about half of all, so that each is seen with and without the others.
@@ -76,8 +88,9 @@ fn kinds(world: &World) -> Vec<Trouble> {
     if world.plan.failover == Failover::Operator {
         kinds.push(Trouble::Promote);
     }
-    if world.plan.members == 1 {
-        // Nobody could ever open the epoch that lifts the fence.
+    if world.plan.members == 1 || kinds.iter().any(|kind| [Trouble::Remove, Trouble::LoseDisk].contains(kind))
+    {
+        // Were it the last that votes, nobody could ever open the epoch that lifts the fence.
         kinds.retain(|kind| *kind != Trouble::Fence);
     }
     if kinds.is_empty() {
@@ -90,27 +103,31 @@ fn kinds(world: &World) -> Vec<Trouble> {
 pub(crate) async fn fate(world: Arc<World>) {
     let kinds = kinds(&world);
     world.say(|| format!("{} members, {:?}, trouble: {kinds:?}", world.plan.members, world.plan.failover));
-    let end = tokio::time::Instant::now() + world.plan.trouble;
-    let mut left = world.plan.faults;
+    trouble(&world, &kinds, world.plan.trouble).await;
+    if world.plan.loses && recovery::lose_majority(&world).await {
+        trouble(&world, &kinds, world.plan.trouble / 2).await;
+    }
+}
+
+async fn trouble(world: &Arc<World>, kinds: &[Trouble], during: Duration) {
+    let end = tokio::time::Instant::now() + during;
     while tokio::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(world.random.below(2 * world.plan.pause_ms))).await;
-        if left == 0 {
-            continue;
+        if world.is_due() {
+            let kind = kinds[world.random.below(kinds.len() as u64) as usize];
+            befall(world, kind);
         }
-        left -= 1;
-        let kind = kinds[world.random.below(kinds.len() as u64) as usize];
-        befall(&world, kind);
     }
 }
 
 fn befall(world: &Arc<World>, kind: Trouble) {
     let node = victim(world);
     let wait = world.random.below(1200);
-    world.count(|tally| tally.troubles += 1);
     match kind {
         Trouble::Kill => crash(world, node, Power::On, wait),
         Trouble::PowerLoss => crash(world, node, Power::Lost, wait),
         Trouble::AllPowerLoss => {
+            world.count(|tally| tally.power_losses_of_all += 1);
             for node in world.nodes() {
                 crash(world, node, Power::Lost, world.random.below(300));
             }
@@ -118,38 +135,55 @@ fn befall(world: &Arc<World>, kind: Trouble) {
         Trouble::CutOneWay | Trouble::CutOff => cut(world, node, kind, wait),
         Trouble::Weather => weather(world, wait),
         Trouble::Pause => pause(world, node, wait),
-        Trouble::ClockJump => world.with_machine(node, |machine| {
-            let now = rt::Clock::now(&*machine.clock);
-            let span = DurationMs::from_ms(world.random.below(120_000));
-            let back = world.random.percent(50);
-            machine.clock.set(if back { now.minus(span) } else { now.plus(span) });
-        }),
+        Trouble::ClockJump => clock_jump(world, node),
         Trouble::SlowDisk => slow_disk(world, node, wait),
         Trouble::FullDisk => full_disk(world, node, wait),
-        Trouble::BadDisk => {
-            let operation = if world.random.percent(50) { Operation::Sync } else { Operation::Write };
-            world.with_machine(node, |machine| machine.disk.fail_next(operation, Fault::Io));
-            world.say(|| format!("{}: the next {operation} fails", number(node)));
-        }
-        Trouble::PowerLossInWrite => {
-            let at = 1 + world.random.below(20);
-            world.with_machine(node, |machine| machine.disk.fail_in(at, Fault::Crash));
-            world.say(|| format!("{}: the power goes at operation {at} from now", number(node)));
-        }
+        Trouble::BadDisk => bad_disk(world, node),
+        Trouble::PowerLossInWrite => power_loss_in_write(world, node),
         Trouble::Promote => promote_at_the_worst_moment(world, node, wait),
         Trouble::HandOver => {
-            let to = world.any_node();
-            in_world(hand_over(Arc::clone(world), node, to));
+            // Often by the one that can.
+            let leads = world.decides(world.era_of(node)).filter(|_| world.random.percent(70));
+            in_world(hand_over(Arc::clone(world), leads.unwrap_or(node), world.any_node()));
         }
         Trouble::Snapshot => in_world(snapshot(Arc::clone(world), world.any_node())),
         Trouble::Fence => in_world(fence(Arc::clone(world), node)),
         Trouble::Stop => {
             let Some(running) = world.life(node).and_then(|life| life.running) else { return };
             world.say(|| format!("{} is told to stop", number(node)));
+            world.count(|tally| tally.stops += 1);
             running.stop.cancel();
             start_later(world, node, wait);
         }
+        Trouble::AddVoter => members::add(world, true),
+        Trouble::AddLearner => members::add(world, false),
+        Trouble::Remove => members::take_away(world, node),
+        Trouble::LoseDisk => members::lose_disk(world, node, wait),
     }
+}
+
+fn clock_jump(world: &World, node: NodeId) {
+    let span = DurationMs::from_ms(world.random.below(120_000));
+    let back = world.random.percent(50);
+    world.say(|| format!("{}: its clock jumps by {span}, back: {back}", number(node)));
+    world.count(|tally| tally.clock_jumps += 1);
+    world.with_machine(node, |machine| {
+        let now = rt::Clock::now(&*machine.clock);
+        machine.clock.set(if back { now.minus(span) } else { now.plus(span) });
+    });
+}
+
+fn bad_disk(world: &World, node: NodeId) {
+    let operation = if world.random.percent(50) { Operation::Sync } else { Operation::Write };
+    world.with_machine(node, |machine| machine.disk.fail_next(operation, Fault::Io));
+    world.say(|| format!("{}: the next {operation} fails", number(node)));
+    world.count(|tally| tally.bad_disks += 1);
+}
+
+fn power_loss_in_write(world: &World, node: NodeId) {
+    let at = 1 + world.random.below(20);
+    world.with_machine(node, |machine| machine.disk.fail_in(at, Fault::Crash));
+    world.say(|| format!("{}: the power goes at operation {at} from now", number(node)));
 }
 
 /// Somebody, and often the one that leads: that is where it hurts.
@@ -175,6 +209,7 @@ fn after(world: &Arc<World>, ms: u64, what: impl FnOnce(&Arc<World>) + 'static) 
 /// An operator sees that a node is gone, or believes it, and has another promoted; while that is under way
 /// anything may happen.
 fn promote_at_the_worst_moment(world: &Arc<World>, node: NodeId, wait: u64) {
+    let node = world.decides(world.era_of(node)).filter(|_| world.random.percent(50)).unwrap_or(node);
     let away = 600 + 2 * wait;
     match world.random.below(4) {
         0 => crash(world, node, Power::On, away),
@@ -219,7 +254,10 @@ fn cut(world: &Arc<World>, node: NodeId, kind: Trouble, wait: u64) {
     let pairs: Vec<_> = ways.iter().map(|(from, to)| (number(*from), number(*to))).collect();
     world.say(|| format!("cut: {pairs:?} for {wait} ms"));
     world.weather().cut.extend(ways.iter().copied());
-    world.count(|tally| tally.cuts += 1);
+    world.count(|tally| match kind {
+        Trouble::CutOff => tally.cuts_off += 1,
+        _ => tally.cuts_one_way += 1,
+    });
     after(world, wait, move |world| {
         let mut weather = world.weather();
         ways.iter().for_each(|way| {
@@ -231,6 +269,7 @@ fn cut(world: &Arc<World>, node: NodeId, kind: Trouble, wait: u64) {
 fn weather(world: &Arc<World>, wait: u64) {
     let (delay, lost, doubled) = (world.random.below(80), world.random.below(40), world.random.below(60));
     world.say(|| format!("weather: up to {delay} ms, {lost} % lost, {doubled} % doubled, for {wait} ms"));
+    world.count(|tally| tally.storms += 1);
     let mut weather = world.weather();
     (weather.delay_ms, weather.lost, weather.doubled) = (delay, lost, doubled);
     drop(weather);
@@ -260,6 +299,7 @@ fn slow_disk(world: &Arc<World>, node: NodeId, wait: u64) {
     let Some(life) = world.life(node) else { return };
     let lag = 1 + world.random.below(200);
     world.say(|| format!("{}: each write takes {lag} ms, for {wait} ms", number(node)));
+    world.count(|tally| tally.slow_disks += 1);
     life.disk.set_lag(Duration::from_millis(lag));
     after(world, wait, move |world| life.disk.set_lag(world.plan.lag));
 }
@@ -267,9 +307,11 @@ fn slow_disk(world: &Arc<World>, node: NodeId, wait: u64) {
 fn full_disk(world: &Arc<World>, node: NodeId, wait: u64) {
     let room = world.random.below(2500);
     world.say(|| format!("{}: {room} bytes left, for {wait} ms", number(node)));
-    world.count(|tally| tally.full += 1);
+    world.count(|tally| tally.full_disks += 1);
     world.with_machine(node, |machine| machine.disk.set_capacity(Some(machine.disk.used() + room)));
-    after(world, wait, move |world| world.with_machine(node, |machine| machine.disk.set_capacity(None)));
+    after(world, wait, move |world| {
+        world.with_machine(node, |machine| machine.disk.set_capacity(None));
+    });
 }
 
 async fn snapshot(world: Arc<World>, node: NodeId) {
@@ -282,45 +324,46 @@ async fn snapshot(world: Arc<World>, node: NodeId) {
 /// One node in each round: were all fenced, nobody could ever lift it.
 async fn fence(world: Arc<World>, node: NodeId) {
     let Some((process, log)) = world.running(node) else { return };
-    if world.told().fence.is_some() {
+    let era = world.era_of(node);
+    if world.told(era).fence.is_some() {
         return;
     }
-    world.told().fence = Some((node, None));
+    world.told(era).fence = Some((node, None));
     let fenced = client::in_process(process, async move { log.fence() }).await;
     world.say(|| format!("{} is fenced: {fenced:?}", number(node)));
     if let Some(Ok(epoch)) = fenced {
-        world.told().fence = Some((node, Some(epoch)));
-        world.count(|tally| tally.fenced += 1);
+        world.told(era).fence = Some((node, Some(epoch)));
+        world.count(|tally| tally.fences += 1);
     }
 }
 
 /// An operator has a node hand the lead to another.
 async fn hand_over(world: Arc<World>, node: NodeId, to: NodeId) {
     let Some((process, log)) = world.running(node) else { return };
-    world.told().promotions.push(Asked { node: to, result: None });
+    let (_, why) = world.told_by(node).wanted(to);
     let patience = Duration::from_millis(1000);
-    let handing = async move { log.hand_over(to, b"an operator asked", patience).await };
+    let handing = async move { log.hand_over(to, why.as_bytes(), patience).await };
     let result = client::in_process(process, handing).await;
     world.say(|| format!("{} hands over to {}: {result:?}", number(node), number(to)));
-    world.count(|tally| tally.handed_over += u64::from(matches!(result, Some(Ok(_)))));
+    world.count(|tally| match result {
+        Some(Ok(_)) => tally.handed_over += 1,
+        _ => tally.not_handed_over += 1,
+    });
 }
 
 /// An operator has a node promoted, and remembers what it said.
 pub(crate) async fn promote(world: Arc<World>, node: NodeId) {
     let Some((process, log)) = world.running(node) else { return };
-    let place = {
-        let mut told = world.told();
-        told.promotions.push(Asked { node, result: None });
-        told.promotions.len() - 1
-    };
+    let era = world.era_of(node);
+    let (place, why) = world.told(era).wanted(node);
     let (tell, answered) = tokio::sync::oneshot::channel();
     let Some(tasks) = SimTasks::here() else { return };
     tasks.spawn_in(process, async move {
-        let _gone = tell.send(log.promote(b"an operator asked").await);
+        let _gone = tell.send(log.promote(why.as_bytes()).await);
     });
     let Ok(result) = answered.await else { return };
     world.say(|| format!("promotion of {}: {result:?}", number(node)));
-    let mut told = world.told();
+    let mut told = world.told(era);
     if let Promotion::Succeeded(epoch) = &result {
         told.promoted = told.promoted.max(*epoch);
     }

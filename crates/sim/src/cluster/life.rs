@@ -2,8 +2,10 @@
 
 use super::{
     disk::LifeDisk,
+    members,
     net::{Line, number},
-    world::{World, dir, has_log},
+    recovery::RECOVERED,
+    world::{Era, World, dir, has_log},
 };
 use crate::{Violation, invariants::gapless_order};
 use control::Core;
@@ -38,13 +40,12 @@ pub(crate) async fn live(
     disk: LifeDisk,
     clock: Arc<SimClock>,
 ) {
-    let faulted = world.with_machine(node, |machine| machine.disk.faulted());
+    let faulted = || world.with_machine(node, |machine| machine.disk.faulted());
+    let before = faulted();
     let begun = begin(&world, node, process, &disk, clock);
     let (running, driver) = match begun {
         Ok(begun) => begun,
-        Err(why)
-            if disk.is_gone() || world.with_machine(node, |machine| machine.disk.faulted()) > faulted =>
-        {
+        Err(why) if disk.is_gone() || faulted() > before => {
             return world.die(node, process, &why);
         }
         Err(why) => {
@@ -57,7 +58,9 @@ pub(crate) async fn live(
             life.running = Some(running.clone());
         }
     });
-    let Running { log, stop, .. } = running;
+    let Running { log, core, stop } = running;
+    let recovered_at = world.with_machine(node, |machine| machine.cluster.recovered_at).flatten();
+    rt::spawn(members::keep(node, log.clone(), core, recovered_at));
     rt::spawn(watch_authority(Arc::clone(&world), node, process, log.clone()));
     rt::spawn(read_along(Arc::clone(&world), node, disk.clone(), log.clone()));
     driver.run(stop.clone()).await;
@@ -79,9 +82,9 @@ fn begin(
     let door: Arc<dyn rt::Disk> = Arc::new(disk.clone());
     let dir = dir();
     if !has_log(disk).map_err(|error| error.to_string())? {
-        let made = match node == FOUNDER {
-            true => Wal::create(&door, &dir, CLUSTER, node),
-            false => Wal::create_member(&door, &dir, CLUSTER, node),
+        let made = match world.with_machine(node, |machine| machine.founds) {
+            Some(true) => Wal::create(&door, &dir, CLUSTER, node),
+            _ => Wal::create_member(&door, &dir, name(world.era_of(node)), node),
         };
         made.map_err(|error| error.to_string())?;
     }
@@ -94,7 +97,7 @@ fn begin(
         random: Arc::new(SimRandom::new(world.random.u64())),
         ..Options::default()
     };
-    let line = Arc::new(Line { world: Arc::clone(world), from: node });
+    let line = Arc::new(Line { world: Arc::clone(world), from: node, process });
     // The writer may say it from any task; the process ends with the next one.
     let world_ = Arc::clone(world);
     let fatal = Box::new(move |error: &rt::DiskError| world_.die(node, process, &error.to_string()));
@@ -116,6 +119,13 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+fn name(era: Era) -> &'static str {
+    match era {
+        Era::First => CLUSTER,
+        Era::Recovered => RECOVERED,
+    }
+}
+
 pub(crate) fn member(node: NodeId) -> Member {
     Member { name: format!("n{}", number(node)), peer: String::new(), api: String::new() }
 }
@@ -128,7 +138,7 @@ async fn watch_authority(world: Arc<World>, node: NodeId, process: Process, log:
         if let Some(held) = held {
             world.say(|| format!("{} sequences in epoch {}, term {}", number(node), held.epoch, held.term));
             world.count(|tally| tally.authorities += 1);
-            let result = world.told().claimed(node, process, held);
+            let result = world.told_by(node).claimed(node, process, held);
             world.check(result);
         }
         if authority.changed().await.is_err() {
@@ -152,7 +162,7 @@ async fn read_along(world: Arc<World>, node: NodeId, disk: LifeDisk, log: Cluste
             }
             Ok(records) => {
                 at = records.last().map_or(at, |last| last.id);
-                let result = world.told().saw(node, &records);
+                let result = world.told_by(node).saw(node, &records);
                 world.check(result);
             }
             Err(ReadError::Disk(_)) if disk.is_gone() => return,

@@ -1,9 +1,13 @@
 //! Clusters of one, three and five members on simulated time, network and disks.
 //!
 //! ```text
-//!   formed ──► trouble: crashes, cuts, pauses, … ──► everything is well again ──► converged?
+//!   formed ──► trouble: crashes, cuts, pauses, … ──────────────────────► all is well again ──► converged?
+//!                 └─► in some, the majority is lost and recovered ──► trouble ─┘
 //!      clients ask and read all along; every answer and every event read is remembered ──► held to it
 //! ```
+//!
+//! Members come and go meanwhile: operators have the log say so, as people do, and whoever leads brings
+//! consensus in step with it, as servers do.
 //!
 //! A round is one seed. Everything runs on one thread: the production log, consensus, sequencer and
 //! state of each member as the tasks of a simulated process, which can be killed, stopped and started
@@ -13,17 +17,21 @@ mod client;
 mod disk;
 mod fate;
 mod life;
+mod members;
 mod net;
+mod recovery;
+mod tally;
 mod told;
 mod verdict;
 mod world;
 
+pub use tally::Tally;
 pub use told::{Asked, Call, Claim, Told};
 
 use crate::Violation;
 use log::{cluster::Failover, wal};
 use rt::{SimRandom, SimTasks};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use world::World;
 
 /// Something done wrong on purpose, to prove that it would be noticed.
@@ -67,8 +75,11 @@ impl Mistake {
     }
 }
 
+/// Which of the troubles of a round befall it, by their numbers; all of them if this does not say.
+pub type Only = Option<BTreeSet<u64>>;
+
 /// How a round goes, as far as that is not left to the dice on the way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub members: u8,
     pub failover: Failover,
@@ -79,8 +90,10 @@ pub(crate) struct Plan {
     pub lag: Duration,
     /// How long there is trouble.
     pub trouble: Duration,
-    /// How many troubles there are at most.
-    pub faults: u64,
+    /// Which troubles befall it.
+    pub only: Only,
+    /// Whether the majority is lost and recovered.
+    pub loses: bool,
     /// About how long it is quiet between two.
     pub pause_ms: u64,
     /// About how long a client waits between two calls.
@@ -89,70 +102,6 @@ pub(crate) struct Plan {
     pub readers: bool,
     pub mistake: Option<Mistake>,
     pub begun: tokio::time::Instant,
-}
-
-/// What happened in a round, so that a test can see that it was worth running.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each counts what its name says")]
-pub struct Tally {
-    pub troubles: u64,
-    pub crashes: u64,
-    pub tails_cut: u64,
-    pub cuts: u64,
-    pub pauses: u64,
-    pub full: u64,
-    pub messages: u64,
-    pub lost: u64,
-    pub doubled: u64,
-    /// Times a node came to decide.
-    pub authorities: u64,
-    pub promoted: u64,
-    pub not_promoted: u64,
-    pub handed_over: u64,
-    pub snapshots: u64,
-    pub fenced: u64,
-    pub answered: u64,
-    pub unavailable: u64,
-    pub unknown: u64,
-    /// Calls without an answer.
-    pub unheard: u64,
-    pub read: u64,
-    pub events: u64,
-    pub polls: u64,
-    /// Simulated milliseconds.
-    pub ms: u64,
-}
-
-impl Tally {
-    /// Both together.
-    #[must_use]
-    pub fn plus(self, other: &Self) -> Self {
-        Self {
-            troubles: self.troubles + other.troubles,
-            crashes: self.crashes + other.crashes,
-            tails_cut: self.tails_cut + other.tails_cut,
-            cuts: self.cuts + other.cuts,
-            pauses: self.pauses + other.pauses,
-            full: self.full + other.full,
-            messages: self.messages + other.messages,
-            lost: self.lost + other.lost,
-            doubled: self.doubled + other.doubled,
-            authorities: self.authorities + other.authorities,
-            promoted: self.promoted + other.promoted,
-            not_promoted: self.not_promoted + other.not_promoted,
-            handed_over: self.handed_over + other.handed_over,
-            snapshots: self.snapshots + other.snapshots,
-            fenced: self.fenced + other.fenced,
-            answered: self.answered + other.answered,
-            unavailable: self.unavailable + other.unavailable,
-            unknown: self.unknown + other.unknown,
-            unheard: self.unheard + other.unheard,
-            read: self.read + other.read,
-            events: self.events + other.events,
-            polls: self.polls + other.polls,
-            ms: self.ms + other.ms,
-        }
-    }
 }
 
 /// What came of a round.
@@ -168,15 +117,15 @@ pub struct Round {
     pub story: Vec<String>,
 }
 
-/// Runs one round. With `faults`, at most so many troubles befall it.
-pub fn cluster_round(seed: u64, mistake: Option<Mistake>, faults: Option<u64>) -> Round {
+/// Runs one round.
+pub fn cluster_round(seed: u64, mistake: Option<Mistake>, only: &Only) -> Round {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without input and output needs nothing from the system");
     let _within = runtime.enter();
     let random = SimRandom::new(seed ^ 0x00C1_5732_0000_0000);
-    let faults = faults.unwrap_or(u64::MAX);
-    let mut plan = Plan { faults, readers: seed % 5 == 4, mistake, ..plan(&random) };
+    let mut plan = Plan { only: only.clone(), readers: seed % 5 == 4, mistake, ..plan(&random) };
     plan.wal.mistake = mistake.and_then(Mistake::of_log);
+    let begun = plan.begun;
     let world = Arc::new(World::new(plan, random.u64()));
     let tasks = SimTasks::new(random.u64());
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -185,10 +134,11 @@ pub fn cluster_round(seed: u64, mistake: Option<Mistake>, faults: Option<u64>) -
     if ended.is_err() {
         world.violated(Violation::new("terminates", "a task never waits"));
     }
-    let ms = runtime.block_on(async { plan.begun.elapsed().as_millis() as u64 });
+    let ms = runtime.block_on(async { begun.elapsed().as_millis() as u64 });
     world.count(|tally| {
         tally.polls = tasks.polls();
         tally.ms = ms;
+        tally.disk_faults = world.disk_faults();
     });
     let round = Round {
         tally: world.tally(),
@@ -205,8 +155,10 @@ pub fn cluster_round(seed: u64, mistake: Option<Mistake>, faults: Option<u64>) -
 fn plan(random: &SimRandom) -> Plan {
     let pace = 1 + random.below(2);
     let ms = |ms: u64| Duration::from_millis(ms * pace);
+    let members = [1, 3, 3, 3, 5][random.below(5) as usize];
     Plan {
-        members: [1, 3, 3, 3, 5][random.below(5) as usize],
+        members,
+        loses: members > 1 && random.percent(20),
         failover: if random.percent(50) { Failover::Automatic } else { Failover::Operator },
         election: (ms(150), ms(300)),
         heartbeat: ms(50),
@@ -218,7 +170,7 @@ fn plan(random: &SimRandom) -> Plan {
         },
         lag: Duration::from_millis(random.below(4)),
         trouble: Duration::from_millis(1500 + random.below(3000)),
-        faults: u64::MAX,
+        only: None,
         pause_ms: 50 + random.below(300),
         pace_ms: 20 + random.below(120),
         readers: false,
@@ -227,12 +179,28 @@ fn plan(random: &SimRandom) -> Plan {
     }
 }
 
-/// So many troubles a round has at most, as far as looking for the least is concerned.
-const MOST_TROUBLES: u64 = 200;
-
-/// The round of this seed with the fewest troubles that still breaks this invariant.
-pub fn least(seed: u64, mistake: Option<Mistake>, invariant: &str) -> Round {
-    let breaks = |round: &Round| round.violation.as_ref().is_some_and(|found| found.invariant == invariant);
-    let fewer = (0..MOST_TROUBLES).map(|faults| cluster_round(seed, mistake, Some(faults)));
-    fewer.into_iter().find(breaks).unwrap_or_else(|| cluster_round(seed, mistake, None))
+/// The round of this seed, with as few of its troubles as still break this invariant: the fewest from the
+/// beginning on, and of these, none that it can do without. Says which they are.
+pub fn least(seed: u64, mistake: Option<Mistake>, invariant: &str) -> (Vec<u64>, Round) {
+    let run = |only: &BTreeSet<u64>| {
+        let round = cluster_round(seed, mistake, &Some(only.clone()));
+        let breaks = round.violation.as_ref().is_some_and(|found| found.invariant == invariant);
+        breaks.then_some(round)
+    };
+    let whole = cluster_round(seed, mistake, &None);
+    let first = (0..=whole.tally.troubles).find_map(|count| {
+        let only = (0..count).collect();
+        run(&only).map(|round| (only, round))
+    });
+    let Some((mut only, mut round)) = first else {
+        return ((0..whole.tally.troubles).collect(), whole);
+    };
+    for trouble in only.clone() {
+        let mut fewer = only.clone();
+        fewer.remove(&trouble);
+        if let Some(found) = run(&fewer) {
+            (only, round) = (fewer, found);
+        }
+    }
+    (only.into_iter().collect(), round)
 }

@@ -29,6 +29,8 @@ pub(crate) struct Weather {
 pub(crate) struct Line {
     pub world: Arc<World>,
     pub from: NodeId,
+    /// In which of its lives.
+    pub process: Process,
 }
 
 impl Transport for Line {
@@ -39,7 +41,7 @@ impl Transport for Line {
         message: Bytes,
         _patience: Duration,
     ) -> BoxFuture<'static, Answer> {
-        let (world, from) = (Arc::clone(&self.world), self.from);
+        let (world, from, sender) = (Arc::clone(&self.world), self.from, self.process);
         async move {
             world.note(fingerprint(&message) ^ (number(from) << 8) ^ number(to));
             let (tell, told) = oneshot::channel();
@@ -54,7 +56,7 @@ impl Transport for Line {
                 let (world, message) = (Arc::clone(&world), message.clone());
                 in_world(async move {
                     tokio::time::sleep(Duration::from_millis(delay)).await;
-                    deliver(&world, from, to, message, tell);
+                    deliver(&world, (from, sender), to, message, tell);
                 });
             }
             world.count(|tally| {
@@ -67,9 +69,9 @@ impl Transport for Line {
     }
 }
 
-/// A small number of a node, for people.
+/// A small number of a node, for people: of those that were given an id by the log, likely another for each.
 pub(crate) fn number(node: NodeId) -> u64 {
-    node.as_u128() as u64
+    node.as_u128() as u64 % 1000
 }
 
 fn fingerprint(bytes: &[u8]) -> u64 {
@@ -87,7 +89,7 @@ fn in_world(future: impl Future<Output = ()> + 'static) {
 
 fn deliver(
     world: &Arc<World>,
-    from: NodeId,
+    (from, sender): (NodeId, Process),
     to: NodeId,
     message: Bytes,
     tell: Option<oneshot::Sender<Answer>>,
@@ -102,6 +104,7 @@ fn deliver(
     let Some(tasks) = SimTasks::here() else { return };
     tasks.spawn_in(process, async move {
         let answer = log.receive(message).await;
+        world.heard((from, sender), to, &answer);
         let Some(tell) = tell else { return };
         match world.fates(to, from).as_deref() {
             Some([delay, ..]) => {

@@ -6,7 +6,7 @@ use crate::{
     invariants::{append_only, gapless_order, one_authority},
 };
 use control::{Answer, Proposal};
-use log::{Authority, Record, cluster::Promotion};
+use log::{Authority, Head, Record, cluster::Promotion};
 use rt::Process;
 use std::collections::BTreeMap;
 use types::{Epoch, EventId, NodeId, Term};
@@ -40,6 +40,8 @@ pub struct Claim {
 pub struct Asked {
     /// Which node was to sequence.
     pub node: NodeId,
+    /// What the entry that opens its epoch is to say.
+    pub why: String,
     /// What it said; none if nothing was heard, or if it was to be handed the lead.
     pub result: Option<Promotion>,
 }
@@ -63,9 +65,52 @@ pub struct Told {
     pub fence: Option<(NodeId, Option<Epoch>)>,
     /// Promotions, in the order in which they were asked for.
     pub promotions: Vec<Asked>,
+    /// Removals of members that an operator confirmed: of whom, and in which words.
+    pub removals: BTreeMap<String, NodeId>,
+    /// Whom the log of a lost cluster was given to.
+    pub recovered: Option<NodeId>,
 }
 
 impl Told {
+    /// Somebody wants this node to sequence. Gives its place, and the words for the entry.
+    pub fn wanted(&mut self, node: NodeId) -> (usize, String) {
+        let place = self.promotions.len();
+        let why = format!("an operator asked, number {place}");
+        self.promotions.push(Asked { node, why: why.clone(), result: None });
+        (place, why)
+    }
+
+    /// What is still true when the majority is lost and this node goes on with what one of the others had:
+    /// everything up to `kept`; nothing of what came later, also of authority, is certain.
+    #[must_use]
+    pub fn recovered(&self, node: NodeId, kept: Head) -> Self {
+        let forget = |asked: &Asked| match asked.result {
+            Some(Promotion::Succeeded(epoch)) if epoch > kept.epoch => {
+                Asked { result: None, ..asked.clone() }
+            }
+            _ => asked.clone(),
+        };
+        // What was answered with something that is lost may have happened or not.
+        let calls = self.calls.iter().cloned().map(|call| match call.answer {
+            Some(Answer::Executed { event, .. } | Answer::Refused { event: Some(event), .. })
+                if event > kept.event =>
+            {
+                Call { answer: None, ..call }
+            }
+            _ => call,
+        });
+        Self {
+            calls: calls.collect(),
+            read: self.read.iter().take(kept.event.get() as usize).cloned().collect(),
+            floor: self.floor.min(kept.event),
+            promoted: self.promoted.min(kept.epoch),
+            promotions: self.promotions.iter().map(forget).collect(),
+            removals: self.removals.clone(),
+            recovered: Some(node),
+            ..Self::default()
+        }
+    }
+
     /// A call begins; gives its place.
     pub fn called(&mut self, proposal: Proposal) -> usize {
         let call = Call { proposal, floor: self.floor, epoch: self.promoted, answer: None };

@@ -4,15 +4,16 @@
 use super::{
     client::{self, client},
     fate,
-    life::{FOUNDER, member},
+    life::FOUNDER,
+    members,
     net::number,
-    world::{World, dir},
+    world::{World, dir, lock},
 };
 use crate::{
     Violation,
     invariants::{
-        acked_is_durable, gapless_order, linearizable, one_authority, promotion_is_atomic, request_runs_once,
-        views_are_folds,
+        acked_is_durable, gapless_order, linearizable, no_confirmation_no_act, one_authority,
+        promotion_is_atomic, request_runs_once, views_are_folds,
     },
 };
 use log::{Log, cluster::Failover};
@@ -24,22 +25,18 @@ use types::{EventId, NodeId};
 /// A cluster of well members is formed within this.
 const FORMED: Duration = Duration::from_secs(20);
 /// Once all is well, a cluster writes and all its members have caught up within this.
-const RESTS: Duration = Duration::from_secs(30);
-/// How long a change of the members may take.
-const CHANGE: Duration = Duration::from_secs(5);
+const RESTS: Duration = Duration::from_secs(60);
 /// How often somebody looks.
 const LOOK: Duration = Duration::from_millis(25);
 
 /// The invariant that a cluster whose members are all well comes to write again.
-const LIVENESS: &str = "liveness";
+pub(crate) const LIVENESS: &str = "liveness";
 
 /// The whole round. What is found is kept in the world.
 pub(crate) async fn whole(world: Arc<World>) {
     fate::calm(&world);
-    for node in world.nodes() {
-        world.start(node);
-    }
-    if !form(&world).await {
+    world.start(FOUNDER);
+    if !members::form(&world, FORMED).await {
         return;
     }
     let Some(tasks) = SimTasks::here() else { return };
@@ -74,38 +71,6 @@ fn broken(world: &World, tasks: &SimTasks) -> bool {
     world.violation().is_some()
 }
 
-/// Somebody makes the founder's cluster one of all members.
-async fn form(world: &Arc<World>) -> bool {
-    let deadline = Instant::now() + FORMED;
-    let nodes: BTreeSet<NodeId> = world.nodes().into_iter().collect();
-    let mut added = BTreeSet::from([FOUNDER]);
-    while Instant::now() < deadline {
-        tokio::time::sleep(LOOK).await;
-        let Some((process, log)) = world.running(FOUNDER) else { continue };
-        if log.authority().borrow().is_none() {
-            continue;
-        }
-        if log.status().voters == nodes {
-            return true;
-        }
-        let next = nodes.difference(&added).next().copied();
-        let all = nodes.clone();
-        let done = client::in_process(process, async move {
-            match next {
-                Some(node) => log.add_learner(node, member(node), CHANGE).await,
-                None => log.set_voters(all, CHANGE).await,
-            }
-        });
-        match done.await {
-            Some(Ok(_)) => added.extend(next),
-            Some(Err(why)) => world.say(|| format!("forming: {why}")),
-            None => {}
-        }
-    }
-    world.violated(Violation::new(LIVENESS, format!("not formed within {FORMED:?}")));
-    false
-}
-
 /// Waits until somebody writes, and everybody has read it.
 async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
     let healed = Instant::now();
@@ -117,19 +82,16 @@ async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
         if broken(world, tasks) {
             return false;
         }
-        let nodes = world.nodes();
-        nodes.iter().for_each(|node| world.start(*node));
-        let leads = nodes
-            .iter()
-            .copied()
-            .find(|node| world.running(*node).is_some_and(|(_, log)| log.authority().borrow().is_some()));
-        let Some(leader) = leads else {
+        let era = world.era();
+        let nodes = world.nodes_of(era);
+        world.nodes().into_iter().for_each(|node| world.start(node));
+        let Some(leader) = world.decides(era) else {
             // The node that may stand by itself has its chance first.
             if world.plan.failover == Failover::Operator
                 && healed.elapsed() > RESTS / 6
                 && promoting.as_mut().is_none_or(is_over)
             {
-                promoting = Some(tasks.spawn(fate::promote(Arc::clone(world), world.any_node())));
+                promoting = Some(tasks.spawn(fate::promote(Arc::clone(world), one_of(world, &nodes))));
             }
             continue;
         };
@@ -137,18 +99,25 @@ async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
             written = write(world, leader, &mut sent).await;
             continue;
         }
-        if all_are_at(world, &nodes) {
+        let present = members::present(world, era);
+        members::bring_machines(world, &present, era);
+        if members::voters(world, era).is_some() && all_are_at(world, &present) {
             return true;
         }
     }
-    let nodes = world.nodes();
+    let nodes = world.nodes_of(world.era());
+    let working = lock(&world.operators).working;
     let heads: Vec<_> = nodes
         .iter()
         .map(|node| (number(*node), world.running(*node).map(|(_, log)| (log.head().index, log.status()))))
         .collect();
-    let what = format!("all is well for {RESTS:?}; written: {written:?}; {heads:?}");
+    let what = format!("all is well for {RESTS:?}; written: {written:?}; operators: {working}; {heads:?}");
     world.violated(Violation::new(LIVENESS, what));
     false
+}
+
+fn one_of(world: &World, nodes: &[NodeId]) -> NodeId {
+    nodes[world.random.below(nodes.len() as u64) as usize]
 }
 
 fn is_over(handle: &mut rt::JoinHandle<()>) -> bool {
@@ -169,8 +138,12 @@ async fn write(world: &Arc<World>, leader: NodeId, sent: &mut Vec<control::Propo
     }
 }
 
-/// Whether all members show the same end, and their state and views have reached it.
-fn all_are_at(world: &World, nodes: &[NodeId]) -> bool {
+/// Whether nobody changes the members any more, all of them show the same end, and their state and views
+/// have reached it.
+fn all_are_at(world: &World, nodes: &BTreeSet<NodeId>) -> bool {
+    if lock(&world.operators).working > 0 || nodes.is_empty() {
+        return false;
+    }
     let ends: Vec<_> = nodes
         .iter()
         .filter_map(|node| {
@@ -180,20 +153,22 @@ fn all_are_at(world: &World, nodes: &[NodeId]) -> bool {
             (core.state().head == head.event && *core.viewed().borrow() == head.event).then_some(head)
         })
         .collect();
-    let read = world.told().read.len() as u64;
+    let read = world.told(world.era()).read.len() as u64;
     ends.len() == nodes.len() && ends.iter().all(|head| *head == ends[0] && head.event.get() == read)
 }
 
 /// Everything is held against everything.
 fn judge(world: &Arc<World>) {
-    let told = world.told();
+    let era = world.era();
+    let present = members::present(world, era);
+    let told = world.told(era);
     world.count(|tally| tally.events = told.read.len() as u64);
     let mut found: Vec<Violation> = Vec::new();
     let mut check = |result: Result<(), Violation>| found.extend(result.err());
     check(acked_is_durable::check_cluster(&told));
     check(request_runs_once::check(&told.read, &told.calls));
     check(linearizable::check(&told));
-    for node in world.nodes() {
+    for node in present {
         let Some((_, log)) = world.running(node) else { continue };
         let Some((_, core)) = world.core(node) else { continue };
         check(gapless_order::check(log.head(), &told.read));
@@ -206,11 +181,13 @@ fn judge(world: &Arc<World>) {
             })
         });
         match scanned {
-            Ok(()) => {
+            Some(Ok(())) => {
                 check(one_authority::check(&told, &epochs));
-                check(promotion_is_atomic::check(&told, world.plan.failover, &epochs));
+                check(promotion_is_atomic::check(&told, &epochs));
+                check(no_confirmation_no_act::check(&told, world.plan.failover, &epochs));
             }
-            Err(error) => check(Err(Violation::new("verify", format!("{}: {error}", number(node))))),
+            None => {}
+            Some(Err(error)) => check(Err(Violation::new("verify", format!("{}: {error}", number(node))))),
         }
     }
     drop(told);

@@ -8,19 +8,24 @@ use super::{
     net::{Weather, number},
     told::Told,
 };
-use crate::Violation;
+use crate::{Violation, invariants::one_authority};
 use bytes::Bytes;
 use log::cluster::{ClusterLog, TransportError};
 use rt::{Process, SimClock, SimDisk, SimRandom, SimTasks};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::oneshot;
 use types::{NodeId, Timestamp};
 
+/// The time at which every clock begins.
+pub(crate) const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 /// The story of a round is kept up to so many lines.
 const STORY: usize = 400;
 
@@ -28,8 +33,30 @@ const STORY: usize = 400;
 pub(crate) struct Machine {
     pub disk: SimDisk,
     pub clock: Arc<SimClock>,
-    lives: u64,
     pub life: Option<Life>,
+    pub cluster: Membership,
+    /// What is started on it with an empty disk founds the cluster.
+    pub founds: bool,
+    /// Nothing is ever started on it again.
+    pub gone: bool,
+    /// A copy of its disk while nothing ran on it, and which was its last life then.
+    pub copy: Option<(SimDisk, Process)>,
+}
+
+/// To which cluster a machine belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub era: Era,
+    /// The last event of the cluster that this one was recovered from, on the machine that did it.
+    pub recovered_at: Option<u64>,
+}
+
+/// The cluster of the beginning, or the one that was recovered from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Era {
+    #[default]
+    First,
+    Recovered,
 }
 
 /// The process that runs on a machine.
@@ -47,14 +74,32 @@ pub(crate) struct World {
     pub random: SimRandom,
     pub weather: Mutex<Weather>,
     machines: Mutex<BTreeMap<NodeId, Machine>>,
-    told: Mutex<Told>,
+    told: [Mutex<Told>; 2],
+    pub operators: Mutex<Operators>,
+    lives: AtomicU64,
+    troubles: AtomicU64,
     silent: Mutex<Vec<oneshot::Sender<Result<Bytes, TransportError>>>>,
     violation: Mutex<Option<Violation>>,
     story: Mutex<Vec<String>>,
     tally: Mutex<Tally>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What those who change the members must agree on.
+#[derive(Debug, Default)]
+pub(crate) struct Operators {
+    /// How many are at work.
+    pub working: u64,
+    /// Somebody is taking a member away.
+    pub removing: bool,
+    /// A process that runs from an older copy, and must not be heard.
+    pub old: Option<Process>,
+    /// The last life of a node that another has heard: by, of.
+    pub heard: BTreeMap<(NodeId, NodeId), Process>,
+    /// How many members were named so far.
+    pub named: u64,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no code panics while it holds this lock")
 }
 
@@ -65,24 +110,96 @@ pub(crate) fn dir() -> PathBuf {
 
 impl World {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
-        let random = SimRandom::new(seed);
-        let machine = || Machine {
-            disk: SimDisk::new(random.u64()),
-            clock: Arc::new(SimClock::new(Timestamp::from_ms(1_800_000_000_000))),
-            lives: 0,
-            life: None,
-        };
-        let machines = (1..=plan.members).map(|node| (NodeId::from_u128(node.into()), machine())).collect();
-        Self {
+        let world = Self {
             plan,
-            machines: Mutex::new(machines),
-            random,
+            random: SimRandom::new(seed),
+            machines: Mutex::default(),
             weather: Mutex::default(),
-            told: Mutex::default(),
+            told: Default::default(),
+            operators: Mutex::default(),
+            lives: AtomicU64::new(0),
+            troubles: AtomicU64::new(0),
             silent: Mutex::default(),
             violation: Mutex::default(),
             story: Mutex::default(),
             tally: Mutex::default(),
+        };
+        world.add_machine(life::FOUNDER, Membership { era: Era::First, recovered_at: None }, None);
+        world
+    }
+
+    /// A machine on which this node is to run, with this disk or an empty one.
+    pub(crate) fn add_machine(&self, node: NodeId, cluster: Membership, disk: Option<SimDisk>) {
+        let disk = disk.unwrap_or_else(|| SimDisk::new(self.random.u64()));
+        let clock = Arc::new(SimClock::new(START));
+        let founds = node == life::FOUNDER;
+        let machine = Machine { disk, clock, life: None, cluster, founds, gone: false, copy: None };
+        lock(&self.machines).insert(node, machine);
+    }
+
+    /// Takes a machine away, on which nothing runs.
+    pub(crate) fn take_machine(&self, node: NodeId) -> Option<Machine> {
+        lock(&self.machines).remove(&node)
+    }
+
+    /// Whether the next trouble befalls this round.
+    pub(crate) fn is_due(&self) -> bool {
+        let number = self.troubles.fetch_add(1, Ordering::SeqCst);
+        self.count(|tally| tally.troubles += 1);
+        self.plan.only.as_ref().is_none_or(|only| only.contains(&number))
+    }
+
+    /// How many operations of disks have failed so far.
+    pub(crate) fn disk_faults(&self) -> u64 {
+        lock(&self.machines).values().map(|machine| machine.disk.faulted()).sum()
+    }
+
+    /// The cluster that counts in the end.
+    pub(crate) fn era(&self) -> Era {
+        let recovered = |machine: &Machine| machine.cluster.era == Era::Recovered;
+        match lock(&self.machines).values().any(recovered) {
+            true => Era::Recovered,
+            false => Era::First,
+        }
+    }
+
+    pub(crate) fn era_of(&self, node: NodeId) -> Era {
+        self.with_machine(node, |machine| machine.cluster.era).unwrap_or_default()
+    }
+
+    /// Who was ever let in to this cluster and has a machine.
+    pub(crate) fn nodes_of(&self, era: Era) -> Vec<NodeId> {
+        self.nodes().into_iter().filter(|node| self.era_of(*node) == era).collect()
+    }
+
+    /// The node of this cluster that decides, and its process.
+    pub(crate) fn decides(&self, era: Era) -> Option<NodeId> {
+        let decides = |node: &NodeId| {
+            self.running(*node).is_some_and(|(_, log)| log::Log::authority(&log).borrow().is_some())
+        };
+        self.nodes_of(era).into_iter().find(decides)
+    }
+
+    /// A message was answered: who runs from an older copy must not be heard.
+    pub(crate) fn heard(
+        &self,
+        (from, sender): (NodeId, Process),
+        by: NodeId,
+        answer: &Result<Bytes, TransportError>,
+    ) {
+        let mut operators = lock(&self.operators);
+        let is_old = operators.old == Some(sender);
+        if answer.is_ok() {
+            operators.heard.insert((by, from), sender);
+        }
+        drop(operators);
+        match (is_old, answer) {
+            (true, Ok(_)) => {
+                let what = format!("{} heard the older copy of {}", number(by), number(from));
+                self.violated(Violation::new(one_authority::NAME, what));
+            }
+            (true, Err(_)) => self.count(|tally| tally.old_identities_refused += 1),
+            (false, _) => {}
         }
     }
 
@@ -100,8 +217,14 @@ impl World {
         self.plan.mistake
     }
 
-    pub(crate) fn told(&self) -> MutexGuard<'_, Told> {
-        lock(&self.told)
+    /// What the world was told by this cluster.
+    pub(crate) fn told(&self, era: Era) -> MutexGuard<'_, Told> {
+        lock(&self.told[era as usize])
+    }
+
+    /// What the world was told by the cluster of this node.
+    pub(crate) fn told_by(&self, node: NodeId) -> MutexGuard<'_, Told> {
+        self.told(self.era_of(node))
     }
 
     pub(crate) fn weather(&self) -> MutexGuard<'_, Weather> {
@@ -153,12 +276,13 @@ impl World {
         }
     }
 
-    pub(crate) fn with_machine<R>(&self, node: NodeId, look: impl FnOnce(&mut Machine) -> R) -> R {
-        look(lock(&self.machines).get_mut(&node).expect("nodes come from this map"))
+    /// None if the node has no machine (any more).
+    pub(crate) fn with_machine<R>(&self, node: NodeId, look: impl FnOnce(&mut Machine) -> R) -> Option<R> {
+        lock(&self.machines).get_mut(&node).map(look)
     }
 
     pub(crate) fn life(&self, node: NodeId) -> Option<Life> {
-        self.with_machine(node, |machine| machine.life.clone())
+        self.with_machine(node, |machine| machine.life.clone()).flatten()
     }
 
     /// The process of this node, once it has started, and its log.
@@ -176,40 +300,52 @@ impl World {
     pub(crate) fn start(self: &Arc<Self>, node: NodeId) {
         let Some(tasks) = SimTasks::here() else { return };
         let begun = self.with_machine(node, |machine| {
-            if machine.life.is_some() {
+            if machine.life.is_some() || machine.gone {
                 return None;
             }
-            machine.lives += 1;
-            let process = Process(number(node) * 1000 + machine.lives);
+            let process = Process(1 + self.lives.fetch_add(1, Ordering::SeqCst));
             let disk = LifeDisk::new(machine.disk.clone(), self.plan.mistake);
             disk.set_lag(self.plan.lag);
             machine.life = Some(Life { process, disk: disk.clone(), running: None });
             Some((process, disk, Arc::clone(&machine.clock)))
         });
-        if let Some((process, disk, clock)) = begun {
+        if let Some((process, disk, clock)) = begun.flatten() {
             self.say(|| format!("{} starts", number(node)));
+            self.count(|tally| tally.starts += 1);
             tasks.spawn_in(process, life::live(Arc::clone(self), node, process, disk, clock));
         }
     }
 
     /// Ends the process of a machine at once. Without power, what was not synced is lost or torn.
     pub(crate) fn crash(&self, node: NodeId, power: Power) {
-        let (ended, powered) = self.with_machine(node, |machine| {
+        let ended = self.with_machine(node, |machine| {
             if let Some(life) = &machine.life {
                 life.disk.end();
             }
-            (machine.life.take(), machine.disk.is_powered())
+            machine.life.take().map(|life| (life, machine.disk.is_powered()))
         });
-        let Some(life) = ended else { return };
+        let Some((life, powered)) = ended.flatten() else { return };
         self.say(|| format!("{} crashes, power {power:?}", number(node)));
-        self.count(|tally| tally.crashes += 1);
+        self.count(|tally| match (power, powered) {
+            (Power::On, true) => tally.kills += 1,
+            (Power::On, false) => tally.power_losses_in_write += 1,
+            (Power::Lost, _) => tally.power_losses += 1,
+        });
         if let Some(tasks) = SimTasks::here() {
             tasks.kill(life.process);
         }
+        // A copy of one that was alone is a cluster of its own, which nobody could refuse.
+        let had_others = life.running.as_ref().is_some_and(|run| run.log.status().voters.len() > 1);
+        let (process, copied) = (life.process, self.random.percent(50) && had_others);
         drop(life);
-        self.with_machine(node, |machine| match power {
-            Power::On if powered => machine.disk.kill(),
-            Power::On | Power::Lost => machine.disk.restart(),
+        self.with_machine(node, |machine| {
+            match power {
+                Power::On if powered => machine.disk.kill(),
+                Power::On | Power::Lost => machine.disk.restart(),
+            }
+            if copied {
+                machine.copy = Some((machine.disk.copy(), process));
+            }
         });
     }
 

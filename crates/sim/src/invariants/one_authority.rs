@@ -10,7 +10,7 @@ use types::{Epoch, EventId, NodeId, Term};
 pub const NAME: &str = "one_authority";
 
 /// What an entry of the log says about authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The term it was made in.
     pub term: Term,
@@ -24,19 +24,23 @@ pub struct Entry {
     pub events: u32,
     /// Who sequences, if it opens an epoch.
     pub opens: Option<NodeId>,
+    /// What else it says, if it opens an epoch.
+    pub why: String,
 }
 
 impl Entry {
     /// From an entry as it is stored.
     pub fn of(header: &EntryHeader, parts: &[Bytes]) -> Self {
         let payload = parts.first().filter(|_| header.kind == Kind::Epoch);
+        let (opens, why) = payload.and_then(read_epoch).unzip();
         Self {
             term: header.term,
             leader: header.leader,
             epoch: header.epoch,
             last: header.last(),
             events: header.count,
-            opens: payload.and_then(read_epoch).map(|(node, _)| node),
+            opens,
+            why: String::from_utf8_lossy(&why.unwrap_or_default()).into_owned(),
         }
     }
 }
@@ -96,6 +100,7 @@ mod tests {
             last: EventId::ZERO,
             events: u32::from(!opens),
             opens: opens.then_some(node),
+            why: String::new(),
         }
     }
 
