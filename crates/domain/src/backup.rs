@@ -18,6 +18,9 @@ pub enum BackupStep {
 }
 
 impl BackupStep {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Backup, Self::Archive, Self::Prune, Self::Drill];
+
     /// As people read it.
     pub const fn as_str(self) -> &'static str {
         match self {

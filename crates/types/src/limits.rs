@@ -319,6 +319,8 @@ pub const BACKUP_MANIFEST: usize = 64 << 20;
 pub const BACKUP_OBJECTS: usize = 4 << 20;
 /// Objects younger than this are not pruned: a backup that runs has not named them yet.
 pub const BACKUP_GRACE: DurationMs = DurationMs::from_secs(24 * 3600);
+/// Archived parts younger than this are not pruned: whoever wrote them is reading them back.
+pub const ARCHIVE_GRACE: DurationMs = DurationMs::from_secs(60);
 /// One call to a store of backups over the network.
 pub const BACKUP_CALL: DurationMs = DurationMs::from_secs(120);
 /// How long calls to a store of backups are tried again before they have failed.
@@ -347,8 +349,6 @@ pub const BACKUP_AGAIN_MAX: DurationMs = DurationMs::from_secs(300);
 pub const BACKUP_FAILED_AGAIN: DurationMs = DurationMs::from_secs(3600);
 /// A step that fails again after it had worked is noted again only after this time.
 pub const BACKUP_FAILED_APART: DurationMs = DurationMs::from_secs(300);
-/// How long a server that stops waits for a backup to let go of it.
-pub const BACKUP_STOP: DurationMs = DurationMs::from_secs(2);
 /// How long a command may take that gives the key of a backup.
 pub const KEY_COMMAND: DurationMs = DurationMs::from_secs(30);
 /// The longest text that can be a key, whitespace around it included.

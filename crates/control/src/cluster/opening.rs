@@ -97,6 +97,7 @@ impl Cluster {
             transport,
             contacts: Contacts::new(clock),
             served: OnceLock::new(),
+            backups: OnceLock::new(),
             moved: Mutex::default(),
         })))
     }

@@ -16,6 +16,7 @@ use super::{
     Http,
     access::Caller,
     answer::{At, Refused, Result, missing, refused},
+    backups,
     input::Said,
     write::{self, Write},
 };
@@ -73,6 +74,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
         asked.max(health.get(node).and_then(|health| health.heard))
     };
     let answering = status.voters.iter().filter(|node| matches!(reports.get(node), Some(Ok(_)))).count();
+    let backup = backups::status(&http.core, reports.values().flatten());
     let members = status.members.iter().map(|(node, member)| {
         let report = reports.remove(node);
         let mut row = MemberRow {
@@ -124,6 +126,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
         head: head.event,
         members,
         refused: refused.map(|last| PeerRefused { from: last.from.to_string(), why: last.why, at: last.at }),
+        backup,
     };
     Ok(At::new(head.event, body))
 }

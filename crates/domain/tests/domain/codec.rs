@@ -2,8 +2,8 @@
 
 use crate::world::{image, manifest, name};
 use holdfast_domain::{
-    Actor, BackupNote, BackupStep, Confirmation, Confirmed, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role,
-    Verdict, codec,
+    Actor, BackupNote, BackupStep, Confirmation, Confirmed, DeployFailure, DeployKind, Done, Envelope, Event,
+    NodeHealth, Role, Verdict, codec,
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
 use types::{
@@ -80,13 +80,13 @@ fn of_members() -> Vec<Event> {
 
 /// What came to format 1 with the backups that a server makes by itself.
 fn of_backups() -> Vec<Event> {
-    let (id, event) = ("0000000000000042-0000000000000041-000001800000000-0000abcd".to_owned(), EventId::new(41));
-    let steps = [BackupStep::Backup, BackupStep::Archive, BackupStep::Prune, BackupStep::Drill];
+    let (id, event) =
+        ("0000000000000042-0000000000000041-000001800000000-0000abcd".to_owned(), EventId::new(41));
     let mut notes = vec![
         BackupNote::Made { id: id.clone(), place: "s3://bucket/log".into(), event },
         BackupNote::Drilled { id, event, fingerprint: "ab".repeat(32) },
     ];
-    for step in steps {
+    for step in BackupStep::ALL {
         notes.push(BackupNote::Failed { step, why: "größer".into() });
         notes.push(BackupNote::Recovered { step });
     }
@@ -327,7 +327,8 @@ fn what_format_1_wrote_is_still_read() {
 #[test]
 fn what_format_1_wrote_of_members_is_still_read() {
     let is_theirs = |event: &Event| {
-        (BEGAN_WITH..36).contains(&place(event)) || matches!(event, Event::TokenCreated { role: Role::MemberJoin, .. })
+        (BEGAN_WITH..36).contains(&place(event))
+            || matches!(event, Event::TokenCreated { role: Role::MemberJoin, .. })
     };
     let began: Vec<Envelope> =
         envelopes().into_iter().filter(|envelope| is_theirs(&envelope.event)).collect();
