@@ -62,7 +62,7 @@ pub struct BackupFailure {
     pub step: String,
     /// Why.
     pub why: String,
-    /// Since when, or when.
+    /// When; the last time, if it still fails.
     #[schema(value_type = u64)]
     pub at: Timestamp,
     /// Whether it still fails; it is tried again.

@@ -115,7 +115,7 @@ pub struct Report {
     /// Everything up to this event is archived, and when nothing was missing there; none before the
     /// first time, or if the log is not archived.
     pub archived: Option<(EventId, Timestamp)>,
-    /// Steps that failed when they were tried last: why, and since when.
+    /// Steps that failed when they were tried last: why, and when.
     pub failing: Vec<(BackupStep, String, Timestamp)>,
     /// What is under way.
     pub busy: Option<BackupStep>,
@@ -154,7 +154,7 @@ impl Backups {
     /// How it is.
     pub fn report(&self) -> Report {
         let now = self.lock();
-        let failing = now.failing.iter().map(|(step, (why, since))| (*step, why.clone(), *since));
+        let failing = now.failing.iter().map(|(step, (why, at))| (*step, why.clone(), *at));
         Report {
             place: self.0.settings.place.clone(),
             archived: now.archived,
@@ -175,8 +175,7 @@ impl Backups {
     fn failed(&self, step: BackupStep, why: &str, at: Timestamp) {
         let mut now = self.lock();
         *now.failures.entry(step).or_default() += 1;
-        let since = now.failing.get(&step).map_or(at, |(_, since)| *since);
-        now.failing.insert(step, (why.to_owned(), since));
+        now.failing.insert(step, (why.to_owned(), at));
     }
 
     /// Makes them while this node has authority, until told to stop.

@@ -6,7 +6,7 @@ use crate::{
     sequencer::Proposal,
     writer::{Answer, Core},
 };
-use ::backup::{ArchiveError, Archiver, Live, Source, Store, VerifyError};
+use ::backup::{Archiver, Live, Source, Store};
 use domain::{Actor, BackupNote, BackupStep, Command, state::BackupFailed};
 use log::Log;
 use rt::{Disk, RealDisk};
@@ -14,7 +14,7 @@ use std::{error::Error, sync::Arc};
 use types::{DurationMs, EventId, Timestamp, limits};
 
 /// How long a step of the archive that failed rests at the most, unless it comes more seldom anyway.
-const ARCHIVE_AGAIN: DurationMs = DurationMs::from_secs(30);
+const ARCHIVE_AGAIN: DurationMs = DurationMs::from_secs(10);
 
 /// What makes the backups of one log.
 #[derive(Clone)]
@@ -128,7 +128,7 @@ impl Worker {
                     every
                 }
                 // The first backup is not made yet: if it cannot be, that is said there.
-                Ok(None) => limits::BACKUP_AGAIN_MIN,
+                Ok(None) => every,
                 Err(trouble) => {
                     // Begun anew from what is in the store then.
                     archiver = None;
@@ -145,12 +145,12 @@ impl Worker {
     /// there is no backup to go on from.
     async fn archive(&self, archiver: &mut Option<Archiver>) -> Result<Option<EventId>, Trouble> {
         if archiver.is_none() {
-            let store = self.store()?;
-            let started = Archiver::start(store, self.settings().key.clone(), Arc::clone(&self.source)).await;
-            match started {
-                Err(ArchiveError::Backup(VerifyError::None { .. })) => return Ok(None),
-                started => *archiver = Some(started?),
+            let (store, key) = (self.store()?, &self.settings().key);
+            // Asked first, for an archiver takes a place that is empty.
+            if ::backup::newest(&store, key).await?.is_none() {
+                return Ok(None);
             }
+            *archiver = Some(Archiver::start(store, key.clone(), Arc::clone(&self.source)).await?);
         }
         let archiver = archiver.as_mut().expect("it was begun above");
         Ok(Some(archiver.step().await?.head.event))

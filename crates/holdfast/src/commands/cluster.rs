@@ -35,7 +35,7 @@ pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
         | ClusterVerb::Drill(_) => {
             unreachable!("they need no server and were run before")
         }
-        ClusterVerb::Backup(_) => return backups::ask(context).await,
+        ClusterVerb::Backup(args) => return backups::ask(context, &args.key).await,
         ClusterVerb::Status => return status::run(context).await,
         ClusterVerb::JoinToken { expires_in } => return join_token(context, expires_in).await,
         ClusterVerb::Snapshot => return snapshot(context).await,

@@ -154,7 +154,7 @@ fn fm_b_what_was_acknowledged_is_archived_within_the_interval() {
 
     // The restored log is another: it does not write into the place of the old one, and says so.
     scene.start_with("whole", &flags(&["--backup-every", "1h"]));
-    scene.until_fails("backup", "holds backups of the cluster");
+    scene.until_fails("archive", "holds backups of the cluster");
     scene.write("goes on");
     scene.kill();
     scene.verify().done();
@@ -208,7 +208,7 @@ fn fm_b_a_store_that_goes_away_is_said_and_taken_up_again() {
     let asked = scene.run(&["cluster", "backup"]);
     assert!(asked.code != 0 && asked.err.contains("tried again"), "{}{}", asked.out, asked.err);
     let status = scene.run(&["cluster", "status"]).done();
-    assert!(status.err.contains("archive fails since"), "{}", status.err);
+    assert!(status.err.contains("archive failed at"), "{}", status.err);
 
     // An empty directory, as where a disk is not mounted.
     fs::create_dir(scene.path("backups")).expect("made");

@@ -2,11 +2,12 @@
 
 use super::failed;
 use crate::{
+    args::offline::KeyArgs,
     context::{Context, Patience},
     failure::Failure,
     output::{self, Form, Progress},
 };
-use api::{BackupAsked, BackupStatus, Code, Problem};
+use api::{BackupAsked, BackupFailure, BackupStatus, Code, Problem};
 use types::{DurationMs, limits};
 
 /// How long one that was asked for is waited for, unless told otherwise.
@@ -49,7 +50,7 @@ pub fn notes(status: &BackupStatus) -> Vec<String> {
     for failure in &status.failures {
         let (step, why, at) = (&failure.step, &failure.why, output::time(failure.at));
         notes.push(match failure.goes_on {
-            true => format!("note: {step} fails since {at} and is tried again: {why}"),
+            true => format!("note: {step} failed at {at} and is tried again: {why}"),
             false => format!("note: {step} failed at {at}, and worked again later: {why}"),
         });
     }
@@ -57,7 +58,11 @@ pub fn notes(status: &BackupStatus) -> Vec<String> {
 }
 
 /// `cluster backup` without a place: the server makes one now, to where it was told.
-pub async fn ask(context: &Context) -> Result<(), Failure> {
+pub async fn ask(context: &Context, key: &KeyArgs) -> Result<(), Failure> {
+    if key.key_file.is_some() || key.key_command.is_some() {
+        let what = "the server that is asked for a backup has a key of its own";
+        return Err(Failure::usage(what, "--to PLACE with the key, or neither"));
+    }
     let id = context.intent();
     let asked = context.client.ask_backup(id).await;
     let asked = asked.map_err(|error| failed(error, id, "holdfast cluster status"))?;
@@ -90,7 +95,7 @@ async fn made(context: &Context, asked: &BackupAsked) -> Result<BackupStatus, Fa
     loop {
         // A member that is being replaced may not answer for a moment.
         let look = async || context.client.cluster().await;
-        let found = super::super::follow::persistently(look, deadline, &mut progress).await;
+        let found = crate::commands::follow::persistently(look, deadline, &mut progress).await;
         let status = match found {
             Ok(status) => status.backup.unwrap_or_default(),
             Err(Some(error)) => return Err(Failure::of_read(error)),
@@ -99,10 +104,12 @@ async fn made(context: &Context, asked: &BackupAsked) -> Result<BackupStatus, Fa
         if status.last.as_ref().is_some_and(|last| last.event >= asked.event && last.at >= asked.at) {
             return Ok(status);
         }
-        let failed = status.failures.iter().find(|failure| failure.step == "backup" && failure.goes_on);
-        if let Some(failed) = failed.filter(|_| status.busy.is_none()) {
+        let since = |failure: &&BackupFailure| failure.goes_on && failure.at >= asked.at;
+        if let Some(failed) = status.failures.iter().filter(since).find(|failure| failure.step == "backup") {
             let what = format!("the backup could not be made, and is tried again: {}", failed.why);
-            return Err(Problem::new(Code::Unavailable, what).with_hint("holdfast cluster status").into());
+            let mut failure = Failure::local(what);
+            failure.problem.hint = Some("holdfast cluster status".to_owned());
+            return Err(failure);
         }
         progress.show(status.busy.as_deref().unwrap_or("waiting"));
         if tokio::time::Instant::now() + limits::WAIT_POLL.into() > deadline {
@@ -120,7 +127,7 @@ fn not_yet() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{ArchiveRow, BackupFailure, BackupRow};
+    use api::{ArchiveRow, BackupRow};
     use types::{EventId, Timestamp};
 
     #[test]
@@ -143,10 +150,7 @@ drill    none yet
 now      drill
 ";
         assert_eq!(lines(&status), expected);
-        assert_eq!(
-            notes(&status),
-            ["note: archive fails since 1970-01-01T00:00:00Z and is tried again: gone"]
-        );
+        assert_eq!(notes(&status), ["note: archive failed at 1970-01-01T00:00:00Z and is tried again: gone"]);
         let archive = ArchiveRow { behind_events: 3, ..archive };
         let left =
             BackupStatus { place: None, archive: Some(archive), busy: None, drill: Some(row), ..status };
