@@ -155,7 +155,7 @@ fn fm_b_what_was_acknowledged_is_archived_within_the_interval() {
     // The restored log is another: it does not write into the place of the old one, and says so.
     scene.start_with("whole", &flags(&["--backup-every", "1h"]));
     scene.until_fails("archive", "holds backups of the cluster");
-    scene.write("goes on");
+    scene.write("goes-on");
     scene.kill();
     scene.verify().done();
 }
@@ -202,7 +202,7 @@ fn fm_b_a_store_that_goes_away_is_said_and_taken_up_again() {
     scene.until_well();
 
     fs::rename(scene.path("backups"), scene.path("away")).expect("taken away");
-    scene.write("while it is away");
+    scene.write("while-away");
     scene.until_fails("archive", "backups");
     assert!(!scene.path("backups").exists(), "nothing is made in its place");
     let asked = scene.run(&["cluster", "backup"]);
@@ -229,7 +229,7 @@ fn fm_b_a_store_that_goes_away_is_said_and_taken_up_again() {
     // Another key than the backups are sealed with.
     let other = [&with_key("other")[..], &["--backup-every", "1h", "--backup-drill", "off"]].concat();
     scene.start_with("data", &other);
-    scene.write("under another key");
+    scene.write("another-key");
     scene.until_fails("archive", "sealed with the key");
     scene.kill();
     scene.start_with("data", &hourly);
@@ -270,9 +270,9 @@ fn fm_b_a_full_store_is_said_and_the_service_goes_on() {
     for size in [1 << 16, 4096, 1] {
         while std::io::Write::write_all(&mut fill, &vec![1; size]).is_ok() {}
     }
-    scene.write("while it is full");
+    scene.write("while-full");
     scene.until_fails("archive", "No space left");
-    scene.write("goes on");
+    scene.write("goes-on");
     fs::remove_file(store.join("fill")).expect("removed");
     scene.until_well();
     scene.kill();
