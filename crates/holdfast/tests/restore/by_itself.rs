@@ -281,6 +281,22 @@ fn fm_b_a_full_store_is_said_and_the_service_goes_on() {
 }
 
 #[test]
+fn fm_b_a_drill_without_room_is_said_and_fills_no_disk() {
+    let mut scene = Scene::new();
+    scene.store();
+    let scratch = scene.path("scratch");
+    fs::create_dir(&scratch).expect("made");
+    let small = Small::mount(&scratch);
+    scene.start_with("data", &flags(&["--backup-every", "1h", "--backup-scratch", "scratch"]));
+    scene.until_fails("drill", "a drill leaves 256Mi");
+    scene.write("goes-on");
+    assert!(!scratch.join("holdfast-drill").exists(), "nothing is left there");
+    assert!(event(&scene.backups(), "last") > 0, "the backup is as good as before");
+    scene.kill();
+    drop(small);
+}
+
+#[test]
 fn settings_of_backups_that_cannot_be_are_told_at_the_start() {
     let scene = Scene::new();
     let start = |more: &[&str]| {
