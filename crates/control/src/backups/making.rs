@@ -50,20 +50,22 @@ impl Worker {
     /// Makes backups and drills as they are due.
     pub(super) async fn making(&self) {
         let (mut backup_rest, mut drill_rest) = (Rest::default(), Rest::default());
-        let mut reuse = Reuse::Objects;
+        let (mut reuse, mut asked) = (Reuse::Objects, false);
         loop {
             let settings = self.settings();
             let (backup, drill) =
                 due(&self.core.state().backups, &settings.place, settings.every, settings.drill);
-            let backup = backup.max(backup_rest.until);
+            // What somebody asked for and failed is due until it is made.
+            let backup = if asked { backup_rest.until } else { backup.max(backup_rest.until) };
             let drill = drill.map(|at| at.max(drill_rest.until)).filter(|at| *at < backup);
             let wait = drill.unwrap_or(backup).since(self.core.now());
-            let asked = tokio::select! {
+            let now = tokio::select! {
                 biased;
                 () = self.backups.0.asked.notified() => true,
                 () = tokio::time::sleep(wait.into()) => false,
             };
-            if drill.is_some() && !asked {
+            asked |= now;
+            if drill.is_some() && !now {
                 let done = self.told(BackupStep::Drill, self.drill()).await.is_ok();
                 drill_rest.after(done, self.core.now());
                 continue;
@@ -74,6 +76,7 @@ impl Worker {
                 _ => Reuse::Objects,
             };
             backup_rest.after(made.is_ok(), self.core.now());
+            asked &= made.is_err();
             if made.is_ok() {
                 let pruned = self.told(BackupStep::Prune, self.prune()).await;
                 tracing::debug!(done = pruned.is_ok(), "old backups are taken away");

@@ -414,7 +414,6 @@ fn fm_b_a_standby_is_promoted_when_the_primary_is_gone_for_good() {
     writers.more(30);
     cluster.kill(0);
     std::fs::remove_dir_all(cluster.data(0)).expect("the disk is lost");
-    writers.more(3);
     nobody_leads(&cluster, &[1, 2]);
     let (next, epoch_now) = promoted_of(&cluster, &[1, 2]);
     assert_eq!(epoch(&cluster, next), epoch_now);

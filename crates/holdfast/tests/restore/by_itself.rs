@@ -273,6 +273,7 @@ fn fm_b_a_full_store_is_said_and_the_service_goes_on() {
     scene.write("while-full");
     scene.until_fails("archive", "No space left");
     scene.write("goes-on");
+    drop(fill);
     fs::remove_file(store.join("fill")).expect("removed");
     scene.until_well();
     scene.kill();
