@@ -1,8 +1,8 @@
 //! Guarded acts from the client's side (one call explains, the other confirms), and the cluster.
 
 use crate::{
-    Client, ClientError, ClusterStatus, ConfirmedBy, Explained, MemberJoinRequest, MemberJoinSecret,
-    SnapshotDone, routes,
+    BackupAsked, Client, ClientError, ClusterStatus, ConfirmedBy, Explained, MemberJoinRequest,
+    MemberJoinSecret, SnapshotDone, routes,
 };
 use reqwest::{Method, RequestBuilder};
 use serde::{Serialize, de::DeserializeOwned};
@@ -50,6 +50,11 @@ impl Client {
     /// Has the server make a snapshot now.
     pub async fn snapshot(&self, id: RequestId) -> Result<SnapshotDone, ClientError> {
         self.wire.json(self.named(routes::CLUSTER_SNAPSHOT, id)).await
+    }
+
+    /// Has the member that leads make a backup out of turn, to where it was told to.
+    pub async fn ask_backup(&self, id: RequestId) -> Result<BackupAsked, ClientError> {
+        self.wire.json(self.named(routes::CLUSTER_BACKUP, id)).await
     }
 
     fn named(&self, path: &str, id: RequestId) -> RequestBuilder {

@@ -1,5 +1,6 @@
 //! The cluster: who is a member and how far each is, and the acts on it.
 
+use crate::BackupStatus;
 use serde::{Deserialize, Serialize};
 use types::{ByteSize, DurationMs, Epoch, EventId, Index, Name, NodeId, Term, Timestamp};
 use utoipa::ToSchema;
@@ -43,6 +44,9 @@ pub struct ClusterStatus {
     /// The last connection between members that was refused here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<PeerRefused>,
+    /// How it is with backups; absent where there never was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
 }
 
 /// A member, as the node that answers last heard of it. What is not known is not there.

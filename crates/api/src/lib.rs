@@ -9,6 +9,7 @@
 //! - [`NodeClient`]: for agents and edges, with a node's credential.
 
 mod apply;
+mod backup;
 mod client;
 mod client_calls;
 mod client_guarded;
@@ -27,6 +28,7 @@ pub use apply::{
     ApplyRequest, DeployRequest, Difference, EventSummary, PlanAnswer, Receipt, RestartRequest, ResultBody,
     RollbackRequest, ScaleRequest,
 };
+pub use backup::{ArchiveRow, BackupAsked, BackupFailure, BackupRow, BackupStatus};
 pub use client::{Client, ClientError};
 pub use cluster::{
     ActDone, ClusterActRequest, ClusterStatus, Failover, MemberJoinRequest, MemberJoinSecret, MemberRow,

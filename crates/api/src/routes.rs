@@ -82,6 +82,8 @@ pub const CLUSTER_REMOVE: &str = "/v1/cluster/remove";
 pub const CLUSTER_ADOPT: &str = "/v1/cluster/adopt";
 /// `POST`: make a snapshot now, on the node that is asked.
 pub const CLUSTER_SNAPSHOT: &str = "/v1/cluster/snapshot";
+/// `POST`: make a backup out of turn, on the member that leads.
+pub const CLUSTER_BACKUP: &str = "/v1/cluster/backup";
 
 /// `GET`, node only: an agent's plans and asks.
 pub const AGENT_STREAM: &str = "/v1/node/agent-stream";
@@ -160,6 +162,7 @@ pub const ALL: &[&str] = &[
     CLUSTER_FENCE,
     CLUSTER_REMOVE,
     CLUSTER_SNAPSHOT,
+    CLUSTER_BACKUP,
     HEALTH_LIVE,
     HEALTH_READY,
     METRICS,

@@ -296,11 +296,21 @@ proptest! {
         });
         let refused =
             PeerRefused { from: seed.text.clone(), why: seed.text.clone(), at: Timestamp::from_ms(seed.n) };
+        let (event, at) = (EventId::new(seed.n), Timestamp::from_ms(seed.n));
+        let row = BackupRow { id: seed.text.clone(), event, at, age_ms: seed.n };
+        let failure =
+            BackupFailure { step: seed.text.clone(), why: seed.text.clone(), at, goes_on: seed.some };
+        let backup = same(BackupStatus {
+            place: seed.maybe(seed.text.clone()), last: seed.maybe(row.clone()), drill: seed.maybe(row),
+            archive: seed.maybe(ArchiveRow { event, behind_events: seed.n, age_ms: seed.n }),
+            busy: seed.maybe(seed.text.clone()), failures: vec![failure],
+        });
         for failover in [Failover::Automatic, Failover::Operator] {
             same(ClusterStatus {
                 cluster: seed.text.clone(), own: node, failover, leader: seed.maybe(node),
                 epoch: Epoch::new(seed.n), term: Term::new(seed.n), quorum: seed.some,
                 head: EventId::new(seed.n), members: vec![member.clone()], refused: seed.maybe(refused.clone()),
+                backup: seed.maybe(backup.clone()),
             });
         }
     }

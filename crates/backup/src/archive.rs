@@ -101,6 +101,7 @@ impl Archiver {
     /// # Errors
     /// See [`ArchiveError`]; call it again.
     pub async fn step(&mut self) -> Result<Step, ArchiveError> {
+        self.store.is_of(&self.cluster).await?;
         let source = Arc::clone(&self.source);
         let head = blocking(move || source.head()).await?;
         if head.index < self.archived.index {
@@ -131,6 +132,10 @@ impl Archiver {
             }
             sent.add(bytes.len() as u64);
             (self.archived, self.entries) = (end, Some(entries));
+        }
+        if sent.objects > 0 {
+            // A directory whose disk went away meanwhile was written to beside it.
+            self.store.is_of(&self.cluster).await?;
         }
         Ok(Step { head: self.archived, sent })
     }

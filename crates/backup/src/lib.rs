@@ -34,9 +34,9 @@ pub use manifest::{Id, IdError, Listed, list};
 pub use object_store::aws::AmazonS3Builder;
 pub use prune::{Pruned, prune};
 pub use restore::{
-    Drilled, Fingerprint, Fingerprinter, NewIdentity, RestoreError, Restored, To, drill, restore,
+    Drilled, Fingerprint, Fingerprinter, NewIdentity, RestoreError, Restored, To, clear_drill, drill, restore,
 };
 pub use source::{Directory, Live, Source};
 pub use store::{ObjectError, OpenStoreError, Store};
-pub use verify::{Verified, VerifyError, verify};
+pub use verify::{Verified, VerifyError, newest, verify};
 pub use write::{BackupError, Done, Reuse, Sum, backup};

@@ -9,7 +9,7 @@ use crate::{
 };
 use rt::Clock;
 use std::{collections::BTreeSet, num::NonZeroUsize};
-use types::DurationMs;
+use types::{DurationMs, limits};
 
 /// What is left, and what is gone.
 #[derive(Clone, Debug)]
@@ -63,6 +63,7 @@ pub async fn prune(
     for part in &archived {
         if let (Some(covered), Some((_, last))) = (covered, span(&part.name))
             && last <= covered
+            && part.written.plus(grace.min(limits::ARCHIVE_GRACE)) <= now
         {
             store.remove(&part.name).await?;
             gone.add(part.bytes);

@@ -26,7 +26,7 @@ use log::{
 use ring::digest;
 use rt::{Clock, Disk, DiskError};
 use std::{fmt, io, path::Path, path::PathBuf, sync::Arc};
-use types::{DurationMs, EventId, NodeId, Timestamp};
+use types::{ByteSize, DurationMs, EventId, NodeId, Timestamp, limits};
 
 /// How far a restore goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,16 @@ pub enum RestoreError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// There is not enough space for a drill.
+    #[error(
+        "{} has {free} free, and a drill leaves {}: give it another directory", dir.display(), limits::DRILL_LEAVES
+    )]
+    NoRoom {
+        /// Where it restores to.
+        dir: PathBuf,
+        /// What is left there.
+        free: ByteSize,
     },
     /// Another drill runs there, or the disk failed.
     #[error(transparent)]
@@ -200,16 +210,51 @@ pub async fn restore(
     identity: &NewIdentity,
     time_of: impl Fn(&Record) -> Option<Timestamp>,
 ) -> Result<Restored, RestoreError> {
+    let all = Room { disk, dir, leaves: ByteSize::default() };
+    restore_into(store, key, id, all, to, identity, time_of).await
+}
+
+/// Where a log is restored to.
+struct Room<'a> {
+    disk: Arc<dyn Disk>,
+    dir: &'a Path,
+    /// Of the space there, this much is not used.
+    leaves: ByteSize,
+}
+
+impl Room<'_> {
+    fn takes(&self, bytes: usize) -> Result<(), RestoreError> {
+        if self.leaves == ByteSize::default() {
+            return Ok(());
+        }
+        let free = self.disk.free_space(self.dir)?;
+        if free >= self.leaves.bytes() + bytes as u64 {
+            return Ok(());
+        }
+        Err(RestoreError::NoRoom { dir: self.dir.into(), free: ByteSize::from_bytes(free) })
+    }
+}
+
+async fn restore_into(
+    store: &Store,
+    key: &Key,
+    id: Option<Id>,
+    room: Room<'_>,
+    to: To,
+    identity: &NewIdentity,
+    time_of: impl Fn(&Record) -> Option<Timestamp>,
+) -> Result<Restored, RestoreError> {
     let manifest = verify::choose(store, key, id).await?;
     let NewIdentity { cluster, node } = identity.clone();
     if cluster == manifest.cluster {
         return Err(RestoreError::SameCluster { cluster });
     }
-    let log = NewLog::begin(Arc::clone(&disk), dir, &cluster, node)?;
+    let log = NewLog::begin(Arc::clone(&room.disk), room.dir, &cluster, node)?;
     let mut filling = Filling {
         store,
         key,
         manifest: &manifest,
+        room: &room,
         log,
         to,
         time_of,
@@ -234,7 +279,7 @@ pub async fn restore(
         }
     };
     drop(log);
-    let (wal, recovered) = Wal::open(disk, dir, Options::default())?;
+    let (wal, recovered) = Wal::open(room.disk, room.dir, Options::default())?;
     assert!(recovered.head == end, "what was read back ends where it was written to");
     wal.close()?;
     let (from, of) = (manifest.id, manifest.cluster);
@@ -246,6 +291,7 @@ struct Filling<'a, F> {
     store: &'a Store,
     key: &'a Key,
     manifest: &'a Manifest,
+    room: &'a Room<'a>,
     log: NewLog,
     to: To,
     time_of: F,
@@ -313,6 +359,7 @@ impl<F: Fn(&Record) -> Option<Timestamp>> Filling<'_, F> {
     }
 
     fn take(&mut self, part: &Part, name: &str) -> Result<Walk, RestoreError> {
+        self.room.takes(part.content.len())?;
         let mut failed = None;
         let (mut stopped, mut inside) = (Walk::On, None);
         let Self { log, to, time_of, fingerprint, .. } = self;
@@ -375,6 +422,8 @@ impl<F: Fn(&Record) -> Option<Timestamp>> Filling<'_, F> {
 pub struct Drilled {
     /// The backup it began with.
     pub from: Id,
+    /// The last entry that was restored. The chain is that of the old log there.
+    pub head: Head,
     /// The last event that was restored and folded.
     pub event: EventId,
     /// Over all events.
@@ -387,12 +436,14 @@ pub struct Drilled {
 
 /// The name of a drill's directory within the one that it is given.
 const DRILL: &str = "holdfast-drill";
+/// The name of the lock beside it.
+const LOCK: &str = "holdfast-drill.lock";
 /// Events that are read at once to be folded.
 const PAGE: usize = 4096;
 
 /// Restores the newest backup, and what was archived since, in a directory of its own within `scratch`,
 /// opens it as a server would, gives every event to `fold`, and removes it again. What a drill that was
-/// killed has left there is removed first.
+/// killed has left there is removed first. It leaves [`limits::DRILL_LEAVES`] of the space there.
 ///
 /// # Errors
 /// It cannot be restored; so this backup is worth nothing.
@@ -406,14 +457,14 @@ pub async fn drill(
 ) -> Result<Drilled, RestoreError> {
     let started = clock.now();
     disk.create_dir(scratch)?;
-    let _one_at_a_time = disk.lock(&scratch.join(format!("{DRILL}.lock")), "a drill")?;
-    let room = Room::make(scratch.join(DRILL))?;
+    let _one_at_a_time = disk.lock(&scratch.join(LOCK), "a drill")?;
+    let dir = Scratch::make(scratch.join(DRILL))?;
     let node = NodeId::from_u128(1);
     let cluster = format!("a drill at {started}");
     let identity = NewIdentity { cluster, node };
-    let restored =
-        restore(store, key, None, Arc::clone(&disk), &room.0, To::Last, &identity, |_| None).await?;
-    let (wal, _) = Wal::open(disk, &room.0, Options::default())?;
+    let room = Room { disk: Arc::clone(&disk), dir: &dir.0, leaves: limits::DRILL_LEAVES };
+    let restored = restore_into(store, key, None, room, To::Last, &identity, |_| None).await?;
+    let (wal, _) = Wal::open(disk, &dir.0, Options::default())?;
     let mut read_back = Fingerprinter::default();
     let mut cursor = EventId::ZERO;
     loop {
@@ -424,25 +475,42 @@ pub async fn drill(
             read_back.add(record);
             fold(record);
         }
+        rt::give_way().await;
     }
     drop(wal);
     let fingerprint = read_back.finish();
     if fingerprint != restored.fingerprint || cursor != restored.head.event {
         return Err(RestoreError::Differs);
     }
-    room.clear()?;
+    dir.clear()?;
     let took = clock.now().since(started);
-    Ok(Drilled { from: restored.from, event: cursor, fingerprint, took, read: restored.read })
+    let Restored { from, head, read, .. } = restored;
+    Ok(Drilled { from, head, event: cursor, fingerprint, took, read })
+}
+
+/// Removes what a drill that was killed has left in `scratch`; nothing while another one runs there.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn clear_drill(disk: &dyn Disk, scratch: &Path) -> Result<(), RestoreError> {
+    if !scratch.join(DRILL).exists() {
+        return Ok(());
+    }
+    let _one_at_a_time = match disk.lock(&scratch.join(LOCK), "clearing up after a drill") {
+        Err(error) if error.is_locked() => return Ok(()),
+        lock => lock?,
+    };
+    Scratch(scratch.join(DRILL)).clear()
 }
 
 /// A directory that is removed again.
-struct Room(PathBuf);
+struct Scratch(PathBuf);
 
-impl Room {
+impl Scratch {
     fn make(dir: PathBuf) -> Result<Self, RestoreError> {
-        let room = Self(dir);
-        room.clear()?;
-        Ok(room)
+        let scratch = Self(dir);
+        scratch.clear()?;
+        Ok(scratch)
     }
 
     fn clear(&self) -> Result<(), RestoreError> {
@@ -455,7 +523,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = self.clear() {
             tracing::warn!(%error, "a drill has left its directory behind");

@@ -16,8 +16,13 @@ use object_store::{
     local::LocalFileSystem,
     path::Path as Name,
 };
-use std::{fmt, fs, io, path::PathBuf, sync::Arc, time::UNIX_EPOCH};
-use types::{Timestamp, limits};
+use std::{
+    fmt, fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+use types::{ByteSize, Timestamp, limits};
 
 /// The object that says whose backups these are.
 const CLUSTER: &str = "cluster";
@@ -157,6 +162,8 @@ pub struct Store {
     shown: String,
     /// Set if it is a directory.
     dir: Option<PathBuf>,
+    /// Bytes in a second that it may be used with.
+    rate: Option<ByteSize>,
 }
 
 impl fmt::Debug for Store {
@@ -184,6 +191,38 @@ impl Store {
             Some(("file", path)) => Self::directory(path.as_ref()),
             Some(("s3", _)) => Self::bucket(AmazonS3Builder::from_env(), place),
             Some(_) => Err(OpenStoreError::Unknown { url: place.into() }),
+        }
+    }
+
+    /// The same, where a directory must be there already: one that was mistyped, or whose disk is not
+    /// mounted, is not made.
+    ///
+    /// # Errors
+    /// As above, and if there is no such directory.
+    pub fn existing(place: &str) -> Result<Self, OpenStoreError> {
+        let dir = match place.split_once("://") {
+            None => place,
+            Some(("file", path)) => path,
+            Some(_) => return Self::open(place),
+        };
+        let failed = |error: io::Error| OpenStoreError::Directory { dir: dir.into(), source: error.into() };
+        if !fs::metadata(dir).map_err(failed)?.is_dir() {
+            return Err(failed(io::ErrorKind::NotADirectory.into()));
+        }
+        Self::directory(dir.as_ref())
+    }
+
+    /// The same store, used with so many bytes in a second at the most, over time.
+    #[must_use]
+    pub fn at_most(self, rate: ByteSize) -> Self {
+        Self { rate: Some(rate), ..self }
+    }
+
+    /// Waits until the time that so many bytes may take has passed.
+    async fn pace(&self, bytes: usize) {
+        if let Some(rate) = self.rate {
+            let seconds = bytes as f64 / rate.bytes().max(1) as f64;
+            tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         }
     }
 
@@ -238,7 +277,7 @@ impl Store {
 
     /// Any store, shown as `shown`.
     pub fn on(inner: Arc<dyn ObjectStore>, shown: String) -> Self {
-        Self { inner, prefix: Name::default(), shown, dir: None }
+        Self { inner, prefix: Name::default(), shown, dir: None, rate: None }
     }
 
     fn at(&self, name: &str) -> Name {
@@ -269,7 +308,9 @@ impl Store {
                 format!("it has {bytes} bytes, more than it can have"),
             ));
         }
-        found.bytes().await.map_err(self.failed(name))
+        let bytes = found.bytes().await.map_err(self.failed(name))?;
+        self.pace(bytes.len()).await;
+        Ok(bytes)
     }
 
     /// How large it is; `None` if it is not there.
@@ -284,8 +325,9 @@ impl Store {
     /// Writes the whole object, or nothing.
     pub(crate) async fn put(&self, name: &str, bytes: Bytes, put: Put) -> Result<(), ObjectError> {
         let mode = if put == Put::New { PutMode::Create } else { PutMode::Overwrite };
-        let options = PutOptions::from(mode);
+        let (options, size) = (PutOptions::from(mode), bytes.len());
         self.inner.put_opts(&self.at(name), bytes.into(), options).await.map_err(self.failed(name))?;
+        self.pace(size).await;
         Ok(())
     }
 
@@ -369,6 +411,11 @@ impl Store {
             Err(ObjectError::Exists { .. }) => {}
             done => return done,
         }
+        self.is_of(cluster).await
+    }
+
+    /// That this is the store of that cluster. One whose disk is not mounted any more is not.
+    pub(crate) async fn is_of(&self, cluster: &str) -> Result<(), ObjectError> {
         let found = self.cluster().await?;
         if found == cluster {
             return Ok(());

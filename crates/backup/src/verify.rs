@@ -70,6 +70,18 @@ pub async fn verify(store: &Store, key: &Key, id: Option<Id>) -> Result<Verified
     Ok(Verified { id: manifest.id, head: manifest.head.head(), reach: trail.head(), read })
 }
 
+/// The newest backup, if there is one; it opens with this key, and nothing else of it is looked at.
+///
+/// # Errors
+/// It is sealed with another key, or cannot be read.
+pub async fn newest(store: &Store, key: &Key) -> Result<Option<Id>, VerifyError> {
+    match choose(store, key, None).await {
+        Ok(manifest) => Ok(Some(manifest.id)),
+        Err(VerifyError::None { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The manifest of this backup, or of the newest.
 pub(crate) async fn choose(store: &Store, key: &Key, id: Option<Id>) -> Result<Manifest, VerifyError> {
     let cluster = match store.cluster().await {

@@ -33,6 +33,7 @@ pub use self::{
 
 use self::ask::{Ask, Told};
 use crate::{
+    backups::Backups,
     peer::{Contacts, Identity, PeerTransport, serve},
     writer::Core,
 };
@@ -67,6 +68,8 @@ struct Inner {
     contacts: Contacts,
     /// What forwarded requests are answered by, as soon as there is one.
     served: OnceLock<(Core, Router)>,
+    /// What backs the log up, if it was told to.
+    backups: OnceLock<Backups>,
     /// Members that said that they are reached elsewhere now.
     moved: Mutex<BTreeMap<NodeId, Member>>,
 }
@@ -199,6 +202,16 @@ impl Cluster {
     /// From here on, forwarded requests are answered by this.
     pub fn answer_with(&self, core: Core, router: Router) {
         let _once = self.0.served.set((core, router));
+    }
+
+    /// From here on, this is what backs the log up.
+    pub(crate) fn back_up_with(&self, backups: Backups) {
+        let _once = self.0.backups.set(backups);
+    }
+
+    /// What backs the log up, if it was told to.
+    pub(crate) fn backups(&self) -> Option<&Backups> {
+        self.0.backups.get()
     }
 
     /// Lets other members ask, until told to stop.

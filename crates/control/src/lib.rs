@@ -4,6 +4,7 @@
 //! Start reading at [`Sequencer`] (decides), go on to [`Core`] (makes it durable and visible), then
 //! `reconcile` (what happens by itself) and `http` (who may ask for what).
 
+pub mod backups;
 pub mod cluster;
 mod http;
 mod journal;

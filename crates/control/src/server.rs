@@ -1,6 +1,7 @@
 //! A server, put together: its place in its cluster with the log, the core over it, reconcilers, HTTP.
 
 use crate::{
+    backups::{self, Backups},
     cluster::{Cluster, OpenError, Repairing, Settings},
     http,
     journal::Journal,
@@ -29,6 +30,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The org that a new log begins with.
     pub org: Name,
+    /// Backups that it makes by itself; none if it is not to.
+    pub backups: Option<backups::Settings>,
 }
 
 /// Why a server does not start.
@@ -96,6 +99,7 @@ pub struct Server {
     writer: Writer,
     /// Other members are let in from before there is anything to serve: they may have to elect.
     stop_peers: CancellationToken,
+    backups: Option<backups::Settings>,
 }
 
 /// The task that decides and writes. Without its end nothing of a server may go.
@@ -156,7 +160,8 @@ impl Server {
         }
         match fold_and_begin(&cluster, &config).await {
             Ok((core, writer, owner)) => {
-                Ok(Self { core, cluster: Some(cluster), address, owner, listener, writer, stop_peers })
+                let (cluster, backups) = (Some(cluster), config.backups);
+                Ok(Self { core, cluster, address, owner, listener, writer, stop_peers, backups })
             }
             Err(error) => {
                 stop_peers.cancel();
@@ -202,6 +207,11 @@ impl Server {
             cluster.answer_with(self.core.clone(), router.clone());
             parts.spawn(cluster.clone().keep_members(self.core.clone(), stop.clone()));
             parts.spawn(cluster.clone().keep_note(stop.clone()));
+            if let Some(settings) = self.backups {
+                let backups = Backups::new(settings);
+                cluster.back_up_with(backups.clone());
+                parts.spawn(backups.keep(self.core.clone(), cluster.clone(), stop.clone()));
+            }
         }
         parts.spawn(http::serve(self.listener, router, stop.clone()));
         let ended = tokio::select! {
@@ -311,7 +321,8 @@ pub async fn init(data_dir: &Path, org: Name, settings: &Settings) -> Result<Ini
     // One that was never let in can begin a cluster of its own.
     let settings = Settings { joined: joined && before, ..settings.clone() };
     settings.save(data_dir).map_err(|error| failed(error.into()))?;
-    let config = Config { data_dir: data_dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), org };
+    let config =
+        Config { data_dir: data_dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), org, backups: None };
     let (dir, runtime) = (data_dir.to_owned(), Handle::current());
     let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, runtime, None)).await;
     let cluster = opened.expect("opening does not panic").map_err(failed)?;
@@ -428,7 +439,7 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let writer = Writer { driver: part, stop: CancellationToken::new() };
         let stop_peers = CancellationToken::new();
-        Server { core, cluster: None, address, owner: None, listener, writer, stop_peers }
+        Server { core, cluster: None, address, owner: None, listener, writer, stop_peers, backups: None }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Commands: what somebody wants, in the imperative, and the context it is decided in.
 
 use crate::{
+    backup::BackupNote,
     confirmed::Confirmed,
     event::{Actor, DeployFailure, NodeHealth, Role},
 };
@@ -169,6 +170,9 @@ pub enum Command {
     },
     MoveHorizon {
         to: Timestamp,
+    },
+    NoteBackup {
+        note: BackupNote,
     },
 }
 

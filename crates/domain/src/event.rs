@@ -4,7 +4,7 @@
 //! variant at the END of the enum (its place is its number in the stored form), with the old one
 //! still applied as before.
 
-use crate::confirmed::Confirmed;
+use crate::{backup::BackupNote, confirmed::Confirmed};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::Ipv6Addr};
 use types::{
@@ -347,6 +347,10 @@ pub enum Event {
         target: String,
         confirmed: Confirmed,
     },
+    /// Something came of the backups that the server makes by itself.
+    BackupNoted {
+        note: BackupNote,
+    },
 }
 
 impl Event {
@@ -404,15 +408,22 @@ impl Event {
             Self::MemberAdmitted { .. } => "member.admitted",
             Self::MemberRemoved { .. } => "member.removed",
             Self::ActConfirmed { .. } => "act.confirmed",
+            Self::BackupNoted { note } => match note {
+                BackupNote::Made { .. } => "backup.made",
+                BackupNote::Drilled { .. } => "backup.drilled",
+                BackupNote::Failed { .. } => "backup.failed",
+                BackupNote::Recovered { .. } => "backup.recovered",
+            },
         }
     }
 
     /// The aggregate it belongs to.
     pub const fn subject(&self) -> Subject {
         match self {
-            Self::ClusterCreated { .. } | Self::HorizonMoved { .. } | Self::ActConfirmed { .. } => {
-                Subject::Cluster
-            }
+            Self::ClusterCreated { .. }
+            | Self::HorizonMoved { .. }
+            | Self::ActConfirmed { .. }
+            | Self::BackupNoted { .. } => Subject::Cluster,
             Self::MemberAdmitted { node, .. } | Self::MemberRemoved { node, .. } => Subject::Member(*node),
             Self::OrgCreated { org, .. } => Subject::Org(*org),
             Self::AppCreated { app, .. } => Subject::App(*app),

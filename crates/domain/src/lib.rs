@@ -11,6 +11,7 @@
 //!                                        └──▶ views (each on its own)
 //! ```
 
+mod backup;
 pub mod codec;
 mod command;
 mod confirmed;
@@ -22,6 +23,7 @@ mod rejection;
 pub mod state;
 pub mod view;
 
+pub use backup::{BackupNote, BackupStep};
 pub use command::{Command, Context, NewMember, NewToken};
 pub use confirmed::{Confirmation, Confirmed};
 pub use decide::{Decision, Settled, decide, settle};

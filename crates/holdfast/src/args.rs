@@ -1,5 +1,6 @@
 //! The command line as data.
 
+pub mod backups;
 pub mod cluster;
 pub mod member;
 pub mod offline;
@@ -104,6 +105,8 @@ pub struct UpArgs {
     /// Only the server and the edge: instances run elsewhere
     #[arg(long)]
     pub without_agent: bool,
+    #[command(flatten)]
+    pub backups: backups::BackupsArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -120,6 +123,8 @@ pub struct ServerArgs {
     /// The first owner's token is handed over by whoever started this process
     #[arg(long, hide = true)]
     pub leave_owner_token: bool,
+    #[command(flatten)]
+    pub backups: backups::BackupsArgs,
 }
 
 /// How a node becomes one, and where it keeps that.

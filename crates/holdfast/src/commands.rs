@@ -20,7 +20,7 @@ mod views;
 mod wait;
 mod write;
 
-pub use cluster::recover::finish as finish_recovery;
+pub use cluster::{backup::key as backup_key, recover::finish as finish_recovery};
 
 use crate::{
     args::{Daily, Global, cluster::ClusterVerb},
@@ -61,7 +61,9 @@ fn without_server(
         ClusterVerb::Join(args) => runtime.block_on(cluster::start::join(args, form)),
         ClusterVerb::Fence(args) if args.data_dir.is_some() => cluster::offline::fence(args, form),
         ClusterVerb::Recover(args) => cluster::recover::run(args, form),
-        ClusterVerb::Backup(args) => runtime.block_on(cluster::backup::backup(args, form)),
+        ClusterVerb::Backup(args) if args.to.is_some() => {
+            runtime.block_on(cluster::backup::backup(args, form))
+        }
         ClusterVerb::Restore(args) => runtime.block_on(cluster::backup::restore(args, form)),
         ClusterVerb::Drill(args) => runtime.block_on(cluster::backup::drill(args, form)),
         verb => return Err(Box::new(verb)),

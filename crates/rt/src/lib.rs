@@ -27,5 +27,5 @@ pub use replace::replace_file;
 pub use sim_disk::{Fault, SimDisk};
 pub use sim_tasks::{Process, SimTaskSpawner, SimTasks};
 pub use slot::{Fallback, Loaded, Slot, SlotError};
-pub use spawn::{SimSpawner, Spawner, Task, TaskHandle, ThreadSpawner};
+pub use spawn::{SimSpawner, Spawner, Task, TaskHandle, ThreadSpawner, step_back};
 pub use tasks::{JoinHandle, TaskGone, blocking, give_way, spawn};

@@ -70,6 +70,13 @@ impl Spawner for ThreadSpawner {
     }
 }
 
+/// Has this thread, and those that it starts from now on, run behind all others of the machine.
+pub fn step_back() {
+    if let Err(error) = rustix::process::nice(10) {
+        tracing::debug!(%error, "a thread keeps its priority");
+    }
+}
+
 /// Keeps tasks until the test runs them, one after the other, on its own thread. For tasks that
 /// end by themselves.
 #[derive(Default)]

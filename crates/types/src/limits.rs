@@ -335,12 +335,36 @@ pub const BACKUP_MANIFEST: usize = 64 << 20;
 pub const BACKUP_OBJECTS: usize = 4 << 20;
 /// Objects younger than this are not pruned: a backup that runs has not named them yet.
 pub const BACKUP_GRACE: DurationMs = DurationMs::from_secs(24 * 3600);
+/// Archived parts younger than this are not pruned: whoever wrote them is reading them back.
+pub const ARCHIVE_GRACE: DurationMs = DurationMs::from_secs(60);
 /// One call to a store of backups over the network.
 pub const BACKUP_CALL: DurationMs = DurationMs::from_secs(120);
 /// How long calls to a store of backups are tried again before they have failed.
 pub const BACKUP_RETRY: DurationMs = DurationMs::from_secs(60);
 /// How often, at most.
 pub const BACKUP_RETRIES: usize = 5;
+/// One text in what the log notes of a backup, in characters: a place, a name, a reason.
+pub const BACKUP_TEXT: usize = 400;
+/// Between two backups that a server makes by itself, unless told otherwise.
+pub const BACKUP_EVERY: DurationMs = DurationMs::from_secs(24 * 3600);
+/// The shortest that may be.
+pub const BACKUP_EVERY_MIN: DurationMs = DurationMs::from_secs(1);
+/// Backups that a server keeps, unless told otherwise.
+pub const BACKUPS_KEPT: usize = 14;
+/// Between two looks of a server at what of its log is not archived yet, unless told otherwise.
+pub const ARCHIVE_EVERY: DurationMs = DurationMs::from_secs(10);
+/// Between two drills of a server, unless told otherwise.
+pub const DRILL_EVERY: DurationMs = DurationMs::from_secs(7 * 24 * 3600);
+/// A drill leaves this much space free where it restores to; without it, it ends.
+pub const DRILL_LEAVES: ByteSize = ByteSize::from_mib(256);
+/// The first wait before a step of a backup that failed is tried again; doubles each time.
+pub const BACKUP_AGAIN_MIN: DurationMs = DurationMs::from_secs(1);
+/// The longest such wait.
+pub const BACKUP_AGAIN_MAX: DurationMs = DurationMs::from_secs(300);
+/// A step that goes on failing is noted in the log this often.
+pub const BACKUP_FAILED_AGAIN: DurationMs = DurationMs::from_secs(3600);
+/// A step that fails again after it had worked is noted again only after this time.
+pub const BACKUP_FAILED_APART: DurationMs = DurationMs::from_secs(300);
 /// How long a command may take that gives the key of a backup.
 pub const KEY_COMMAND: DurationMs = DurationMs::from_secs(30);
 /// The longest text that can be a key, whitespace around it included.

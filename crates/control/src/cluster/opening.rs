@@ -120,6 +120,7 @@ impl Cluster {
             transport,
             contacts: Contacts::new(clock),
             served: OnceLock::new(),
+            backups: OnceLock::new(),
             moved: Mutex::default(),
         })))
     }

@@ -169,6 +169,7 @@ impl MemberReport {
             fenced: false,
             aside: Vec::new(),
             trouble: Some(how.to_owned()),
+            backup: None,
         }
     }
 }

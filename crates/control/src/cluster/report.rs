@@ -1,6 +1,7 @@
 //! What a member says of itself.
 
 use super::Cluster;
+use crate::backups;
 use log::Log;
 use rt::{Disk, RealDisk};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct MemberReport {
     pub aside: Vec<String>,
     /// What is wrong there.
     pub trouble: Option<String>,
+    /// How it is with the backups that it makes when it sequences; none if it was not told to.
+    pub backup: Option<backups::Report>,
 }
 
 impl Cluster {
@@ -63,6 +66,7 @@ impl Cluster {
             fenced: status.fenced.is_some(),
             aside: status.aside.iter().map(|aside| aside.path.display().to_string()).collect(),
             trouble: core.and_then(crate::Core::snapshot_trouble).or_else(|| self.damage()),
+            backup: self.backups().map(backups::Backups::report),
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{
     Http,
     access::Caller,
     answer::{At, Refused, Result, missing, refused},
+    backups,
     input::Said,
     write::{self, Write},
 };
@@ -74,6 +75,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
     };
     let answers = |node: &&NodeId| matches!(reports.get(*node), Some(Ok(report)) if report.takes_part());
     let answering = status.voters.iter().filter(answers).count();
+    let backup = backups::status(&http.core, reports.values().flatten());
     let members = status.members.iter().map(|(node, member)| {
         let report = reports.remove(node);
         let mut row = MemberRow {
@@ -125,6 +127,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
         head: head.event,
         members,
         refused: refused.map(|last| PeerRefused { from: last.from.to_string(), why: last.why, at: last.at }),
+        backup,
     };
     Ok(At::new(head.event, body))
 }

@@ -49,7 +49,7 @@ pub(super) enum Place {
 pub(super) fn place(row: &table::Row) -> Place {
     let is_own = row.method == "GET" && (row.rule != table::Rule::Viewer && row.rule != table::Rule::Owner)
         || [at::LOGS, at::EVENTS, at::VIEWS, at::VIEW_REBUILD, at::ASK, at::WHOAMI].contains(&row.path)
-        || (row.path.starts_with(OWN) && row.path != at::CLUSTER_JOIN_TOKENS);
+        || (row.path.starts_with(OWN) && ![at::CLUSTER_JOIN_TOKENS, at::CLUSTER_BACKUP].contains(&row.path));
     match row.method {
         _ if is_own => Place::Own,
         "GET" => Place::Any,

@@ -6,9 +6,9 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use domain::view;
+use domain::{BackupStep, view};
 use std::{collections::BTreeMap, fmt::Write, sync::Mutex};
-use types::limits;
+use types::{Timestamp, limits};
 
 /// Requests counted by method, mounted path and status: as many lines as the table allows.
 #[derive(Default)]
@@ -62,6 +62,7 @@ pub(super) async fn show(State(http): State<Http>) -> Result<Response, Refused> 
     log_figures(&http, &mut page);
     view_figures(&http, &mut page);
     node_figures(&http, &mut page);
+    backup_figures(&http, &mut page);
     http_figures(&http, &mut page);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], page.0).into_response())
@@ -116,6 +117,35 @@ fn node_figures(http: &Http, page: &mut Page) {
     page.gauge("nodes", "Nodes enrolled.", state.nodes.len());
     page.gauge("instances", "Instances that the state holds.", state.instances.len());
     page.gauge("agents_attended", "Agents with an open stream.", http.asks.attended());
+}
+
+/// What the log says of backups is the same on every member; the archive and the failures are those of
+/// this process, and so of the member that leads.
+fn backup_figures(http: &Http, page: &mut Page) {
+    let (state, head, now) = (http.core.state(), http.core.head().event, http.core.now());
+    let seconds = |at: Timestamp| now.since(at).as_ms() as f64 / 1000.0;
+    if let Some(made) = &state.backups.made {
+        page.gauge("backup_age_seconds", "Since the last backup that was read back.", seconds(made.at));
+        page.counter("backup_event", "The last event in the last backup.", made.event);
+    }
+    if let Some(drilled) = &state.backups.drilled {
+        page.gauge("backup_drill_age_seconds", "Since a drill last proved a backup.", seconds(drilled.at));
+    }
+    let Some(backups) = http.cluster.as_ref().and_then(|cluster| cluster.backups()) else { return };
+    let (report, failures) = (backups.report(), backups.failures());
+    if let Some((event, complete)) = report.archived {
+        let behind = head.get().saturating_sub(event.get());
+        page.gauge("archive_behind_events", "Durable events that are not archived.", behind);
+        page.gauge("archive_age_seconds", "Since nothing was missing in the archive.", seconds(complete));
+    }
+    page.head("backup_failures_total", "counter", "Failures of a step since this process began.");
+    page.head("backup_failing", "gauge", "1 if a step failed when it was tried last.");
+    for step in BackupStep::ALL {
+        let failing = report.failing.iter().any(|(failing, ..)| *failing == step);
+        let labels = [("step", step.as_str())];
+        page.line("backup_failures_total", &labels, failures.get(&step).copied().unwrap_or_default());
+        page.line("backup_failing", &labels, u8::from(failing));
+    }
 }
 
 fn http_figures(http: &Http, page: &mut Page) {

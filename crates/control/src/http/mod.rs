@@ -13,6 +13,7 @@ mod access;
 mod answer;
 mod apply;
 mod asks;
+mod backups;
 mod cluster;
 mod copies;
 mod difference;
@@ -176,6 +177,7 @@ fn server() -> Router<Http> {
         .route(at::CLUSTER_FENCE, post(cluster::fence))
         .route(at::CLUSTER_REMOVE, post(cluster::remove))
         .route(at::CLUSTER_SNAPSHOT, post(cluster::snapshot))
+        .route(at::CLUSTER_BACKUP, post(backups::ask))
         .route(at::HEALTH_LIVE, get(operate::live))
         .route(at::HEALTH_READY, get(operate::ready))
         .route(at::METRICS, get(metrics::show))

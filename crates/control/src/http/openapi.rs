@@ -22,6 +22,11 @@ use utoipa::{
 #[openapi(components(schemas(
     api::AppRow,
     api::ApplyRequest,
+    api::ArchiveRow,
+    api::BackupAsked,
+    api::BackupFailure,
+    api::BackupRow,
+    api::BackupStatus,
     api::BackendRow,
     api::Code,
     api::DeployRequest,

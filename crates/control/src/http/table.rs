@@ -155,6 +155,12 @@ pub(super) const TABLE: &[Row] = &[
         says: Json("SnapshotDone"),
         ..write(at::CLUSTER_SNAPSHOT, "", "Make a snapshot of the state now")
     },
+    Row {
+        body: None,
+        once: false,
+        says: Json("BackupAsked"),
+        ..write(at::CLUSTER_BACKUP, "", "Make a backup of the log out of turn")
+    },
     get(at::HEALTH_LIVE, Open, Json("Live"), "Whether the process answers"),
     get(at::HEALTH_READY, Open, Json("Ready"), "Whether it can do its work"),
     get(at::METRICS, Open, Text("text/plain"), "Figures for Prometheus"),

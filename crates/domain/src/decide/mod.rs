@@ -4,6 +4,7 @@
 //! verdict it got then (`request_runs_once`), refuses ids beyond the horizon without remembering
 //! them, and otherwise lets [`decide`] decide and adds the verdict as the last event.
 
+mod backup;
 mod deploy;
 mod instance;
 mod member;
@@ -118,6 +119,7 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::CreateJoin { token } => token::create_join(token, context),
         Command::VoidRequest { request } => void(state, *request, context),
         Command::MoveHorizon { to } => move_horizon(state, *to, context),
+        Command::NoteBackup { note } => backup::note(state, note, context),
         Command::Apply { org, env, manifest, image } => {
             deploy::apply(state, *org, env, manifest, image, context)
         }

@@ -77,6 +77,10 @@ impl State {
             Event::TokenCreated { .. } | Event::TokenRevoked { .. } => self.apply_token(envelope),
             Event::MemberAdmitted { .. } | Event::MemberRemoved { .. } => self.apply_member(envelope),
             Event::ActConfirmed { .. } => self.cluster_sequence = envelope.sequence,
+            Event::BackupNoted { note } => {
+                self.backups.apply(note, envelope);
+                self.cluster_sequence = envelope.sequence;
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //! - a generation is the id of the event that last changed the plan, so it never falls.
 
 mod apply;
+mod backup;
 mod deploy;
 mod instance;
 mod member;
@@ -20,6 +21,7 @@ mod release;
 mod request;
 mod route;
 
+pub use backup::{BackupDrilled, BackupFailed, BackupMade, Backups};
 pub use deploy::{Deploy, DeployState, Environment};
 pub use instance::{Instance, InstanceState};
 pub use member::MemberState;
@@ -117,6 +119,7 @@ pub struct State {
     pub tokens: OrdMap<TokenId, Token>,
     pub token_hashes: OrdMap<[u8; 32], TokenId>,
     pub requests: Requests,
+    pub backups: Backups,
     /// The event that last changed what edges do.
     pub edge_generation: Generation,
 }

@@ -2,8 +2,8 @@
 
 use crate::world::{image, manifest, name};
 use holdfast_domain::{
-    Actor, Confirmation, Confirmed, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role,
-    Verdict, codec,
+    Actor, BackupNote, BackupStep, Confirmation, Confirmed, DeployFailure, DeployKind, Done, Envelope, Event,
+    NodeHealth, Role, Verdict, codec,
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
 use types::{
@@ -78,6 +78,21 @@ fn of_members() -> Vec<Event> {
     events
 }
 
+/// What came to format 1 with the backups that a server makes by itself.
+fn of_backups() -> Vec<Event> {
+    let (id, event) =
+        ("0000000000000042-0000000000000041-000001800000000-0000abcd".to_owned(), EventId::new(41));
+    let mut notes = vec![
+        BackupNote::Made { id: id.clone(), place: "s3://bucket/log".into(), event },
+        BackupNote::Drilled { id, event, fingerprint: "ab".repeat(32) },
+    ];
+    for step in BackupStep::ALL {
+        notes.push(BackupNote::Failed { step, why: "größer".into() });
+        notes.push(BackupNote::Recovered { step });
+    }
+    notes.into_iter().map(|note| Event::BackupNoted { note }).collect()
+}
+
 /// At least one of every variant, and of every variant inside them.
 fn every_event() -> Vec<Event> {
     let (org, app, env) = (OrgId::from_u128(2), AppId::from_u128(3), EnvId::from_u128(4));
@@ -131,7 +146,7 @@ fn every_event() -> Vec<Event> {
         Event::TokenRevoked { token },
         Event::HorizonMoved { to: at },
     ];
-    events.extend(of_members());
+    events.extend(of_members().into_iter().chain(of_backups()));
     let failures = [
         DeployFailure::Attempts { reason: Reason::Exited, detail: "code 1".into() },
         DeployFailure::Deadline { waiting: "web: 1 of 2".into() },
@@ -223,10 +238,11 @@ const fn place(event: &Event) -> usize {
         Event::MemberAdmitted { .. } => 33,
         Event::MemberRemoved { .. } => 34,
         Event::ActConfirmed { .. } => 35,
+        Event::BackupNoted { .. } => 36,
     }
 }
 
-const VARIANTS: usize = 36;
+const VARIANTS: usize = 37;
 /// How many of them there were when format 1 began.
 const BEGAN_WITH: usize = 33;
 
@@ -245,8 +261,8 @@ fn every_variant_survives_its_stored_form() {
 #[test]
 fn kinds_tell_variants_apart() {
     let kinds: BTreeSet<&str> = every_event().iter().map(Event::kind).collect();
-    // Changes of instances have a kind each.
-    assert_eq!(kinds.len(), VARIANTS - 1 + changes().len());
+    // Changes of instances and what is noted of backups have a kind each.
+    assert_eq!(kinds.len(), VARIANTS - 2 + changes().len() + 4);
 }
 
 #[test]
@@ -311,10 +327,20 @@ fn what_format_1_wrote_is_still_read() {
 #[test]
 fn what_format_1_wrote_of_members_is_still_read() {
     let is_theirs = |event: &Event| {
-        place(event) >= BEGAN_WITH || matches!(event, Event::TokenCreated { role: Role::MemberJoin, .. })
+        (BEGAN_WITH..36).contains(&place(event))
+            || matches!(event, Event::TokenCreated { role: Role::MemberJoin, .. })
     };
     let began: Vec<Envelope> =
         envelopes().into_iter().filter(|envelope| is_theirs(&envelope.event)).collect();
     let seen = is_still_read("events-v1-members", &began);
     assert_eq!(seen, (BEGAN_WITH..36).chain([29]).collect(), "every variant that came then");
+}
+
+/// Written when what the server notes of its backups came to format 1.
+#[test]
+fn what_format_1_wrote_of_backups_is_still_read() {
+    let is_theirs = |envelope: &Envelope| matches!(envelope.event, Event::BackupNoted { .. });
+    let began: Vec<Envelope> = envelopes().into_iter().filter(is_theirs).collect();
+    let seen = is_still_read("events-v1-backups", &began);
+    assert_eq!(seen, [36].into_iter().collect(), "every variant that came then");
 }

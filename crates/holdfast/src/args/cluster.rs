@@ -84,7 +84,7 @@ pub enum ClusterVerb {
     Adopt(ReasonArgs),
     /// Begin a new cluster from one member's disk, when the majority is lost for good
     Recover(RecoverArgs),
-    /// Back up the log, while its server runs or not; or look at the backups there are
+    /// Have the server back up its log now; or back up any, or look at the backups there are, with --to
     Backup(BackupArgs),
     /// Make a new data directory from a backup, up to any event or time; changes nothing else, and so
     /// asks for no confirmation

@@ -30,25 +30,26 @@ pub struct KeyArgs {
 /// Making a backup, or looking at those that were made.
 #[derive(Clone, Debug, Args)]
 pub struct BackupArgs {
-    /// A directory, or s3://BUCKET/PREFIX with the usual AWS_… variables
+    /// A directory, or s3://BUCKET/PREFIX with the usual AWS_… variables. Without it, the server makes
+    /// one now, to where it was told
     #[arg(long, value_name = "PLACE")]
-    pub to: String,
+    pub to: Option<String>,
     #[command(flatten)]
     pub key: KeyArgs,
     /// The server's data directory; the server may run
     #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = ".holdfast", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Make none: say which there are; needs no key
-    #[arg(long, conflicts_with_all = ["verify", "keep", "whole"])]
+    #[arg(long, requires = "to", conflicts_with_all = ["verify", "keep", "whole"])]
     pub list: bool,
     /// Make none: read one back, the newest if none is named, and what was archived since
-    #[arg(long, value_name = "ID", num_args = 0..=1, conflicts_with_all = ["keep", "whole"])]
+    #[arg(long, value_name = "ID", num_args = 0..=1, requires = "to", conflicts_with_all = ["keep", "whole"])]
     pub verify: Option<Option<backup::Id>>,
     /// Afterwards, take away all but the last N
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "to")]
     pub keep: Option<NonZeroUsize>,
     /// Send everything again, also what is there already
-    #[arg(long)]
+    #[arg(long, requires = "to")]
     pub whole: bool,
 }
 

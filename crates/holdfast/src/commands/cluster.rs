@@ -1,6 +1,7 @@
 //! `cluster`: who is a member, who has authority, and the guarded acts on both.
 
 pub mod backup;
+pub mod backups;
 mod confirm;
 mod explanation;
 pub mod offline;
@@ -30,11 +31,11 @@ pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
         ClusterVerb::Init(_)
         | ClusterVerb::Join(_)
         | ClusterVerb::Recover(_)
-        | ClusterVerb::Backup(_)
         | ClusterVerb::Restore(_)
         | ClusterVerb::Drill(_) => {
             unreachable!("they need no server and were run before")
         }
+        ClusterVerb::Backup(args) => return backups::ask(context, &args.key).await,
         ClusterVerb::Status => return status::run(context).await,
         ClusterVerb::JoinToken { expires_in } => return join_token(context, expires_in).await,
         ClusterVerb::Snapshot => return snapshot(context).await,

@@ -4,8 +4,12 @@ use super::{
     owner,
     process::{self, whole},
 };
-use crate::{args::ServerArgs, context::DEFAULT_ORG, failure::Failure};
-use control::{Config, Server, ServerError, cluster::OpenError as NotOpen};
+use crate::{
+    args::{ServerArgs, backups::BackupsArgs},
+    context::DEFAULT_ORG,
+    failure::Failure,
+};
+use control::{Config, Server, ServerError, backups::Settings, cluster::OpenError as NotOpen};
 use log::wal::OpenError;
 use std::path::Path;
 
@@ -15,7 +19,8 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
     let data_dir = process::data_dir(&args.data_dir)?;
     crate::commands::finish_recovery(&data_dir)?;
     let org = DEFAULT_ORG.parse().expect("a valid name");
-    let config = Config { data_dir: data_dir.clone(), listen: args.listen, org };
+    let backups = backups(&args.backups, &data_dir).await?;
+    let config = Config { data_dir: data_dir.clone(), listen: args.listen, org, backups };
     let server = match Server::start_unless(config, shutdown.clone()).await {
         Ok(server) => server,
         Err(ServerError::Log { source: NotOpen::Stopped, .. }) => {
@@ -34,6 +39,33 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
     server.run(shutdown).await.map_err(|error| Failure::local(whole(&error)))?;
     tracing::info!("the server has stopped");
     Ok(())
+}
+
+/// What it is told of backups, as far as that can be judged before it runs.
+async fn backups(args: &BackupsArgs, data_dir: &Path) -> Result<Option<Settings>, Failure> {
+    let Some(place) = &args.backup_to else { return Ok(None) };
+    let given = args.key();
+    if given.key_file.is_none() && given.key_command.is_none() {
+        let what = "backups are sealed, and --backup-to comes without a key";
+        let next =
+            "openssl rand -base64 32 > backup.key && chmod 600 backup.key; --backup-key-file backup.key";
+        return Err(Failure::usage(what, next));
+    }
+    let settings = Settings {
+        place: place.clone(),
+        key: crate::commands::backup_key(&given).await?,
+        every: args.backup_every,
+        keep: args.backup_keep,
+        archive: args.backup_archive.0,
+        drill: args.backup_drill.0,
+        scratch: args.backup_scratch.clone().unwrap_or_else(|| data_dir.join("drill")),
+        rate: args.backup_rate,
+    };
+    settings.check().map_err(|error| {
+        let next = "holdfast server --help says what each --backup-… takes";
+        Failure::usage(format!("--backup-to {place}: {}", whole(&error)), next)
+    })?;
+    Ok(Some(settings))
 }
 
 /// Why a server, or what it would begin with, does not start, and the way on.

@@ -230,6 +230,7 @@ impl Up {
     fn server(&self) -> Spec {
         let listen = self.args.listen.to_string();
         let flags = ["--listen".into(), listen.into(), "--leave-owner-token".into()];
+        let flags = flags.into_iter().chain(self.args.backups.flags());
         Spec { name: "server", args: with_data_dir(self.data_dir.clone(), flags) }
     }
 

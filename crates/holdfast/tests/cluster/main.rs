@@ -5,6 +5,7 @@
 //! same of every request, on every member. Needs root, `ip` and `nft` (`make setup`).
 
 mod automatic;
+mod backups;
 mod damage;
 mod joining;
 mod ledger;

@@ -406,3 +406,36 @@ fn a_handover_moves_the_lead_there_and_back_and_loses_no_write() {
     assert_eq!(count.unknown, 0, "planned change leaves no doubt: {count:?}");
     assert!(count.executed >= 60, "{count:?}");
 }
+
+#[test]
+fn fm_b_a_standby_is_promoted_when_the_primary_is_gone_for_good() {
+    let mut cluster = Cluster::operated();
+    let writers = Writers::start(&cluster, &ALL);
+    writers.more(30);
+    cluster.kill(0);
+    std::fs::remove_dir_all(cluster.data(0)).expect("the disk is lost");
+    nobody_leads(&cluster, &[1, 2]);
+    let (next, epoch_now) = promoted_of(&cluster, &[1, 2]);
+    assert_eq!(epoch(&cluster, next), epoch_now);
+    writable(&cluster, &[1, 2]);
+    writers.more(30);
+    let ledger = writers.stop();
+    // Nothing that was acknowledged before or after is missing, and it is the same on both.
+    let count = ledger.agrees(&cluster, &[1, 2]);
+    assert!(count.executed >= 30, "{count:?}");
+    for at in [1, 2] {
+        let rebuilt = cluster.cli(at, &["views", "rebuild", "--json"]).executed().expect("rebuilt");
+        let rows = rebuilt.json().expect("JSON");
+        let rows = rows.as_array().expect("views");
+        assert!(!rows.is_empty() && rows.iter().all(|row| row["equal"] == true), "{rows:?}");
+    }
+    // Whoever lost its disk is no member any more; a fresh directory takes its place.
+    let remove = ["remove", NAMES[0], "--reason", "its disk is lost"];
+    let (_, token) = explained(&cluster, next, &remove);
+    confirm(&cluster, next, &remove, &token).executed().expect("removed");
+    let secret = cluster.secret(next);
+    cluster.ask_to_join(0, "fresh", next, &secret).executed().expect("let in");
+    cluster.start(0);
+    cluster.all_vote(3);
+    cluster.same_everywhere(&ALL);
+}

@@ -23,6 +23,8 @@ pub const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
 pub struct Cluster {
     members: Vec<Member>,
     token: String,
+    /// More flags of `server`, for all of them.
+    flags: Vec<String>,
     net: Net,
     dir: tempfile::TempDir,
 }
@@ -51,7 +53,7 @@ impl Cluster {
         let dir = tempfile::Builder::new().prefix("holdfast-cluster-").tempdir().expect("a directory");
         let data = |name: &&str| Member { data: dir.path().join(name), process: None };
         let members = NAMES[..count].iter().map(data).collect();
-        Self { members, token: String::new(), net, dir }
+        Self { members, token: String::new(), flags: Vec::new(), net, dir }
     }
 
     /// Members that all vote.
@@ -100,6 +102,11 @@ impl Cluster {
     /// Another directory for a member that is not started yet: a small disk, say.
     pub fn keep_in(&mut self, at: usize, data: PathBuf) {
         self.members[at].data = data;
+    }
+
+    /// From here on, every server is started with these as well.
+    pub fn serve_with(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(ToString::to_string).collect();
     }
 
     /// Makes machine 0 the first member, and starts it.
@@ -186,6 +193,7 @@ impl Cluster {
     pub fn launch(&mut self, at: usize) -> Outcome {
         let mut command = self.command(at);
         command.args(["server", "--listen", "127.0.0.1:7070", "--data-dir"]).arg(self.data(at));
+        command.args(&self.flags);
         self.members[at].process = Some(Process::start(self.dir(), NAMES[at], &mut command)?);
         Ok(())
     }

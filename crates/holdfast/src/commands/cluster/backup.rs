@@ -25,13 +25,14 @@ use types::{Epoch, EventId, Index, NodeId, Timestamp, limits};
 
 /// `holdfast cluster backup`
 pub async fn backup(args: BackupArgs, form: Form) -> Result<(), Failure> {
+    let to = args.to.as_deref().expect("without a place it is the server that is asked");
     if args.list {
-        return list(&existing(&args.to)?, form).await;
+        return list(&existing(to)?, form).await;
     }
     let key = key(&args.key).await?;
     match args.verify {
-        Some(id) => verify(&existing(&args.to)?, &key, id, form).await,
-        None => make(&open(&args.to)?, &key, &args, form).await,
+        Some(id) => verify(&existing(to)?, &key, id, form).await,
+        None => make(&open(to)?, &key, &args, form).await,
     }
 }
 
@@ -254,7 +255,7 @@ fn existing(place: &str) -> Result<Store, Failure> {
     Err(problem.with_hint("name the directory or bucket that holds the backups").into())
 }
 
-async fn key(args: &KeyArgs) -> Result<Key, Failure> {
+pub async fn key(args: &KeyArgs) -> Result<Key, Failure> {
     let made = "openssl rand -base64 32 > backup.key && chmod 600 backup.key";
     let key = match (&args.key_file, &args.key_command) {
         (Some(file), _) => Key::from_file(file),

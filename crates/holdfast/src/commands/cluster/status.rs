@@ -1,5 +1,6 @@
 //! `cluster status`: one node's view of all members.
 
+use super::backups;
 use crate::{
     context::Context,
     failure::Failure,
@@ -45,6 +46,7 @@ fn text(status: &ClusterStatus) -> String {
     let headings =
         ["MEMBER", "ROLE", "EPOCH", "EVENT", "BEHIND", "HEARD", "FREE", "SNAPSHOT", "PEER", "STATE"];
     text.push_str(&output::columns(&headings, &rows));
+    text.push_str(&status.backup.as_ref().map(backups::lines).unwrap_or_default());
     text
 }
 
@@ -98,6 +100,7 @@ fn notes(status: &ClusterStatus) -> Vec<String> {
         let (from, why, at) = (&refused.from, &refused.why, output::time(refused.at));
         notes.push(format!("note: a connection of {from} was refused at {at}: {why}"));
     }
+    notes.extend(status.backup.iter().flat_map(backups::notes));
     notes
 }
 
@@ -163,6 +166,7 @@ mod tests {
             head: EventId::new(42),
             members: vec![one, two, three],
             refused: Some(refused),
+            backup: None,
         };
         let expected = "\
 cluster c1, as one sees it: one leads, a majority is heard

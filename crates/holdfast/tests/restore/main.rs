@@ -1,6 +1,8 @@
 //! A log that is lost and made anew: from a backup, and from the one member that is left. Real servers,
 //! killed with SIGKILL; everything goes through the command line.
 
+mod by_itself;
+
 use demo::{Process, free_ports, wait_for};
 use serde_json::Value;
 use std::{
@@ -85,7 +87,13 @@ impl Scene {
 
     /// Starts a server on this directory and waits until it can be written to.
     fn start(&mut self, data: &str) {
-        let mut command = self.command(&["server", "--data-dir", data, "--listen", &self.listen]);
+        self.start_with(data, &[]);
+    }
+
+    /// The same, with more flags.
+    fn start_with(&mut self, data: &str, more: &[&str]) {
+        let own = ["server", "--data-dir", data, "--listen", &self.listen];
+        let mut command = self.command(&[&own[..], more].concat());
         let mut server = Process::start(self.dir.path(), data, &mut command).expect("a server");
         let url = format!("http://{}", self.listen);
         let ready = ["wait", "ready", "--timeout", "20s", "--server", &url];
