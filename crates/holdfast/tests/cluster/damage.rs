@@ -111,9 +111,11 @@ fn fm_cfg6_a_repair_that_is_killed_goes_on_and_votes_for_nobody_before() {
     // Nobody can be asked: it says so, and takes no part.
     cluster.host(hurt).cut(Way::Both);
     cluster.start(hurt);
-    let why = wait_for("the repair to be told", SOON, || why_not_ready(&cluster, hurt));
-    let why = why.expect("told");
-    assert!(why.contains("repairs its log") && why.contains("is damaged at offset"), "{why}");
+    wait_for("the repair to be told", SOON, || {
+        let why = why_not_ready(&cluster, hurt)?;
+        (why.contains("repairs its log") && why.contains("is damaged at offset")).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}: {:?}", why_not_ready(&cluster, hurt)));
     cluster.kill(hurt);
     cluster.host(hurt).heal();
     cluster.start(hurt);

@@ -163,6 +163,7 @@ pub(super) async fn repair_within(
         if known.is_empty() {
             return Err(NotRepaired::Alone { what });
         }
+        others.tell(&what);
         tracing::warn!(%what, members = known.len(), "a damaged record: what is lost is asked for");
         let scene = Scene { others, known, what: what.clone(), waits: *waits };
         let done = scene.put_back(work).await?;

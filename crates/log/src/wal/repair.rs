@@ -259,7 +259,6 @@ impl Repair {
     /// [`RepairError::Foreign`] if one of them does not follow the one before, or nothing of it is right;
     /// then [`Self::start_over`].
     pub fn take(&mut self, mut entries: Bytes) -> Result<(), RepairError> {
-        let synced = self.head.index;
         let mut buffer = Vec::new();
         while !entries.is_empty() {
             let entry = Carried::take(&mut entries).map_err(|why| RepairError::Foreign(why.into()))?;
@@ -272,6 +271,8 @@ impl Repair {
                 self.begin_file()?;
             }
             let mut header = entry.header;
+            // It takes its place only together with those before it, when all are durable.
+            let synced = self.head.index;
             frame::encode(&mut buffer, &mut header, synced, &self.head.chain, |out| {
                 out.extend_from_slice(&entry.payload);
             });
