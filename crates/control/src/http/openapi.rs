@@ -41,6 +41,7 @@ use utoipa::{
     api::EventRow,
     api::EventSummary,
     api::ActDone,
+    api::ApartRow,
     api::ClusterActRequest,
     api::ClusterStatus,
     api::MemberJoinRequest,
