@@ -40,7 +40,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use types::{
-    Digest, Generation, InstanceId, limits,
+    Digest, Generation, InstanceId,
+    history::Held,
+    limits,
     plan::{Change, Lease, NodePlan, NodeRole, Reason},
 };
 
@@ -150,6 +152,9 @@ impl Agent {
         }
         let plans = PlanStore::open(Arc::clone(&disk), &config.data_dir, config.node, &config.cluster)?;
         let journal = Journal::open(disk, &config.data_dir, SystemClock.now())?;
+        if let Some(plan) = plans.current() {
+            journal.report_to(plan, SystemClock.now());
+        }
         let metrics = match config.metrics {
             None => None,
             Some(address) if !address.ip().is_loopback() => return Err(StartError::Metrics(address)),
@@ -237,6 +242,12 @@ impl Inner {
 
     fn generation(&self) -> Generation {
         self.newest.borrow().as_ref().map_or(Generation::ZERO, |plan| plan.generation)
+    }
+
+    /// The name of the plan it acts on.
+    fn held(&self) -> Held {
+        let none = || Held { cluster: self.config.cluster.clone(), ..Held::default() };
+        self.newest.borrow().as_ref().map_or_else(none, |plan| plan.name())
     }
 
     fn metrics(&self) -> String {
@@ -372,7 +383,7 @@ impl Inner {
         let mut backoff = Backoff::link();
         let readers = Arc::new(Semaphore::new(limits::LOG_READERS));
         loop {
-            match self.link.stream(self.generation()).await {
+            match self.link.stream(self.held()).await {
                 Err(error) => self.link_failed("plan stream", &error.to_string()),
                 Ok(mut messages) => {
                     while let Some(message) = messages.next().await {
@@ -407,6 +418,7 @@ impl Inner {
             Ok(None) => {}
             Ok(Some(plan)) => {
                 tracing::info!(generation = %plan.generation, instances = plan.instances.len(), "plan stored");
+                self.shared.journal.report_to(&plan, SystemClock.now());
                 self.newest.send_replace(Some(plan));
                 self.poke.notify_one();
             }
@@ -452,6 +464,7 @@ impl Inner {
             let lease = Lease {
                 role: NodeRole::Agent,
                 generation: self.generation(),
+                held: Some(self.held()),
                 pressure: *self.pressure.borrow(),
                 running: self.running(),
                 draining: Vec::new(),

@@ -41,7 +41,9 @@ pub(crate) fn plan(generation: u64, numbers: &[u128]) -> NodePlan {
     NodePlan {
         node: NODE,
         cluster: "test".into(),
+        epoch: types::Epoch::new(1),
         generation: Generation::new(generation),
+        adoption: None,
         instances: numbers.iter().map(planned).collect(),
     }
 }

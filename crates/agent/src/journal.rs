@@ -7,6 +7,8 @@
 //!   sequence, and the server passes over it.
 //! - A crash before a report is durable loses nothing but its time: what an instance *is* gets
 //!   compared with what was last noted when the agent starts, and reported if it differs.
+//! - When the node goes over to another log, which does not know what was confirmed to the one before, it
+//!   is told of every instance afresh: the book names the log that its reports are for.
 //! - Bounded: past [`limits::REPORTS_PER_INSTANCE`] the oldest go. Each tells a whole state.
 //! - Damage never keeps the agent from starting: what cannot be read is put aside for people, and
 //!   the book begins anew, or with what was stored before.
@@ -27,8 +29,8 @@ use std::{
 };
 use tokio::sync::Notify;
 use types::{
-    InstanceId, Timestamp, limits,
-    plan::{Change, Reason, Transition},
+    Generation, InstanceId, Timestamp, limits,
+    plan::{Change, NodePlan, Reason, Transition},
 };
 
 /// The version of the stored form.
@@ -48,6 +50,9 @@ struct Book {
     /// The boot of the host in which this was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot: Option<String>,
+    /// The log that is told, and the generation of its last adoption. Absent before the first plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told: Option<(String, Generation)>,
     instances: BTreeMap<InstanceId, Account>,
 }
 
@@ -170,6 +175,30 @@ impl Journal {
         self.shared.dirty.notify_one();
     }
 
+    /// Notes that reports are for the log that made this plan. If it has taken the node over from another,
+    /// what each instance is now becomes a report again; one of which nothing is left is begun anew.
+    pub fn report_to(&self, plan: &NodePlan, at: Timestamp) {
+        let since = plan.adoption.as_ref().map_or(Generation::ZERO, |adoption| adoption.since);
+        let told = (plan.cluster.clone(), since);
+        let mut book = self.book();
+        if book.told.as_ref() == Some(&told) {
+            return;
+        }
+        book.told = Some(told);
+        if since > Generation::ZERO {
+            for (id, account) in &mut book.instances {
+                match account.last.take() {
+                    None | Some(Change::Stopped | Change::Collected) => {}
+                    // That it ended once is no news; that it is started again is.
+                    Some(Change::Crashed { .. }) => account.add(*id, at, Change::Booting),
+                    Some(last) => account.add(*id, at, last),
+                }
+            }
+        }
+        drop(book);
+        self.shared.dirty.notify_one();
+    }
+
     /// Drops the accounts that `keep` does not want and that have nothing left to send.
     pub fn retain(&self, keep: impl Fn(InstanceId) -> bool) {
         let mut book = self.book();
@@ -248,7 +277,15 @@ fn read(slot: &Slot, now: Timestamp) -> Result<(Book, bool), SlotError> {
     // Ends: each round but the last moves one of the slot's two files away.
     let mut book = loop {
         let loaded = match slot.load() {
-            Ok(None) => break Book { version: VERSION, floor: 0, boot: None, instances: BTreeMap::new() },
+            Ok(None) => {
+                break Book {
+                    version: VERSION,
+                    floor: 0,
+                    boot: None,
+                    told: None,
+                    instances: BTreeMap::new(),
+                };
+            }
             Ok(Some(loaded)) => loaded,
             Err(damaged @ SlotError::Damaged { .. }) => {
                 tracing::error!(error = %damaged, "reports are lost");

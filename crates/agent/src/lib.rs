@@ -42,6 +42,8 @@ mod fixture;
 mod live;
 #[cfg(test)]
 mod power;
+#[cfg(test)]
+mod takeover;
 
 pub use agent::{Agent, StartError};
 pub use capacity::capacity;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
 use std::collections::BTreeMap;
 use types::{
-    Generation, InstanceId,
+    InstanceId,
+    history::Held,
     plan::{Lease, Transition},
 };
 
@@ -21,10 +22,10 @@ pub struct LinkError(pub String);
 /// What an agent asks of its control plane.
 #[async_trait]
 pub trait ControlLink: Send + Sync + 'static {
-    /// Opens the stream of plans newer than this one, and of wishes to read logs.
+    /// Opens the stream of plans newer than the one held, and of wishes to read logs.
     async fn stream(
         &self,
-        after: Generation,
+        held: Held,
     ) -> Result<BoxStream<'static, Result<NodeMessage, LinkError>>, LinkError>;
 
     /// Says that the node lives and what it holds.
@@ -45,9 +46,9 @@ fn failed(error: &api::ClientError) -> LinkError {
 impl ControlLink for api::NodeClient {
     async fn stream(
         &self,
-        after: Generation,
+        held: Held,
     ) -> Result<BoxStream<'static, Result<NodeMessage, LinkError>>, LinkError> {
-        let messages = self.agent_stream(after).await.map_err(|error| failed(&error))?;
+        let messages = self.agent_stream(held).await.map_err(|error| failed(&error))?;
         Ok(messages.map(|message| message.map_err(|error| failed(&error))).boxed())
     }
 

@@ -4,13 +4,16 @@
 //! - `generation_never_falls`: no plan older than the stored one is accepted. The one exception is
 //!   damage: if the newest stored plan cannot be read, the one before it is all there is; it is
 //!   used, loudly, and a newer one asked for.
-//! - A plan of another node or another control plane is refused, whatever its generation.
+//! - A plan of another node is refused, and one of another log unless that log has adopted the plan that
+//!   is stored: see [`types::history`].
 
 use rt::{Disk, Slot, SlotError};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::Ipv6Addr, path::Path, sync::Arc};
 use types::{
-    Generation, InstanceId, NodeId, limits,
+    Generation, InstanceId, NodeId,
+    history::{Held, Misfit, follows},
+    limits,
     plan::{InstanceSpec, NodePlan},
 };
 
@@ -51,17 +54,9 @@ pub enum Refusal {
     /// It is for another node.
     #[error("the plan is for node {0}")]
     OtherNode(NodeId),
-    /// It is another control plane's.
-    #[error("the plan is of cluster {0:?}")]
-    OtherCluster(String),
-    /// The node has a newer one.
-    #[error("the plan is of generation {offered}, and this node holds {held}")]
-    Older {
-        /// What was offered.
-        offered: Generation,
-        /// What is stored.
-        held: Generation,
-    },
+    /// It does not follow the one that is stored.
+    #[error("the plan is refused: {0}")]
+    Misfit(#[from] Misfit),
     /// Two different plans say they are equally new.
     #[error("there are two different plans of generation {0}")]
     Ambiguous(Generation),
@@ -103,7 +98,9 @@ impl PlanStore {
                     return Err(OpenError::Newer(stored.version));
                 }
                 let plan: NodePlan = serde_json::from_value(stored.plan).map_err(OpenError::Senseless)?;
-                if plan.node != node || plan.cluster != cluster {
+                // One that came over from the log that enrolled it says so.
+                let is_ours = plan.cluster == cluster || plan.adoption.is_some();
+                if plan.node != node || !is_ours {
                     return Err(OpenError::Foreign { node: plan.node, cluster: plan.cluster });
                 }
                 Some(Arc::new(plan))
@@ -117,9 +114,10 @@ impl PlanStore {
         self.current.as_ref()
     }
 
-    /// The generation of the newest plan; zero if there is none.
-    pub fn generation(&self) -> Generation {
-        self.current.as_ref().map_or(Generation::ZERO, |plan| plan.generation)
+    /// The name of the newest plan; without one, that of the log which enrolled the node.
+    pub fn held(&self) -> Held {
+        let none = || Held { cluster: self.cluster.clone(), ..Held::default() };
+        self.current.as_ref().map_or_else(none, |plan| plan.name())
     }
 
     /// Takes a plan, if it is one for us and not older, and makes it durable. `None`: it is the one
@@ -131,16 +129,11 @@ impl PlanStore {
         if plan.node != self.node {
             return Err(Refusal::OtherNode(plan.node));
         }
-        if plan.cluster != self.cluster {
-            return Err(Refusal::OtherCluster(plan.cluster.chars().take(80).collect()));
-        }
-        if let Some(held) = &self.current {
-            if plan.generation < held.generation {
-                return Err(Refusal::Older { offered: plan.generation, held: held.generation });
-            }
-            if plan.generation == held.generation {
-                return if **held == plan { Ok(None) } else { Err(Refusal::Ambiguous(plan.generation)) };
-            }
+        follows(&self.held(), &plan.name(), plan.adoption.as_ref())?;
+        if let Some(held) = self.current.as_ref().filter(|held| held.generation == plan.generation) {
+            // One that was stored by a version that did not name it has no epoch.
+            let same = **held == NodePlan { epoch: held.epoch, ..plan.clone() };
+            return if same { Ok(None) } else { Err(Refusal::Ambiguous(plan.generation)) };
         }
         check(&plan)?;
         let bytes = serde_json::to_vec(&Stored { version: VERSION, plan: &plan })

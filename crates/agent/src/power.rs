@@ -10,6 +10,7 @@ use rt::{Disk, Fault, Random, SimDisk, SimRandom};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 use types::{
     Generation, InstanceId, Timestamp,
+    history::Misfit,
     plan::{Change, Reason, Transition},
 };
 
@@ -50,7 +51,7 @@ fn fm_a2_agent_plan_survives_power_loss_on_faulty_disk() {
         let mut offered = 0;
         for _ in 0..CRASHES {
             let mut plans = open_plans(&disk);
-            let held = plans.generation();
+            let held = plans.held().generation;
             assert!(held >= acknowledged, "seed {seed}: {acknowledged} was acknowledged, {held} is here");
             assert!(held.get() <= offered, "seed {seed}: nobody ever offered {held}");
             if let Some(plan) = plans.current() {
@@ -67,7 +68,7 @@ fn fm_a2_agent_plan_survives_power_loss_on_faulty_disk() {
                 }
                 let older = plans.accept(sample(offered - 1));
                 assert!(
-                    matches!(older, Err(Refusal::Older { .. })) || offered == 1,
+                    matches!(older, Err(Refusal::Misfit(Misfit::Older { .. }))) || offered == 1,
                     "seed {seed}: {older:?}"
                 );
             }

@@ -2,7 +2,10 @@
 
 use crate::BackupStatus;
 use serde::{Deserialize, Serialize};
-use types::{ByteSize, DurationMs, Epoch, EventId, Index, Name, NodeId, Term, Timestamp};
+use types::{
+    ByteSize, DurationMs, Epoch, EventId, Index, InstanceId, Name, NodeId, Term, Timestamp, history::Held,
+    plan::NodeRole,
+};
 use utoipa::ToSchema;
 
 /// Who may take authority without being told to.
@@ -47,6 +50,42 @@ pub struct ClusterStatus {
     /// How it is with backups; absent where there never was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
+    /// Nodes that hold a plan which this log never made: nothing is pushed to them until that is
+    /// adopted. Known to the member that leads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart: Vec<ApartRow>,
+}
+
+/// A node that holds a plan which the server's log never made, and what an adoption would do there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApartRow {
+    /// Which node.
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// The role that holds the plan: agent or edge.
+    #[schema(value_type = String)]
+    pub role: NodeRole,
+    /// The plan that it holds.
+    #[schema(value_type = Object)]
+    pub holds: Held,
+    /// The newest plan that this log has for it.
+    #[schema(value_type = Object)]
+    pub here: Held,
+    /// Why the one is none of this log's.
+    pub why: String,
+    /// Instances that run there and that this log does not know, or wants stopped: an adoption stops
+    /// them. Of agents that have said what runs.
+    #[schema(value_type = Vec<String>)]
+    pub stops: Vec<InstanceId>,
+    /// Instances that this log wants there and that do not run: an adoption starts them.
+    #[schema(value_type = Vec<String>)]
+    pub starts: Vec<InstanceId>,
+    /// Instances that run there and go on untouched.
+    #[schema(value_type = Vec<String>)]
+    pub keeps: Vec<InstanceId>,
 }
 
 /// A member, as the node that answers last heard of it. What is not known is not there.

@@ -31,8 +31,8 @@ pub use apply::{
 pub use backup::{ArchiveRow, BackupAsked, BackupFailure, BackupRow, BackupStatus};
 pub use client::{Client, ClientError};
 pub use cluster::{
-    ActDone, ClusterActRequest, ClusterStatus, Failover, MemberJoinRequest, MemberJoinSecret, MemberRow,
-    PeerRefused, SnapshotDone,
+    ActDone, ApartRow, ClusterActRequest, ClusterStatus, Failover, MemberJoinRequest, MemberJoinSecret,
+    MemberRow, PeerRefused, SnapshotDone,
 };
 pub use event::{EventPage, EventRow, EventsQuery, Subject};
 pub use guard::{ConfirmedBy, Explained, Override, Proof, UnknownConfirmedBy};

@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv6Addr};
 use types::{
-    DurationMs, Generation, InstanceId, Name, NodeId, Timestamp,
+    DurationMs, Epoch, EventId, Generation, InstanceId, Name, NodeId, Timestamp,
+    history::Held,
     plan::{Capacity, NodePlan, NodeRole, Transition},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -45,7 +46,7 @@ pub struct Enrolled {
     pub node: NodeId,
     /// The bearer secret of the node.
     pub credential: String,
-    /// The control plane it belongs to.
+    /// The identity of the log that enrolled it.
     pub cluster: String,
     /// The first address of the /64 that the node's instances are numbered from.
     #[schema(value_type = String)]
@@ -53,7 +54,7 @@ pub struct Enrolled {
 }
 
 /// How a node opens its stream, or polls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 pub struct NodeStreamQuery {
     /// The generation it holds: only a newer plan is sent. 0: it holds none.
@@ -61,9 +62,36 @@ pub struct NodeStreamQuery {
     #[param(value_type = u64)]
     #[schema(value_type = u64)]
     pub after: Generation,
+    /// The identity of the log that made the plan it holds; without a plan, the one it was enrolled in.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// The epoch in that plan's name.
+    #[serde(default)]
+    #[param(value_type = u64)]
+    #[schema(value_type = u64)]
+    pub epoch: Epoch,
+    /// The event in that plan's name.
+    #[serde(default)]
+    #[param(value_type = u64)]
+    #[schema(value_type = u64)]
+    pub event: EventId,
     /// One plan as JSON, or 204 if there is none within the bound of a long poll.
     #[serde(default)]
     pub poll: bool,
+}
+
+impl NodeStreamQuery {
+    /// Asks for what follows this plan.
+    pub fn of(held: Held, poll: bool) -> Self {
+        let Held { cluster, epoch, event, generation } = held;
+        Self { after: generation, cluster, epoch, event, poll }
+    }
+
+    /// The plan that the node holds.
+    pub fn held(&self) -> Held {
+        let Self { after, cluster, epoch, event, .. } = self.clone();
+        Held { cluster, epoch, event, generation: after }
+    }
 }
 
 /// What an agent's stream brings. As server-sent events: `plan` and `logs`, each with JSON data.
@@ -98,7 +126,7 @@ pub struct LeaseAnswer {
     /// The server's clock.
     #[schema(value_type = u64)]
     pub server_time: Timestamp,
-    /// The control plane that answers.
+    /// The identity of the log that answers.
     pub cluster: String,
 }
 

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use reqwest::Method;
 use types::{
-    Generation, RequestId, limits,
+    RequestId,
+    history::Held,
+    limits,
     plan::{EdgePlan, Lease, NodePlan, Transition},
 };
 
@@ -41,18 +43,18 @@ impl NodeClient {
         wire.write(routes::ENROL, id, request).await
     }
 
-    /// Every plan newer than `after` for this node's agent, and every ask, as they come.
+    /// Every plan newer than the one held for this node's agent, and every ask, as they come.
     ///
     /// Ends with an error when the stream is lost or the server is silent for
     /// [`limits::STREAM_SILENCE`].
     ///
     /// # Errors
     /// As any call; *unknown* harms nothing here.
-    pub async fn agent_stream(
+    pub async fn agent_stream<H: Into<Held>>(
         &self,
-        after: Generation,
-    ) -> Result<impl Stream<Item = Result<NodeMessage, ClientError>> + Send + use<>, ClientError> {
-        let query = NodeStreamQuery { after, poll: false };
+        held: H,
+    ) -> Result<impl Stream<Item = Result<NodeMessage, ClientError>> + Send + use<H>, ClientError> {
+        let query = NodeStreamQuery::of(held.into(), false);
         let response = self.wire.send(self.wire.stream(routes::AGENT_STREAM).query(&query)).await?;
         Ok(self.wire.messages(response).filter_map(|message| async move {
             let (wire, message) = match message {
@@ -68,15 +70,15 @@ impl NodeClient {
         }))
     }
 
-    /// Every plan newer than `after` for this node's edge, as they come; see [`Self::agent_stream`].
+    /// Every plan newer than the one held for this node's edge, as they come; see [`Self::agent_stream`].
     ///
     /// # Errors
     /// As any call; *unknown* harms nothing here.
-    pub async fn edge_stream(
+    pub async fn edge_stream<H: Into<Held>>(
         &self,
-        after: Generation,
-    ) -> Result<impl Stream<Item = Result<EdgePlan, ClientError>> + Send + use<>, ClientError> {
-        let query = NodeStreamQuery { after, poll: false };
+        held: H,
+    ) -> Result<impl Stream<Item = Result<EdgePlan, ClientError>> + Send + use<H>, ClientError> {
+        let query = NodeStreamQuery::of(held.into(), false);
         let response = self.wire.send(self.wire.stream(routes::EDGE_STREAM).query(&query)).await?;
         Ok(self.wire.messages(response).filter_map(|message| async move {
             match message {
@@ -87,28 +89,28 @@ impl NodeClient {
         }))
     }
 
-    /// One plan newer than `after` for the agent; `None` if there is none within the bound of a poll.
+    /// One plan newer than the one held for the agent; `None` if there is none within the bound of a poll.
     ///
     /// # Errors
     /// As any call.
-    pub async fn agent_poll(&self, after: Generation) -> Result<Option<NodePlan>, ClientError> {
-        self.poll(routes::AGENT_STREAM, after).await
+    pub async fn agent_poll(&self, held: impl Into<Held>) -> Result<Option<NodePlan>, ClientError> {
+        self.poll(routes::AGENT_STREAM, held.into()).await
     }
 
-    /// One plan newer than `after` for the edge; `None` if there is none within the bound of a poll.
+    /// One plan newer than the one held for the edge; `None` if there is none within the bound of a poll.
     ///
     /// # Errors
     /// As any call.
-    pub async fn edge_poll(&self, after: Generation) -> Result<Option<EdgePlan>, ClientError> {
-        self.poll(routes::EDGE_STREAM, after).await
+    pub async fn edge_poll(&self, held: impl Into<Held>) -> Result<Option<EdgePlan>, ClientError> {
+        self.poll(routes::EDGE_STREAM, held.into()).await
     }
 
     async fn poll<T: serde::de::DeserializeOwned>(
         &self,
         path: &str,
-        after: Generation,
+        held: Held,
     ) -> Result<Option<T>, ClientError> {
-        let query = NodeStreamQuery { after, poll: true };
+        let query = NodeStreamQuery::of(held, true);
         let wait =
             std::time::Duration::from(limits::POLL_WAIT) + std::time::Duration::from(limits::CLIENT_ANSWER);
         self.wire.json_or_nothing(self.wire.call(Method::GET, path).query(&query).timeout(wait)).await

@@ -369,6 +369,9 @@ pub struct NodeRow {
     /// What it is short of, if it takes no new instances for that.
     #[schema(value_type = Option<String>)]
     pub pressure: Option<Reason>,
+    /// Why nothing is pushed to it: it holds a plan that the server's log never made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<String>,
 }
 
 /// Why something is as it is.

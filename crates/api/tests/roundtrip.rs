@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt::Debug, net::Ipv6Addr};
 use types::{
     AppId, ByteSize, DeployId, Digest, DurationMs, EnvId, Epoch, EventId, Generation, Index, InstanceId,
     MilliCpu, Name, NodeId, ReleaseId, RequestId, RouteId, Term, Timestamp, TokenId,
+    history::Held,
     manifest::{Manifest, RouteMode},
     plan::{Capacity, Change, NodeRole, PinnedImage, Reason, Transition},
 };
@@ -39,6 +40,10 @@ impl Seed {
     }
     fn capacity(&self) -> Capacity {
         Capacity { memory: ByteSize::from_bytes(self.n), cpu: MilliCpu::new((self.n % 1_000_000) as u32) }
+    }
+    fn held(&self) -> Held {
+        let (epoch, event) = (Epoch::new(self.n), EventId::new(self.n));
+        Held { cluster: self.text.clone(), epoch, event, generation: Generation::new(self.n) }
     }
     fn small(&self) -> u32 {
         self.n as u32
@@ -174,7 +179,7 @@ proptest! {
             roles: vec![NodeRole::Agent, NodeRole::Edge], capacity: seed.capacity(), used: seed.capacity(),
             last_seen: seed.maybe(Timestamp::from_ms(seed.n)), generation: Generation::new(seed.n),
             acknowledged: seed.maybe(Generation::new(seed.n)), edge_acknowledged: None,
-            pressure: seed.maybe(Reason::DiskFull),
+            pressure: seed.maybe(Reason::DiskFull), apart: seed.maybe(seed.text.clone()),
         });
         same(Explanation {
             summary: seed.text.clone(),
@@ -243,7 +248,7 @@ proptest! {
             node: NodeId::from_u128(seed.bits), credential: seed.text.clone(), cluster: seed.text.clone(),
             prefix: seed.address(),
         });
-        same(NodeStreamQuery { after: Generation::new(seed.n), poll: seed.some });
+        same(NodeStreamQuery::of(seed.held(), seed.some));
         same(LogsAsk {
             ask: seed.n, instance: InstanceId::from_u128(seed.bits), tail_lines: seed.small(), follow: seed.some,
         });
@@ -305,12 +310,18 @@ proptest! {
             archive: seed.maybe(ArchiveRow { event, behind_events: seed.n, age_ms: seed.n }),
             busy: seed.maybe(seed.text.clone()), failures: vec![failure],
         });
+        let apart = same(ApartRow {
+            node, name: seed.name.clone(), role: NodeRole::Edge, holds: seed.held(), here: seed.held(),
+            why: seed.text.clone(), stops: vec![InstanceId::from_u128(seed.bits)], starts: Vec::new(),
+            keeps: vec![InstanceId::from_u128(seed.bits)],
+        });
         for failover in [Failover::Automatic, Failover::Operator] {
             same(ClusterStatus {
                 cluster: seed.text.clone(), own: node, failover, leader: seed.maybe(node),
                 epoch: Epoch::new(seed.n), term: Term::new(seed.n), quorum: seed.some,
                 head: EventId::new(seed.n), members: vec![member.clone()], refused: seed.maybe(refused.clone()),
                 backup: seed.maybe(backup.clone()),
+                apart: vec![apart.clone()],
             });
         }
     }

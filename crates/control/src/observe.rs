@@ -2,16 +2,24 @@
 //! restart nothing has been seen, which is not the same as nothing being there
 //! (`partial_view_removes_nothing`).
 //!
-//! A node that once named a plan newer than the log is ahead of it for as long as this process
-//! lives: the log grows past that number, and what it then calls by it is another plan.
+//! A node that holds a plan which this log never made is *apart*: what it says acknowledges nothing, and
+//! nothing is pushed to it until that plan is adopted. One that once named a plan newer than the log stays
+//! so for as long as this process lives: the log grows past that number, and what it then calls by it is
+//! another plan.
 
-use domain::plan::{NodeSeen, Observed, RoleSeen};
+use domain::{
+    State,
+    plan::{NodeSeen, Observed, RoleSeen},
+    state::{Apart, Standing},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::{Mutex, MutexGuard},
 };
 use types::{
     EventId, Generation, NodeId, Timestamp,
+    history::Held,
     plan::{Lease, NodeRole},
 };
 
@@ -27,23 +35,73 @@ struct Said {
     seen: Observed,
     /// Who has named the plan it holds.
     heard: BTreeSet<(NodeId, NodeRole)>,
-    /// Nodes that hold a plan this log never made: the plan, and where the log ended then.
-    ahead: BTreeMap<NodeId, (Generation, EventId)>,
+    /// Who holds a plan that this log never made.
+    apart: BTreeMap<(NodeId, NodeRole), Stray>,
+}
+
+/// The log that nodes are held against: its state, and the identity that only itself knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// What it says.
+    pub state: &'a State,
+    /// What tells it from all others.
+    pub identity: &'a str,
+}
+
+/// A plan that this log never made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// The plan that the node holds.
+    pub held: Held,
+    /// Why it is none of this log's.
+    pub why: Apart,
+    /// Where the log ended when the node said so.
+    pub head: EventId,
+}
+
+impl fmt::Display for Stray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { held, why, head } = self;
+        match why {
+            Apart::OtherLog => write!(f, "it holds {held}, which is another log than this one"),
+            Apart::Ahead => write!(
+                f,
+                "it holds {held}, and this log ended at event {head} when it said so: the log is older than what runs"
+            ),
+            Apart::Branch => write!(f, "it holds {held}, and this log has something else there"),
+        }
+    }
 }
 
 impl Said {
     /// Notes the plan that a role of a node holds.
-    fn hear(&mut self, node: NodeId, role: NodeRole, held: Generation, head: EventId) {
+    fn hear(&mut self, node: NodeId, role: NodeRole, held: &Held, line: Line<'_>) {
         self.heard.insert((node, role));
-        if held.get() > head.get() && !self.ahead.contains_key(&node) {
-            tracing::error!(%node, %held, %head, "a node acts on a plan newer than this log");
-            self.ahead.insert(node, (held, head));
-            // What it said it acted on before were plans of that other log as well.
-            let seen = self.seen.nodes.get_mut(&node).into_iter();
-            for role in seen.flat_map(|seen| [&mut seen.agent, &mut seen.edge]).flatten() {
-                role.generation = Generation::ZERO;
+        let (Line { state, identity }, was) = (line, self.apart.get(&(node, role)).cloned());
+        let Standing::Apart(why) = state.standing(identity, held) else {
+            // The log may have grown past the number: then it is the same only in name.
+            let remains = |was: &Stray| was.why != Apart::OtherLog && !state.has_adopted(identity, &was.held);
+            if was.is_some_and(|was| !remains(&was)) {
+                tracing::info!(%node, ?role, "what the node holds is of this log, or adopted");
+                self.apart.remove(&(node, role));
             }
+            return;
+        };
+        if was.is_some_and(|was| was.held == *held) {
+            return;
         }
+        let stray = Stray { held: held.clone(), why, head: state.head };
+        tracing::error!(%node, ?role, "nothing is pushed to a node: {stray}");
+        self.apart.insert((node, role), stray);
+        // What it said it acted on before were plans of that other log as well.
+        let seen = self.seen.nodes.get_mut(&node).into_iter();
+        for role in seen.flat_map(|seen| [&mut seen.agent, &mut seen.edge]).flatten() {
+            role.generation = Generation::ZERO;
+        }
+    }
+
+    fn apart(&self, node: NodeId) -> Option<&Stray> {
+        [NodeRole::Agent, NodeRole::Edge].iter().find_map(|role| self.apart.get(&(node, *role)))
     }
 }
 
@@ -51,7 +109,7 @@ impl Observations {
     /// Nothing seen yet; observing since `now`.
     pub fn new(now: Timestamp) -> Self {
         let seen = Observed { since: now, nodes: Default::default() };
-        let said = Mutex::new(Said { seen, heard: BTreeSet::new(), ahead: BTreeMap::new() });
+        let said = Mutex::new(Said { seen, heard: BTreeSet::new(), apart: BTreeMap::new() });
         Self { said, changed: tokio::sync::watch::Sender::new(0) }
     }
 
@@ -66,19 +124,21 @@ impl Observations {
         self.said.lock().expect("no thread panics while it holds this")
     }
 
-    /// Notes which plan a role of a node holds, while the log ends at `head`.
-    pub fn hear(&self, node: NodeId, role: NodeRole, held: Generation, head: EventId) {
-        self.lock().hear(node, role, held, head);
+    /// Notes which plan a role of a node holds.
+    pub fn hear(&self, node: NodeId, role: NodeRole, held: &Held, line: Line<'_>) {
+        self.lock().hear(node, role, held, line);
     }
 
-    /// Notes a lease, while the log ends at `head`. Reconcilers are woken only if it says something
-    /// new.
-    pub fn renew(&self, node: NodeId, lease: &Lease, now: Timestamp, head: EventId) {
+    /// Notes a lease. Reconcilers are woken only if it says something new.
+    pub fn renew(&self, node: NodeId, lease: &Lease, now: Timestamp, line: Line<'_>) {
         let news = {
             let mut said = self.lock();
-            said.hear(node, lease.role, lease.generation, head);
-            // A plan of another log acknowledges nothing of this one.
-            let generation = match said.ahead.contains_key(&node) {
+            let unnamed = || Held::from(lease.generation);
+            let was_apart = said.apart(node).is_some();
+            said.hear(node, lease.role, &lease.held.clone().unwrap_or_else(unnamed), line);
+            let is_apart = said.apart(node).is_some();
+            // A plan of another log acknowledges nothing of this one, nor does one of before it took over.
+            let generation = match is_apart || lease.generation < line.state.line_since() {
                 true => Generation::ZERO,
                 false => lease.generation,
             };
@@ -96,7 +156,7 @@ impl Observations {
             };
             let news = slot.as_ref().is_none_or(|old| RoleSeen { last: old.last, ..fresh.clone() } != *old);
             *slot = Some(fresh);
-            news
+            news || was_apart != is_apart
         };
         if news {
             self.changed.send_modify(|count| *count += 1);
@@ -108,15 +168,25 @@ impl Observations {
         self.lock().heard.contains(&(node, role))
     }
 
-    /// The plan that this log never made and the node acts on, and where the log ended when the
-    /// node said so.
-    pub fn ahead(&self, node: NodeId) -> Option<(Generation, EventId)> {
-        self.lock().ahead.get(&node).copied()
+    /// The plan that a node holds and this log never made.
+    pub fn apart(&self, node: NodeId) -> Option<Stray> {
+        self.lock().apart(node).cloned()
+    }
+
+    /// All of them, in the order of their nodes.
+    pub fn all_apart(&self) -> BTreeMap<(NodeId, NodeRole), Stray> {
+        self.lock().apart.clone()
     }
 
     /// All of it, as planners read it.
     pub fn snapshot(&self) -> Observed {
-        self.lock().seen.clone()
+        let said = self.lock();
+        let mut seen = said.seen.clone();
+        for ((node, _), stray) in &said.apart {
+            let apart = &mut seen.nodes.entry(*node).or_default().apart;
+            apart.get_or_insert_with(|| format!("{stray}; {HINT}"));
+        }
+        seen
     }
 
     /// Moves on whenever something new was said.
@@ -124,3 +194,6 @@ impl Observations {
         self.changed.subscribe()
     }
 }
+
+/// What is done about a node that is apart.
+pub const HINT: &str = "nothing is pushed to the node until an operator adopts that: holdfast cluster adopt";

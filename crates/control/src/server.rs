@@ -375,6 +375,7 @@ async fn fold_and_begin(
         StartError::ClockBehind { .. } => ServerError::Clock { dir: dir.clone(), source },
         _ => ServerError::Fold { dir: dir.clone(), source },
     })?;
+    core.is_called(cluster.name());
     let writer = Writer::start(driver);
     if !elected && core.state().cluster.is_empty() {
         writer.end().await;

@@ -15,12 +15,16 @@ use crate::{
     observe::Observations,
     sequencer::{Decided, Outcome, Proposal, Sequencer},
 };
-use domain::{Actor, Command, Done, Envelope, State, codec, view::Views};
+use domain::{
+    Actor, Command, Done, Envelope, State, codec,
+    state::{Apart, Standing},
+    view::Views,
+};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use log::{AppendError, Authority, Log};
 use std::{
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, OnceLock, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -30,7 +34,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use types::{EventId, NodeId, RequestId, Timestamp, limits};
+use types::{EventId, NodeId, RequestId, Timestamp, history::Held, limits};
 
 /// Events between two snapshots of the state.
 const SNAPSHOT_EVERY: u64 = 50_000;
@@ -119,6 +123,8 @@ struct Shared {
     views: Mutex<Views>,
     viewed: watch::Sender<EventId>,
     observations: Observations,
+    /// What tells the log from all others; none where only its first event says.
+    identity: OnceLock<String>,
     snapshot: Mutex<Option<String>>,
     /// The newest event's time and since when it has been ahead of the clock: see [`Core::now`].
     behind: Mutex<Option<(Timestamp, Instant)>>,
@@ -169,6 +175,7 @@ impl Core {
         let (queue, waiting) = mpsc::channel(limits::COMMAND_QUEUE);
         let shared = Shared {
             observations: Observations::new(now.max(newest)),
+            identity: OnceLock::new(),
             log,
             clock,
             random,
@@ -343,13 +350,29 @@ impl Core {
         self.0.random.as_ref()
     }
 
-    /// Why nothing may be pushed to a node: it acts on a plan newer than any this log had made when
-    /// it said so, so this log is older than what it governs (restored from a backup, say).
-    pub fn data_plane_ahead(&self, node: NodeId) -> Option<String> {
-        let (held, head) = self.observations().ahead(node)?;
-        Some(format!(
-            "node {node} acts on plan {held}, and this log ended at event {head} when it said so: the log is older than what runs. Nothing is pushed to the node."
-        ))
+    /// From here on the log is known by this, whatever its first event calls it: one that was restored
+    /// or recovered has another identity than the one its events began in.
+    pub fn is_called(&self, identity: &str) {
+        let _once = self.0.identity.set(identity.to_owned());
+    }
+
+    /// What tells the log from all others: plans are named by it.
+    pub fn identity(&self) -> String {
+        self.0.identity.get().cloned().unwrap_or_else(|| self.state().cluster.clone())
+    }
+
+    /// Whether a plan is of this log and newer than a state of it only because that state is late: a node
+    /// that has it is not ahead of the log.
+    pub fn is_late(&self, state: &State, held: &Held) -> bool {
+        let made = state.generation_of(self.head().event);
+        state.standing(&self.identity(), held) == Standing::Apart(Apart::Ahead) && held.generation <= made
+    }
+
+    /// Why nothing may be pushed to a node: it holds a plan that this log never made. Either the log is
+    /// older than what it governs (it was restored from a backup, say), or it is another one.
+    pub fn why_apart(&self, node: NodeId) -> Option<String> {
+        let stray = self.observations().apart(node)?;
+        Some(format!("node {node}: {stray}; {}", crate::observe::HINT))
     }
 
     /// Whether the log has said *unknown* in this process: then an absent verdict proves nothing.

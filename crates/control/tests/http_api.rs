@@ -6,6 +6,8 @@ mod world;
 
 #[path = "http_api/access.rs"]
 mod access;
+#[path = "http_api/adoption.rs"]
+mod adoption;
 #[path = "http_api/events.rs"]
 mod events;
 #[path = "http_api/logs.rs"]

@@ -4,6 +4,7 @@ use crate::{
     backup::BackupNote,
     confirmed::Confirmed,
     event::{Actor, DeployFailure, NodeHealth, Role},
+    state::Taken,
 };
 use std::collections::BTreeSet;
 use types::{
@@ -112,6 +113,14 @@ pub enum Command {
     ConfirmAct {
         act: String,
         target: String,
+        confirmed: Confirmed,
+    },
+    /// What nodes hold of other histories is taken over by the log of this identity, confirmed. `absent`
+    /// are instances that are ready by this log and that do not run.
+    Adopt {
+        cluster: String,
+        taken: Vec<Taken>,
+        absent: Vec<InstanceId>,
         confirmed: Confirmed,
     },
     DrainNode {

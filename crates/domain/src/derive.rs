@@ -6,13 +6,14 @@ use std::{
     net::SocketAddr,
 };
 use types::{
-    EnvId, Name, NodeId, RouteId,
+    EnvId, Generation, Name, NodeId, RouteId,
+    history::Held,
     manifest::{self, ProxyProtocol, RouteMode},
     plan::{Backend, Desired, EdgePlan, EdgeRoute, InstancePlan, InstanceSpec, NodePlan, RouteMatch},
 };
 
-/// What a node is to run; `None` for a node nobody knows.
-pub fn node_plan(state: &State, id: NodeId) -> Option<NodePlan> {
+/// What a node is to run, by the log of this identity; `None` for a node nobody knows.
+pub fn node_plan(state: &State, identity: &str, id: NodeId) -> Option<NodePlan> {
     let node = state.nodes.get(&id)?;
     let mut instances = BTreeMap::new();
     for (instance_id, instance) in state.instances_on(id) {
@@ -42,7 +43,14 @@ pub fn node_plan(state: &State, id: NodeId) -> Option<NodePlan> {
         let desired = if gone { Desired::Stopped } else { Desired::Running };
         instances.insert(instance_id, InstancePlan { desired, spec });
     }
-    Some(NodePlan { node: id, cluster: state.cluster.clone(), generation: node.generation, instances })
+    let Held { cluster, epoch, generation, .. } = name(state, identity, node.generation);
+    Some(NodePlan { node: id, cluster, epoch, generation, adoption: state.adoption(), instances })
+}
+
+/// What a plan of this generation is called, by the log of this identity.
+pub fn name(state: &State, identity: &str, generation: Generation) -> Held {
+    let event = state.event_of(generation).unwrap_or_default();
+    Held { cluster: identity.to_owned(), epoch: state.epoch_of(event), event, generation }
 }
 
 /// What an edge listens for on behalf of a declared route; `None` for one that lacks what its mode needs.
@@ -101,8 +109,8 @@ pub(crate) fn ways(state: &State, env: EnvId, release: &Release, process: &Name)
         .collect()
 }
 
-/// What every edge is to route.
-pub fn edge_plan(state: &State) -> EdgePlan {
+/// What every edge is to route, by the log of this identity.
+pub fn edge_plan(state: &State, identity: &str) -> EdgePlan {
     let mut routes = BTreeMap::new();
     for (id, route) in &state.routes {
         // Instances are many and releases few: each is asked once.
@@ -129,5 +137,6 @@ pub fn edge_plan(state: &State) -> EdgePlan {
             EdgeRoute { env: route.env, matches, proxy_protocol: route.proxy_protocol, backends },
         );
     }
-    EdgePlan { cluster: state.cluster.clone(), generation: state.edge_generation, routes }
+    let Held { cluster, epoch, generation, .. } = name(state, identity, state.edge_generation);
+    EdgePlan { cluster, epoch, generation, adoption: state.adoption(), routes }
 }

@@ -4,7 +4,7 @@
 //! variant at the END of the enum (its place is its number in the stored form), with the old one
 //! still applied as before.
 
-use crate::{backup::BackupNote, confirmed::Confirmed};
+use crate::{backup::BackupNote, confirmed::Confirmed, state::Taken};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::Ipv6Addr};
 use types::{
@@ -351,6 +351,14 @@ pub enum Event {
     BackupNoted {
         note: BackupNote,
     },
+    /// What nodes held of other histories was taken over by the log of this identity: since this event
+    /// its plans follow theirs. `absent` were ready by this log and did not run.
+    ClusterAdopted {
+        cluster: String,
+        taken: Vec<Taken>,
+        absent: Vec<InstanceId>,
+        confirmed: Confirmed,
+    },
 }
 
 impl Event {
@@ -414,6 +422,7 @@ impl Event {
                 BackupNote::Failed { .. } => "backup.failed",
                 BackupNote::Recovered { .. } => "backup.recovered",
             },
+            Self::ClusterAdopted { .. } => "cluster.adopted",
         }
     }
 
@@ -423,7 +432,8 @@ impl Event {
             Self::ClusterCreated { .. }
             | Self::HorizonMoved { .. }
             | Self::ActConfirmed { .. }
-            | Self::BackupNoted { .. } => Subject::Cluster,
+            | Self::BackupNoted { .. }
+            | Self::ClusterAdopted { .. } => Subject::Cluster,
             Self::MemberAdmitted { node, .. } | Self::MemberRemoved { node, .. } => Subject::Member(*node),
             Self::OrgCreated { org, .. } => Subject::Org(*org),
             Self::AppCreated { app, .. } => Subject::App(*app),

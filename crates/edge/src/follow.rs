@@ -109,8 +109,8 @@ impl Follower {
 
     /// One stream of plans, to its end.
     async fn follow(&mut self, link: &dyn ControlLink, reopen: &Notify, backoff: &mut Backoff) -> Lost {
-        let after = self.store().generation();
-        let mut plans: Plans = match link.plans(after).await {
+        let held = self.store().name();
+        let mut plans: Plans = match link.plans(held).await {
             Ok(plans) => plans,
             Err(error) => return Lost::Link(error),
         };
@@ -247,6 +247,7 @@ fn lease(shared: &Shared) -> Lease {
     Lease {
         role: NodeRole::Edge,
         generation,
+        held: Some(shared.switch.table().name.clone()),
         pressure: None,
         running: Vec::new(),
         draining: shared.switch.draining(),

@@ -3,6 +3,7 @@
 use futures_util::{FutureExt, StreamExt, TryFutureExt, future::BoxFuture, stream::BoxStream};
 use types::{
     Generation,
+    history::Held,
     plan::{EdgePlan, Lease},
 };
 
@@ -23,16 +24,16 @@ pub type Plans = BoxStream<'static, Result<EdgePlan, LinkError>>;
 
 /// What an edge asks of its control plane. Every call may fail at any time and is made again.
 pub trait ControlLink: Send + Sync + 'static {
-    /// Every plan newer than `after`, as they come.
-    fn plans(&self, after: Generation) -> BoxFuture<'_, Result<Plans, LinkError>>;
+    /// Every plan newer than the one held, as they come.
+    fn plans(&self, held: Held) -> BoxFuture<'_, Result<Plans, LinkError>>;
 
     /// Says what the edge holds; answers the newest generation there is.
     fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Generation, LinkError>>;
 }
 
 impl ControlLink for api::NodeClient {
-    fn plans(&self, after: Generation) -> BoxFuture<'_, Result<Plans, LinkError>> {
-        let plans = self.edge_stream(after).map_err(LinkError::new);
+    fn plans(&self, held: Held) -> BoxFuture<'_, Result<Plans, LinkError>> {
+        let plans = self.edge_stream(held).map_err(LinkError::new);
         plans.map_ok(|plans| plans.map(|plan| plan.map_err(LinkError::new)).boxed()).boxed()
     }
 

@@ -3,15 +3,19 @@
 //! Invariants:
 //! - `stored_before_acted`: [`PlanStore::accept`] answers a plan only once it is durable;
 //! - `generation_never_falls`: a plan older than the one held is refused;
-//! - a plan of another cluster than the one held is refused: two control planes that both believe
-//!   to own this edge are a mistake that a person must see.
+//! - a plan of another log than the one held is refused, unless that log has adopted the one held: two
+//!   control planes that both believe to own this edge are a mistake that a person must see.
 //!
 //! The file is a [`Slot`], whose content is JSON with a version: see [`Stored`].
 
 use rt::{Disk, Slot, SlotError};
 use serde::{Deserialize, Serialize};
 use std::{path::Path, sync::Arc};
-use types::{Generation, plan::EdgePlan};
+use types::{
+    Generation,
+    history::{Held, Misfit, follows},
+    plan::EdgePlan,
+};
 
 const FILE: &str = "edge-plan";
 const FORMAT: u32 = 1;
@@ -56,27 +60,14 @@ pub enum OpenError {
 /// Why a plan is not acted on.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// It is older than the one held.
-    #[error("it is of generation {offered}, and generation {held} is held: a plan never goes back")]
-    Older {
-        /// The generation offered.
-        offered: Generation,
-        /// The generation held.
-        held: Generation,
-    },
+    /// It does not follow the one held.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
     /// It says something else than the plan of the same generation that is held.
     #[error("it has the generation {held} of the plan held and is another plan")]
     Differs {
         /// The generation of both.
         held: Generation,
-    },
-    /// Another control plane made it.
-    #[error("it is of cluster {offered:?}, and this edge serves cluster {held:?}")]
-    OtherCluster {
-        /// The cluster offered.
-        offered: String,
-        /// The cluster held.
-        held: String,
     },
     /// It could not be made durable.
     #[error("it could not be stored")]
@@ -124,9 +115,9 @@ impl PlanStore {
         self.held.as_ref()
     }
 
-    /// The generation held; 0 for none.
-    pub fn generation(&self) -> Generation {
-        self.held.as_ref().map_or(Generation::ZERO, |plan| plan.generation)
+    /// The name of the plan held; of none if there is none.
+    pub fn name(&self) -> Held {
+        self.held.as_ref().map_or_else(Held::default, |plan| plan.name())
     }
 
     /// Takes a plan if it may be acted on, and makes it durable first. Blocks on the disk.
@@ -135,17 +126,15 @@ impl PlanStore {
     /// [`Refused`]; the plan held stays.
     pub fn accept(&mut self, plan: EdgePlan) -> Result<Accepted, Refused> {
         if let Some(held) = &self.held {
-            if plan.cluster != held.cluster {
-                return Err(Refused::OtherCluster { offered: plan.cluster, held: held.cluster.clone() });
-            }
-            if plan.generation < held.generation {
-                return Err(Refused::Older { offered: plan.generation, held: held.generation });
-            }
-            if plan == **held {
-                return Ok(Accepted::Same);
-            }
+            follows(&held.name(), &plan.name(), plan.adoption.as_ref())?;
             if plan.generation == held.generation {
-                return Err(Refused::Differs { held: held.generation });
+                // One that was stored by a version that did not name it has no epoch.
+                let same = **held == EdgePlan { epoch: held.epoch, ..plan };
+                return if same {
+                    Ok(Accepted::Same)
+                } else {
+                    Err(Refused::Differs { held: held.generation })
+                };
             }
         }
         let stored = Stored { format: FORMAT, plan: &plan };

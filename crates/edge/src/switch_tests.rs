@@ -24,7 +24,9 @@ fn route(listen: u16, backends: Vec<Backend>) -> EdgeRoute {
 fn plan(generation: u64, routes: Vec<EdgeRoute>) -> EdgePlan {
     EdgePlan {
         cluster: "here".into(),
+        epoch: types::Epoch::new(1),
         generation: Generation::new(generation),
+        adoption: None,
         routes: (1..).map(RouteId::from_u128).zip(routes).collect(),
     }
 }

@@ -15,6 +15,7 @@ use std::{
 use tokio::sync::Notify;
 use types::{
     EnvId, Generation, HostName, InstanceId, RouteId,
+    history::Held,
     manifest::ProxyProtocol,
     plan::{Backend, EdgePlan, EdgeRoute, RouteMatch},
 };
@@ -24,6 +25,8 @@ use types::{
 pub struct Table {
     /// The plan it was made from.
     pub generation: Generation,
+    /// What that plan is called.
+    pub name: Held,
     /// What of the plan was refused.
     pub left_out: Vec<LeftOut>,
     tls: HashMap<HostName, Route>,
@@ -105,6 +108,7 @@ impl Table {
     pub fn empty(released: Arc<Notify>) -> Self {
         Self {
             generation: Generation::ZERO,
+            name: Held::default(),
             left_out: Vec::new(),
             tls: HashMap::new(),
             tcp: BTreeMap::new(),
@@ -116,6 +120,7 @@ impl Table {
     pub fn build(plan: &EdgePlan, lasting: &mut impl Lasting, released: Arc<Notify>) -> Self {
         let mut table = Self::empty(released);
         table.generation = plan.generation;
+        table.name = plan.name();
         for (id, route) in &plan.routes {
             let taken = match &route.matches {
                 RouteMatch::Tls { host } => table.tls.contains_key(host),

@@ -5,6 +5,9 @@
 //! clients saw. Needs root and the packages of `make setup`, and the image's program of `make app`;
 //! without them it fails and says so.
 
+#[path = "failure_model/adopt.rs"]
+mod adopt;
+
 use demo::{
     Authority, CLOSED_FIRST, Cli, Load, Manifest, OPEN, Outcome, Platform, Registry, Role, Routes, Running,
     Stamp, Tally, get_blocking,

@@ -4,6 +4,7 @@
 //! outside becomes one of these types at the rim or is refused there with a [`ParseError`].
 
 mod counter;
+pub mod history;
 mod id;
 pub mod limits;
 pub mod manifest;

@@ -1,6 +1,6 @@
 //! Every bound in one place. Hitting one is a clear answer, never a hang or a crash.
 
-use crate::{ByteSize, DurationMs};
+use crate::{ByteSize, DurationMs, Generation};
 
 /// How long a write waits for a leader while there is none.
 pub const LEADER_WAIT: DurationMs = DurationMs::from_secs(2);
@@ -369,3 +369,18 @@ pub const BACKUP_FAILED_APART: DurationMs = DurationMs::from_secs(300);
 pub const KEY_COMMAND: DurationMs = DurationMs::from_secs(30);
 /// The longest text that can be a key, whitespace around it included.
 pub const KEY_TEXT: usize = 4 << 10;
+
+/// The longest identity of a log, in bytes.
+pub const IDENTITY_BYTES: usize = 200;
+/// No plan has a higher generation: what is above was never counted.
+pub const GENERATION_MAX: Generation = Generation::new(1 << 52);
+/// Logs that one log can have adopted plans of; past that the first adopted are forgotten.
+pub const ADOPTED_LOGS: usize = 64;
+/// Instances that an adoption can name as not running.
+pub const ADOPT_ABSENT: usize = 16_384;
+/// Instances named in one line of what an adoption does; the rest is counted.
+pub const ADOPT_NAMED: usize = 8;
+/// Nodes of which an adoption, or the status of the cluster, tells one by one.
+pub const ADOPT_NODES: usize = 256;
+/// How long agents keep what an adoption stops until every edge has let go of it.
+pub const ADOPT_EDGES: DurationMs = DurationMs::from_secs(10);

@@ -6,8 +6,9 @@
 
 use crate::manifest::{Health, ProxyProtocol};
 use crate::{
-    ByteSize, Digest, DurationMs, EnvId, EventId, Generation, HostName, InstanceId, MilliCpu, Name, NodeId,
-    RouteId, Timestamp,
+    ByteSize, Digest, DurationMs, EnvId, Epoch, EventId, Generation, HostName, InstanceId, MilliCpu, Name,
+    NodeId, RouteId, Timestamp,
+    history::{Adoption, Held},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -20,12 +21,40 @@ use std::{
 pub struct NodePlan {
     /// Whose plan this is; an agent refuses another node's.
     pub node: NodeId,
-    /// The control plane that made it; a node that holds another cluster's plan refuses this one.
+    /// The identity of the log that it was made from; a node that holds another log's plan refuses this
+    /// one, unless that is adopted.
     pub cluster: String,
+    /// The epoch of the event that it reflects. Zero in plans of versions that did not name it.
+    #[serde(default)]
+    pub epoch: Epoch,
     /// How new it is.
     pub generation: Generation,
+    /// What its log has adopted of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Adoption>,
     /// Every instance the node should have. One that it has and that is not here is to be removed.
     pub instances: BTreeMap<InstanceId, InstancePlan>,
+}
+
+impl NodePlan {
+    /// What it is called.
+    pub fn name(&self) -> Held {
+        named(&self.cluster, self.epoch, self.generation, self.adoption.as_ref())
+    }
+}
+
+impl EdgePlan {
+    /// What it is called.
+    pub fn name(&self) -> Held {
+        named(&self.cluster, self.epoch, self.generation, self.adoption.as_ref())
+    }
+}
+
+fn named(cluster: &str, epoch: Epoch, generation: Generation, adoption: Option<&Adoption>) -> Held {
+    // Since an adoption, generations are as far ahead of the events as that one is.
+    let lift = adoption.map_or(0, |last| last.since.get().saturating_sub(last.event.get()));
+    let event = EventId::new(generation.get().saturating_sub(lift));
+    Held { cluster: cluster.to_owned(), epoch, event, generation }
 }
 
 /// One instance on a node.
@@ -92,10 +121,16 @@ pub struct PinnedImage {
 /// Everything an edge routes. All edges of a cluster hold the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgePlan {
-    /// The control plane that made it.
+    /// The identity of the log that it was made from.
     pub cluster: String,
+    /// The epoch of the event that it reflects. Zero in plans of versions that did not name it.
+    #[serde(default)]
+    pub epoch: Epoch,
     /// How new it is.
     pub generation: Generation,
+    /// What its log has adopted of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Adoption>,
     /// Every route, by id.
     pub routes: BTreeMap<RouteId, EdgeRoute>,
 }
@@ -287,8 +322,12 @@ pub enum NodeRole {
 pub struct Lease {
     /// Which of its roles speaks.
     pub role: NodeRole,
-    /// The plan it has stored and acts on.
+    /// The plan that nothing in it goes behind any more: what it acknowledges.
     pub generation: Generation,
+    /// The plan that it has stored. Absent from nodes of versions that did not name it; then it is the
+    /// one above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
     /// Whether new instances may be placed here; `Some` names what is short.
     pub pressure: Option<Reason>,
     /// Instances whose process runs here now, in an agent's word. What an agent has taken hold of or

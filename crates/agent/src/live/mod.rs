@@ -70,7 +70,9 @@ impl Control {
         self.plan.send_replace(Some(NodePlan {
             node: fixture::NODE,
             cluster: "test".into(),
+            epoch: types::Epoch::new(1),
             generation: Generation::new(generation),
+            adoption: None,
             instances: instances.iter().map(planned).collect(),
         }));
     }
@@ -107,11 +109,12 @@ impl Control {
 impl ControlLink for Arc<Control> {
     async fn stream(
         &self,
-        after: Generation,
+        held: types::history::Held,
     ) -> Result<BoxStream<'static, Result<NodeMessage, LinkError>>, LinkError> {
         self.check()?;
         let plans = tokio_stream(self.plan.subscribe()).filter_map(move |plan| async move {
-            plan.filter(|plan| plan.generation > after).map(|plan| Ok(NodeMessage::Plan(Box::new(plan))))
+            plan.filter(|plan| plan.generation > held.generation)
+                .map(|plan| Ok(NodeMessage::Plan(Box::new(plan))))
         });
         let asks = tokio_stream(self.asks.subscribe())
             .filter_map(|ask| async move { ask.map(|ask| Ok(NodeMessage::Logs(ask))) });

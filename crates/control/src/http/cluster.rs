@@ -4,10 +4,12 @@
 //! that leads, at the one that is to be fenced. Any member hands the request on, once; the token is in
 //! the memory of the member that acts.
 
+mod adopt;
 mod lead;
 mod promote;
 mod remove;
 
+pub(super) use adopt::adopt;
 pub(super) use lead::{fence, handover};
 pub(super) use promote::promote;
 pub(super) use remove::remove;
@@ -17,6 +19,7 @@ use super::{
     access::Caller,
     answer::{At, Refused, Result, missing, refused},
     backups,
+    apart,
     input::Said,
     write::{self, Write},
 };
@@ -128,6 +131,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
         members,
         refused: refused.map(|last| PeerRefused { from: last.from.to_string(), why: last.why, at: last.at }),
         backup,
+        apart: apart::known(&http).rows,
     };
     Ok(At::new(head.event, body))
 }

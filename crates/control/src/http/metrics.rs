@@ -115,6 +115,8 @@ fn node_figures(http: &Http, page: &mut Page) {
     }
     let state = http.core.state();
     page.gauge("nodes", "Nodes enrolled.", state.nodes.len());
+    let apart = observed.nodes.values().filter(|seen| seen.apart.is_some()).count();
+    page.gauge("nodes_apart", "Nodes that hold a plan which this log never made.", apart);
     page.gauge("instances", "Instances that the state holds.", state.instances.len());
     page.gauge("agents_attended", "Agents with an open stream.", http.asks.attended());
 }

@@ -11,6 +11,7 @@
 
 mod access;
 mod answer;
+mod apart;
 mod apply;
 mod asks;
 mod backups;
@@ -176,6 +177,7 @@ fn server() -> Router<Http> {
         .route(at::CLUSTER_HANDOVER, post(cluster::handover))
         .route(at::CLUSTER_FENCE, post(cluster::fence))
         .route(at::CLUSTER_REMOVE, post(cluster::remove))
+        .route(at::CLUSTER_ADOPT, post(cluster::adopt))
         .route(at::CLUSTER_SNAPSHOT, post(cluster::snapshot))
         .route(at::CLUSTER_BACKUP, post(backups::ask))
         .route(at::HEALTH_LIVE, get(operate::live))

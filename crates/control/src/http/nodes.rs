@@ -122,7 +122,7 @@ pub(super) async fn enrol(State(http): State<Http>, said: Said) -> Result<At<Enr
     let enrolled = Enrolled {
         node,
         credential: credential.reveal().to_owned(),
-        cluster: state.cluster.clone(),
+        cluster: http.core.identity(),
         prefix: made.prefix,
     };
     Ok(At::new(executed.event, enrolled))

@@ -41,6 +41,7 @@ use utoipa::{
     api::EventRow,
     api::EventSummary,
     api::ActDone,
+    api::ApartRow,
     api::ClusterActRequest,
     api::ClusterStatus,
     api::MemberJoinRequest,
@@ -190,7 +191,7 @@ fn operation_id(row: &Row) -> String {
 
 fn parameter(name: &str, place: ParameterIn, required: Required) -> utoipa::openapi::path::Parameter {
     let kind = match name {
-        "after" | "at_least" | "limit" | "tail" | "ask" => Type::Integer,
+        "after" | "at_least" | "limit" | "tail" | "ask" | "epoch" | "event" => Type::Integer,
         "plan" | "poll" | "follow" | "wait" => Type::Boolean,
         _ => Type::String,
     };

@@ -125,7 +125,7 @@ pub(super) async fn version(State(http): State<Http>) -> Json<Version> {
     Json(Version {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api: API.to_owned(),
-        cluster: http.core.state().cluster.clone(),
+        cluster: http.core.identity(),
     })
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn whoami(State(http): State<Http>, caller: Caller) -> Result<A
         org: state.orgs.get(&org).map(|org| org.name.clone()),
         token: caller.token,
         expires: token.expires,
-        cluster: state.cluster.clone(),
+        cluster: http.core.identity(),
     };
     Ok(At::new(state.head, body))
 }

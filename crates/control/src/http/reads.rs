@@ -247,7 +247,7 @@ pub(super) async fn routes(
 ) -> Result<At<Page<RouteRow>>> {
     let org = caller.org(&http.core.state(), &org)?;
     let state = fresh(&http, query.at_least).await?;
-    let plan = domain::derive::edge_plan(&state);
+    let plan = domain::derive::edge_plan(&state, &http.core.identity());
     let of_org = state.routes.iter().filter(|(_, route)| state.org_of(route.env) == Some(org));
     let rows =
         of_org.filter_map(|(id, route)| Some((id.to_string(), rows::route(&state, &plan, *id, route)?)));

@@ -7,7 +7,7 @@ use super::{
     input::{self, Said},
     streams, write,
 };
-use crate::writer::Answer;
+use crate::{observe::Line, writer::Answer};
 use api::{Code, LeaseAnswer, Problem, ReportAnswer, ReportRequest};
 use axum::extract::State;
 use domain::Command;
@@ -21,12 +21,17 @@ use types::{
 pub(super) async fn lease(State(http): State<Http>, caller: Caller, said: Said) -> Result<At<LeaseAnswer>> {
     let node = caller.node()?;
     let lease: Lease = input::json(&said.body)?;
+    streams::named(lease.held.clone().unwrap_or(lease.generation.into()))?;
     let state = http.core.state();
     streams::plays(&state, node, lease.role)?;
     let now = http.core.now();
-    http.core.observations().renew(node, &lease, now, state.head);
+    if lease.held.as_ref().is_some_and(|held| http.core.is_late(&state, held)) {
+        return Err(refused(Code::Unavailable, "this server has not caught up with its log yet"));
+    }
+    let identity = http.core.identity();
+    http.core.observations().renew(node, &lease, now, Line { state: &state, identity: &identity });
     let generation = streams::newest(&state, node, lease.role).unwrap_or_default();
-    let answer = LeaseAnswer { generation, server_time: now, cluster: state.cluster.clone() };
+    let answer = LeaseAnswer { generation, server_time: now, cluster: identity };
     Ok(At::new(state.head, answer))
 }
 
@@ -42,7 +47,7 @@ pub(super) async fn report(State(http): State<Http>, caller: Caller, said: Said)
     }
     // A log that is older than what runs does not know these instances, and must not make the
     // agent forget what it saw of them. Whether it is older, the node's plan tells.
-    if let Some(why) = http.core.data_plane_ahead(node) {
+    if let Some(why) = http.core.why_apart(node) {
         return Err(refused(Code::Conflict, why));
     }
     if !http.core.observations().has_heard(node, NodeRole::Agent) {

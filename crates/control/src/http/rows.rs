@@ -161,6 +161,7 @@ pub(super) fn node(id: NodeId, node: &Node, observed: &Observed, now: Timestamp)
         acknowledged: agent.map(generation),
         edge_acknowledged: edge.map(generation),
         pressure: agent.and_then(|role| role.pressure),
+        apart: seen.and_then(|seen| seen.apart.clone()),
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn of(
 ) -> EnvStatus {
     let env = place.found;
     let lines = plan::explain(state, place.env, observed, now);
-    let edges = domain::derive::edge_plan(state);
+    let edges = domain::derive::edge_plan(state, &state.cluster);
     let target = env.target().and_then(|id| state.deploys.get(&id)).map(|deploy| deploy.release);
     let routes = state.routes_of(place.env);
     EnvStatus {

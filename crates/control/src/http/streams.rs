@@ -11,6 +11,7 @@ use super::{
     input::Asked,
     serve::Stopping,
 };
+use crate::observe::Line;
 use api::{Code, NodeStreamQuery, Problem};
 use axum::{
     body::Body,
@@ -19,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use domain::{State as Decided, derive};
+use domain::{State as Decided, derive, plan, state::Standing};
 use futures_util::Stream;
 use serde::Serialize;
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -28,7 +29,9 @@ use tokio::{
     time::Instant,
 };
 use types::{
-    EventId, Generation, NodeId, limits,
+    EventId, Generation, NodeId,
+    history::Held,
+    limits,
     plan::{EdgePlan, NodePlan, NodeRole},
 };
 
@@ -118,25 +121,40 @@ async fn answer(
     let node = caller.node()?;
     let state = http.core.state();
     plays(&state, node, role)?;
+    let (held, identity) = (named(query.held())?, http.core.identity());
+    let standing = state.standing(&identity, &held);
     // Only who sequences knows where the log ends: what another has not caught up with yet, or cannot
     // know to be committed, is no plan of another log.
-    if http.core.leads() {
-        http.core.observations().hear(node, role, query.after, state.head);
-    } else if query.after.get() > state.head.get() {
-        let detail = format!("this server is at event {}, before the plan that the node holds", state.head);
+    if http.core.leads() && !http.core.is_late(&state, &held) {
+        let line = Line { state: &state, identity: &identity };
+        http.core.observations().hear(node, role, &held, line);
+    } else if let Standing::Apart(_) = standing {
+        let detail = format!("this server is at event {}, and does not know {held}", state.head);
         return Err(refused(Code::Unavailable, detail));
     }
-    if let Some(why) = http.core.data_plane_ahead(node) {
+    if let Some(why) = http.core.why_apart(node) {
         return Err(refused(Code::Conflict, why));
     }
+    let is_ours = standing == Standing::Own;
+    let wait = Duration::from(limits::ADOPT_EDGES);
+    let comes_over = (!is_ours && role == NodeRole::Agent).then(|| Instant::now() + wait);
+    let held = if is_ours { held.generation } else { Generation::ZERO };
     let ticket = http.node_streams.take()?;
     // Last of all: from here on this stream takes the place of the node's older one.
     let attends = role == NodeRole::Agent && !query.poll;
     let wishes = attends.then(|| http.asks.attend(node));
-    let applied = http.core.applied();
+    let (applied, said) = (http.core.applied(), http.core.observations().changed());
     let feed =
-        Feed { http, caller, node, role, held: query.after, applied, stopping, wishes, _ticket: ticket };
+        Feed { http, caller, node, role, held, comes_over, applied, said, stopping, wishes, _ticket: ticket };
     if query.poll { feed.poll().await } else { Ok(respond(feed.stream())) }
+}
+
+/// The name of a plan, if it can be one.
+pub(super) fn named(held: Held) -> Result<Held> {
+    match held.is_sound() {
+        true => Ok(held),
+        false => Err(refused(Code::InvalidRequest, "no plan has such a name")),
+    }
 }
 
 /// A node acts only in the roles it was enrolled with.
@@ -177,11 +195,10 @@ impl Plan {
     }
 
     /// As the answer to a poll.
-    fn answer(self, generation: Generation) -> Response {
-        let event = EventId::new(generation.get());
+    fn answer(self) -> Response {
         match self {
-            Self::Node(plan) => At::new(event, plan).into_response(),
-            Self::Edge(plan) => At::new(event, plan).into_response(),
+            Self::Node(plan) => At::new(plan.name().event, plan).into_response(),
+            Self::Edge(plan) => At::new(plan.name().event, plan).into_response(),
         }
     }
 }
@@ -193,7 +210,11 @@ struct Feed {
     node: NodeId,
     role: NodeRole,
     held: Generation,
+    /// An agent that holds a plan of another log, which was adopted: how long it waits for the edges.
+    comes_over: Option<Instant>,
     applied: watch::Receiver<EventId>,
+    /// Moves on with what nodes say.
+    said: watch::Receiver<u64>,
     stopping: Stopping,
     wishes: Option<Wishes>,
     _ticket: Ticket,
@@ -204,16 +225,41 @@ impl Feed {
     fn due(&mut self) -> Option<Plan> {
         self.applied.borrow_and_update();
         let state = self.http.core.state();
+        let waits = self.waits(&state);
         let newest = newest(&state, self.node, self.role)?;
-        if newest <= self.held || self.http.core.data_plane_ahead(self.node).is_some() {
+        if newest <= self.held || self.http.core.why_apart(self.node).is_some() || waits {
             return None;
         }
+        let identity = self.http.core.identity();
         let plan = match self.role {
-            NodeRole::Agent => Plan::Node(derive::node_plan(&state, self.node)?),
-            NodeRole::Edge => Plan::Edge(derive::edge_plan(&state)),
+            NodeRole::Agent => Plan::Node(derive::node_plan(&state, &identity, self.node)?),
+            NodeRole::Edge => Plan::Edge(derive::edge_plan(&state, &identity)),
         };
         self.held = newest;
         Some(plan)
+    }
+
+    /// Whether an agent that comes over from another log has to wait: what it then stops may still be
+    /// routed to. Not for ever: an edge that is silent may never come.
+    fn waits(&mut self, state: &Decided) -> bool {
+        let Some(until) = self.comes_over else { return false };
+        self.said.borrow_and_update();
+        let (core, since) = (&self.http.core, state.line_since());
+        let is_over = Instant::now() >= until;
+        if is_over || plan::let_go(state, &core.observations().snapshot(), core.now(), since) {
+            self.comes_over = None;
+        }
+        self.comes_over.is_some()
+    }
+
+    /// Waits for a reason to look again that only one who comes over has.
+    async fn wait_over(until: Option<Instant>, said: &mut watch::Receiver<u64>) {
+        match until {
+            None => std::future::pending().await,
+            Some(until) => {
+                let _changed_or_late = tokio::time::timeout_at(until, said.changed()).await;
+            }
+        }
     }
 
     fn lives(&self) -> bool {
@@ -226,10 +272,11 @@ impl Feed {
         loop {
             self.caller.still(&self.http.core.state(), self.http.core.now())?;
             if let Some(plan) = self.due() {
-                return Ok(plan.answer(self.held));
+                return Ok(plan.answer());
             }
             let over = tokio::select! {
                 changed = self.applied.changed() => changed.is_err(),
+                () = Self::wait_over(self.comes_over, &mut self.said) => false,
                 () = tokio::time::sleep_until(until) => true,
                 () = self.stopping.stopped() => true,
             };
@@ -265,6 +312,7 @@ impl Feed {
             };
             tokio::select! {
                 changed = self.applied.changed() => changed.ok()?,
+                () = Self::wait_over(self.comes_over, &mut self.said) => {}
                 wish = wish => {
                     // Without a wish this stream was replaced by a newer one of the same node.
                     let wish = wish?;

@@ -112,11 +112,11 @@ pub(super) const TABLE: &[Row] = &[
     write(at::JOIN_TOKENS, "JoinTokenRequest", "Make a secret that enrols one node"),
     Row { rule: Open, says: Json("Enrolled"), ..write(at::ENROL, "EnrolRequest", "Become a node") },
     Row {
-        query: &["after", "poll"],
+        query: &["after", "cluster", "epoch", "event", "poll"],
         ..get(at::AGENT_STREAM, Node, Stream("NodePlan", "NodePlan or LogsAsk"), "An agent's plans and asks")
     },
     Row {
-        query: &["after", "poll"],
+        query: &["after", "cluster", "epoch", "event", "poll"],
         ..get(at::EDGE_STREAM, Node, Stream("EdgePlan", "EdgePlan"), "An edge's plans")
     },
     node(at::LEASE, "Lease", Json("LeaseAnswer"), "Renew a lease"),
@@ -148,6 +148,10 @@ pub(super) const TABLE: &[Row] = &[
     act(at::CLUSTER_PROMOTE, "Make a member the one that sequences, where the one that did is gone"),
     act(at::CLUSTER_HANDOVER, "Move the lead from the member that has it to another"),
     act(at::CLUSTER_FENCE, "Make a member refuse to sequence until it learns a higher epoch"),
+    Row {
+        once: true,
+        ..act(at::CLUSTER_ADOPT, "Go on with nodes that hold plans which this log never made")
+    },
     Row { once: true, ..act(at::CLUSTER_REMOVE, "Take a member out for ever") },
     Row {
         body: None,

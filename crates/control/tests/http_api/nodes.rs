@@ -11,7 +11,7 @@ use types::{
 };
 
 fn lease(role: NodeRole, generation: Generation) -> Lease {
-    Lease { role, generation, pressure: None, running: Vec::new(), draining: Vec::new() }
+    Lease { role, generation, held: None, pressure: None, running: Vec::new(), draining: Vec::new() }
 }
 
 fn ready(instance: InstanceId, sequence: u64) -> Transition {

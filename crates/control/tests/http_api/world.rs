@@ -257,7 +257,8 @@ impl World {
 
     /// A node says that it lives and acts on this plan.
     pub async fn renew(&self, secret: &str, role: NodeRole, generation: Generation) {
-        let lease = Lease { role, generation, pressure: None, running: Vec::new(), draining: Vec::new() };
+        let lease =
+            Lease { role, generation, held: None, pressure: None, running: Vec::new(), draining: Vec::new() };
         self.node(secret).renew(&lease).await.expect("renewed");
     }
 

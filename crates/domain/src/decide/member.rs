@@ -165,7 +165,7 @@ pub(super) fn confirm(act: &str, target: &str, confirmed: &Confirmed) -> Result<
 }
 
 /// What a server lets through is bounded there; the log does not rest on that.
-fn bounded(confirmed: &Confirmed) -> Result<(), Rejection> {
+pub(super) fn bounded(confirmed: &Confirmed) -> Result<(), Rejection> {
     let Confirmed { acknowledged, reason, .. } = confirmed;
     let too_many =
         |what: &str, limit: usize| Err(Rejection::TooMany { what: what.to_owned(), limit: limit as u64 });

@@ -4,6 +4,7 @@
 //! verdict it got then (`request_runs_once`), refuses ids beyond the horizon without remembering
 //! them, and otherwise lets [`decide`] decide and adds the verdict as the last event.
 
+mod adopt;
 mod backup;
 mod deploy;
 mod instance;
@@ -146,6 +147,9 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::AdmitMember { secret, member } => member::admit(state, *secret, member, context),
         Command::RemoveMember { node, confirmed } => member::remove(state, *node, confirmed, context),
         Command::ConfirmAct { act, target, confirmed } => member::confirm(act, target, confirmed),
+        Command::Adopt { cluster, taken, absent, confirmed } => {
+            adopt::adopt(state, cluster, taken, absent, confirmed)
+        }
         Command::DrainNode { node } => node::drain(state, *node),
         Command::ActivateNode { node } => node::activate(state, *node),
         Command::SetNodeHealth { node, health } => node::set_health(state, *node, *health),

@@ -15,6 +15,11 @@ use crate::{
 use std::collections::BTreeSet;
 use types::{Generation, InstanceId, Name, NodeId, Timestamp, limits, plan::NodeRole};
 
+/// Whether every edge that has a say acts on a plan at least this new.
+pub fn let_go(state: &State, observed: &Observed, now: Timestamp, generation: Generation) -> bool {
+    Edges::new(state, observed, now).acknowledged(generation)
+}
+
 /// One edge that has a say.
 struct Edge {
     name: Name,

@@ -11,7 +11,7 @@ use crate::{
     event::{DeployFailure, NodeHealth},
     state::{DeployState, InstanceState, NodeState, RouteState, State},
 };
-use types::{DeployId, EnvId, EventId, Name, Timestamp, limits};
+use types::{DeployId, EnvId, EventId, Name, NodeId, Timestamp, limits};
 
 /// Instances named in one line; the rest is counted.
 const NAMED: usize = 4;
@@ -224,7 +224,7 @@ fn route_lines(survey: &Survey<'_>, lines: &mut Vec<Line>) {
             desired: "active".to_owned(),
             actual: format!("{:?}", route.state).to_lowercase(),
             why: survey.edges.behind(route.routed).join(", "),
-            since: EventId::new(route.routed.get()),
+            since: survey.state.event_of(route.routed).unwrap_or(survey.state.head),
         });
     }
 }
@@ -232,13 +232,17 @@ fn route_lines(survey: &Survey<'_>, lines: &mut Vec<Line>) {
 /// Nodes that have instances of this environment and are not well.
 fn node_lines(survey: &Survey<'_>, lines: &mut Vec<Line>) {
     let here = survey.state.instances_of(survey.env_id);
-    let nodes: std::collections::BTreeSet<_> =
+    let mut nodes: std::collections::BTreeSet<NodeId> =
         here.filter(|(_, instance)| instance.holds_memory()).map(|(_, instance)| instance.node).collect();
+    // Its edge may route this environment, and its agent run what this log does not know.
+    nodes.extend(survey.observed.nodes.iter().filter(|(_, seen)| seen.apart.is_some()).map(|(id, _)| *id));
     let suspicion = suspicion(survey.state, survey.observed, survey.now);
     for id in nodes {
         let Some(node) = survey.state.nodes.get(&id) else { continue };
         let pressure = survey.observed.agent(id).and_then(|seen| seen.pressure);
+        let apart = survey.observed.nodes.get(&id).and_then(|seen| seen.apart.clone());
         let (actual, why) = match (node.health, node.state, pressure) {
+            _ if apart.is_some() => ("apart".to_owned(), apart.unwrap_or_default()),
             (NodeHealth::Offline, _, _) => {
                 let lost = "its instances are replaced where there is room".to_owned();
                 ("offline".to_owned(), suspicion.clone().unwrap_or(lost))

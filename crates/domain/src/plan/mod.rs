@@ -21,6 +21,7 @@ pub mod placement;
 mod rollout;
 mod survey;
 
+pub use edges::let_go;
 pub use explain::{Line, explain, way_back};
 pub use liveness::{garbage, liveness, suspicion};
 pub use rollout::{next_wake, rollout};
@@ -45,6 +46,8 @@ pub struct NodeSeen {
     pub agent: Option<RoleSeen>,
     /// From its edge.
     pub edge: Option<RoleSeen>,
+    /// Why nothing is pushed to it: it holds a plan that this log never made.
+    pub apart: Option<String>,
 }
 
 /// The newest lease of one role of a node.

@@ -20,6 +20,7 @@ impl State {
         debug_assert_eq!(envelope.id, self.head.next(), "gapless_order");
         self.head = envelope.id;
         self.at = self.at.max(envelope.at);
+        self.line.note_epoch(envelope);
         match &envelope.event {
             Event::ClusterCreated { cluster } => {
                 self.cluster.clone_from(cluster);
@@ -81,6 +82,7 @@ impl State {
                 self.backups.apply(note, envelope);
                 self.cluster_sequence = envelope.sequence;
             }
+            Event::ClusterAdopted { taken, absent, .. } => self.apply_adopted(envelope, taken, absent),
         }
     }
 
@@ -346,7 +348,7 @@ impl State {
     }
 
     /// Moves an instance and whatever depends on where it is: its environment, and the edges.
-    fn step_instance(&mut self, envelope: &Envelope, id: InstanceId, to: InstanceState) {
+    pub(super) fn step_instance(&mut self, envelope: &Envelope, id: InstanceId, to: InstanceState) {
         let Some(found) = self.instances.get(&id) else { return };
         if !found.may_go(to) {
             return;
@@ -354,7 +356,7 @@ impl State {
         let was_target = found.state == InstanceState::Ready;
         let (env, node, routed) = (found.env, found.node, self.is_routed(found.env, &found.process));
         if was_target != (to == InstanceState::Ready) && routed {
-            self.edge_generation = Generation::of(envelope.id);
+            self.edge_generation = self.generation_of(envelope.id);
         }
         let routed = self.edge_generation;
         let Some(found) = self.instances.get_mut(&id) else { return };
@@ -434,7 +436,7 @@ impl State {
     }
 
     fn apply_route(&mut self, envelope: &Envelope) {
-        let generation = Generation::of(envelope.id);
+        let generation = self.generation_of(envelope.id);
         match &envelope.event {
             Event::RouteRequested { route, env, matches, process, port, proxy_protocol } => {
                 let made = Route {
@@ -478,11 +480,12 @@ impl State {
     }
 
     fn step_route(&mut self, envelope: &Envelope, id: RouteId, to: RouteState) {
+        let generation = self.generation_of(envelope.id);
         let Some(route) = self.routes.get_mut(&id) else { return };
         route.go(to);
         route.sequence = envelope.sequence;
         if to != RouteState::Active {
-            route.routed = Generation::of(envelope.id);
+            route.routed = generation;
         }
         let env = route.env;
         self.with_env(env, envelope, |_| {});
@@ -499,7 +502,7 @@ impl State {
                 prefix: *prefix,
                 state: NodeState::Enrolled,
                 health: NodeHealth::Reachable,
-                generation: Generation::of(envelope.id),
+                generation: self.generation_of(envelope.id),
                 changed: envelope.id,
                 sequence: envelope.sequence,
             };
@@ -587,8 +590,9 @@ impl State {
     }
 
     fn touch_node(&mut self, envelope: &Envelope, id: NodeId) {
+        let generation = self.generation_of(envelope.id);
         if let Some(node) = self.nodes.get_mut(&id) {
-            Arc::make_mut(node).generation = Generation::of(envelope.id);
+            Arc::make_mut(node).generation = generation;
         }
     }
 

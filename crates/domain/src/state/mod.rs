@@ -9,12 +9,13 @@
 //!   never above its capacity. Asserted where it is changed, in production too: a log that breaks it
 //!   was not written by this code, and going on would hand out memory that is not there.
 //! - a name, a host, a port and a request id are each held by one owner at most.
-//! - a generation is the id of the event that last changed the plan, so it never falls.
+//! - a generation counts the event that last changed the plan, so it never falls: see [`Line`].
 
 mod apply;
 mod backup;
 mod deploy;
 mod instance;
+mod line;
 mod member;
 mod node;
 mod release;
@@ -24,6 +25,7 @@ mod route;
 pub use backup::{BackupDrilled, BackupFailed, BackupMade, Backups};
 pub use deploy::{Deploy, DeployState, Environment};
 pub use instance::{Instance, InstanceState};
+pub use line::{Apart, Line, Standing, Taken};
 pub use member::MemberState;
 pub use node::{Node, NodeState};
 pub use release::{Release, ReleaseState};
@@ -95,7 +97,8 @@ pub struct State {
     pub head: EventId,
     /// When it was written: the newest time this log has seen.
     pub at: Timestamp,
-    /// The name that tells this log from all others; empty before the first event.
+    /// The name that its first event gives it; empty before. A log that was restored or recovered has
+    /// another identity since, which only the log itself knows.
     pub cluster: String,
     pub cluster_sequence: u64,
     pub orgs: OrdMap<OrgId, Org>,
@@ -122,6 +125,8 @@ pub struct State {
     pub backups: Backups,
     /// The event that last changed what edges do.
     pub edge_generation: Generation,
+    /// How its generations are counted, and what it has adopted.
+    pub line: Line,
 }
 
 impl State {

@@ -3,12 +3,12 @@
 use crate::world::{image, manifest, name};
 use holdfast_domain::{
     Actor, BackupNote, BackupStep, Confirmation, Confirmed, DeployFailure, DeployKind, Done, Envelope, Event,
-    NodeHealth, Role, Verdict, codec,
+    NodeHealth, Role, Verdict, codec, state::Taken,
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
 use types::{
-    AppId, ByteSize, DeployId, EnvId, Epoch, EventId, InstanceId, MilliCpu, NodeId, OrgId, ReleaseId,
-    RequestId, RouteId, Timestamp, TokenId,
+    AppId, ByteSize, DeployId, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, NodeId, OrgId,
+    ReleaseId, RequestId, RouteId, Timestamp, TokenId,
     manifest::ProxyProtocol,
     plan::{Capacity, Change, NodeRole, Reason, RouteMatch},
 };
@@ -93,6 +93,23 @@ fn of_backups() -> Vec<Event> {
     notes.into_iter().map(|note| Event::BackupNoted { note }).collect()
 }
 
+fn adoption() -> Event {
+    let taken = ["0f0e", "a1a2"].map(|cluster| Taken {
+        cluster: cluster.into(),
+        generation: Generation::new(4711),
+        epoch: Epoch::new(9),
+    });
+    let confirmed = Confirmed {
+        actor: Actor::Token(TokenId::from_u128(10)),
+        kind: Confirmation::Person,
+        acknowledged: Vec::new(),
+        reason: "restored".into(),
+        at: Timestamp::from_ms(1_800_000_000_000),
+    };
+    let absent = vec![InstanceId::from_u128(7)];
+    Event::ClusterAdopted { cluster: "b1b2".into(), taken: taken.to_vec(), absent, confirmed }
+}
+
 /// At least one of every variant, and of every variant inside them.
 fn every_event() -> Vec<Event> {
     let (org, app, env) = (OrgId::from_u128(2), AppId::from_u128(3), EnvId::from_u128(4));
@@ -147,6 +164,7 @@ fn every_event() -> Vec<Event> {
         Event::HorizonMoved { to: at },
     ];
     events.extend(of_members().into_iter().chain(of_backups()));
+    events.push(adoption());
     let failures = [
         DeployFailure::Attempts { reason: Reason::Exited, detail: "code 1".into() },
         DeployFailure::Deadline { waiting: "web: 1 of 2".into() },
@@ -239,10 +257,11 @@ const fn place(event: &Event) -> usize {
         Event::MemberRemoved { .. } => 34,
         Event::ActConfirmed { .. } => 35,
         Event::BackupNoted { .. } => 36,
+        Event::ClusterAdopted { .. } => 37,
     }
 }
 
-const VARIANTS: usize = 37;
+const VARIANTS: usize = 38;
 /// How many of them there were when format 1 began.
 const BEGAN_WITH: usize = 33;
 
@@ -343,4 +362,12 @@ fn what_format_1_wrote_of_backups_is_still_read() {
     let began: Vec<Envelope> = envelopes().into_iter().filter(is_theirs).collect();
     let seen = is_still_read("events-v1-backups", &began);
     assert_eq!(seen, [36].into_iter().collect(), "every variant that came then");
+}
+
+/// Written when adoption came to format 1.
+#[test]
+fn what_format_1_wrote_of_adoption_is_still_read() {
+    let is_one = |envelope: &Envelope| matches!(envelope.event, Event::ClusterAdopted { .. });
+    let began: Vec<Envelope> = envelopes().into_iter().filter(is_one).collect();
+    assert_eq!(is_still_read("events-v1-adoption", &began), [37].into());
 }

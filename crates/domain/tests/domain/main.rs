@@ -2,6 +2,7 @@
 //! planners have to bring to rest, the stored form of events, and requests that run once.
 #![allow(clippy::disallowed_methods, reason = "tests read and rewrite their golden files")]
 
+mod adoption;
 mod backups;
 mod codec;
 mod members;

@@ -378,7 +378,7 @@ impl Story {
 
     /// What edges are told of every route, as they will use it.
     fn backends(&mut self) {
-        for route in derive::edge_plan(&self.world.state).routes.values() {
+        for route in derive::edge_plan(&self.world.state, "test").routes.values() {
             let RouteMatch::Tls { host } = &route.matches else { panic!("only names here") };
             let told = |backend: &Backend| {
                 let proxy_protocol = backend.proxy_protocol.unwrap_or(route.proxy_protocol);

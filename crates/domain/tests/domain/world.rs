@@ -156,7 +156,7 @@ impl World {
         let machine = &self.machines[&id];
         let seen = RoleSeen { last: self.now, generation: machine.generation, ..RoleSeen::default() };
         let has = |role| machine.roles.contains(&role).then(|| seen.clone());
-        let seen = NodeSeen { agent: has(NodeRole::Agent), edge: has(NodeRole::Edge) };
+        let seen = NodeSeen { agent: has(NodeRole::Agent), edge: has(NodeRole::Edge), apart: None };
         self.observed.nodes.insert(id, seen);
     }
 
@@ -182,7 +182,7 @@ impl World {
             if !self.machines[&id].up {
                 continue;
             }
-            let Some(plan) = derive::node_plan(&self.state, id) else { continue };
+            let Some(plan) = derive::node_plan(&self.state, "test", id) else { continue };
             let mut transitions = Vec::new();
             for (instance, wanted) in &plan.instances {
                 let restarts = self.state.instances[instance].restarts;
@@ -289,7 +289,7 @@ impl World {
     /// or where a route is given, of those that it leads to.
     fn available(&self, state: &State, env: EnvId, process: &Name, route: Option<RouteId>) -> usize {
         let dark = self.edges_are_dark(state);
-        let plan = route.map(|_| derive::edge_plan(state));
+        let plan = route.map(|_| derive::edge_plan(state, "test"));
         let backends = plan.as_ref().zip(route).and_then(|(plan, route)| plan.routes.get(&route));
         let reached = |id: InstanceId| {
             let found = backends.map(|route| route.backends.iter().any(|backend| backend.instance == id));
@@ -338,7 +338,7 @@ impl World {
 
     /// Every backend is spoken to as its own release declared it.
     fn check_speech(&self) {
-        for (id, route) in derive::edge_plan(&self.state).routes {
+        for (id, route) in derive::edge_plan(&self.state, "test").routes {
             for backend in route.backends {
                 let instance = &self.state.instances[&backend.instance];
                 let own = &self.state.releases[&instance.release].manifest;

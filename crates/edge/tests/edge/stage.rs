@@ -84,13 +84,13 @@ impl Control {
 pub struct ToControl(pub Arc<Control>);
 
 impl ControlLink for ToControl {
-    fn plans(&self, after: Generation) -> BoxFuture<'_, Result<Plans, LinkError>> {
+    fn plans(&self, held: types::history::Held) -> BoxFuture<'_, Result<Plans, LinkError>> {
         async move {
             if !self.0.up.load(SeqCst) {
                 return Err(LinkError::new("the control plane is away"));
             }
             self.0.streams.fetch_add(1, SeqCst);
-            let state = (Arc::clone(&self.0), self.0.plan.subscribe(), after, false);
+            let state = (Arc::clone(&self.0), self.0.plan.subscribe(), held.generation, false);
             let plans = futures_util::stream::unfold(state, |(control, mut plans, after, over)| async move {
                 if over {
                     return None;
@@ -209,7 +209,9 @@ pub fn plan(generation: u64, routes: Vec<EdgeRoute>) -> EdgePlan {
     let ids = (1..).map(RouteId::from_u128);
     EdgePlan {
         cluster: "test".into(),
+        epoch: types::Epoch::new(1),
         generation: Generation::new(generation),
+        adoption: None,
         routes: ids.zip(routes).collect::<BTreeMap<_, _>>(),
     }
 }

@@ -48,14 +48,14 @@ pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
             (act("handover", routes::CLUSTER_HANDOVER, Resolve::Status, node, why.reason), why.confirm)
         }
         ClusterVerb::Fence(args) => {
-            (act("fence", routes::CLUSTER_FENCE, Resolve::Status, None, args.reason), args.confirm)
+            (act("fence", routes::CLUSTER_FENCE, Resolve::Request, None, args.reason), args.confirm)
         }
         ClusterVerb::Remove(args) => {
             let (node, why) = (Some(args.node), args.why);
             (act("remove", routes::CLUSTER_REMOVE, Resolve::Request, node, why.reason), why.confirm)
         }
         ClusterVerb::Adopt(args) => {
-            (act("adopt", routes::CLUSTER_ADOPT, Resolve::Status, None, args.reason), args.confirm)
+            (act("adopt", routes::CLUSTER_ADOPT, Resolve::Request, None, args.reason), args.confirm)
         }
     };
     confirm::run(context, act, answer).await

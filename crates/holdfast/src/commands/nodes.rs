@@ -36,10 +36,15 @@ async fn list(context: &Context) -> Result<(), Failure> {
         output::json(&rows);
         return Ok(());
     }
+    let apart: Vec<String> = rows
+        .iter()
+        .filter_map(|row| row.apart.as_ref().map(|why| format!("note: {}: {why}", row.name)))
+        .collect();
     let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
     let headings =
         ["NODE", "STATE", "ROLES", "MEMORY", "CPU", "SEEN", "PLAN", "HELD", "EDGE HELD", "SHORT OF"];
     output::table(&headings, &rows, "no nodes yet; make a secret for one with: holdfast nodes join-token");
+    apart.iter().for_each(|line| output::note(line));
     Ok(())
 }
 

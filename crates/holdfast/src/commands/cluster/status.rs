@@ -6,8 +6,8 @@ use crate::{
     failure::Failure,
     output::{self, Form, or_dash},
 };
-use api::{ClusterStatus, Failover, MemberRow};
-use types::DurationMs;
+use api::{ApartRow, ClusterStatus, Failover, MemberRow};
+use types::{DurationMs, plan::NodeRole};
 
 /// Prints what the server that is asked knows.
 pub async fn run(context: &Context) -> Result<(), Failure> {
@@ -47,7 +47,35 @@ fn text(status: &ClusterStatus) -> String {
         ["MEMBER", "ROLE", "EPOCH", "EVENT", "BEHIND", "HEARD", "FREE", "SNAPSHOT", "PEER", "STATE"];
     text.push_str(&output::columns(&headings, &rows));
     text.push_str(&status.backup.as_ref().map(backups::lines).unwrap_or_default());
+    if !status.apart.is_empty() {
+        let rows: Vec<Vec<String>> = status.apart.iter().map(apart).collect();
+        text.push_str(&output::columns(
+            &["APART", "ROLE", "HOLDS", "HERE", "STOPS", "STARTS", "KEEPS"],
+            &rows,
+        ));
+    }
     text
+}
+
+/// A node that holds a plan which this log never made.
+fn apart(row: &ApartRow) -> Vec<String> {
+    let role = match row.role {
+        NodeRole::Agent => "agent",
+        NodeRole::Edge => "edge",
+    };
+    let count = |ids: &[types::InstanceId]| match row.role {
+        NodeRole::Agent => ids.len().to_string(),
+        NodeRole::Edge => "-".to_owned(),
+    };
+    vec![
+        row.name.to_string(),
+        role.to_owned(),
+        row.holds.to_string(),
+        row.here.to_string(),
+        count(&row.stops),
+        count(&row.starts),
+        count(&row.keeps),
+    ]
 }
 
 fn cells(status: &ClusterStatus, row: &MemberRow) -> Vec<String> {
@@ -92,6 +120,12 @@ fn notes(status: &ClusterStatus) -> Vec<String> {
         let page = if status.quorum { "leader-lost" } else { "majority-lost" };
         notes.push(format!("note: writes are refused here; see docs/runbooks/{page}.md"));
     }
+    if !status.apart.is_empty() {
+        let command = "holdfast cluster adopt --reason \"…\" --explain";
+        notes.push(format!(
+            "note: nothing is pushed to nodes that are apart; what going on would change: {command}"
+        ));
+    }
     for row in status.members.iter().filter(|row| !row.aside.is_empty()) {
         let files = row.aside.join(", ");
         notes.push(format!("note: {} keeps entries that were never committed: {files}", row.name));
@@ -108,7 +142,7 @@ fn notes(status: &ClusterStatus) -> Vec<String> {
 mod tests {
     use super::*;
     use api::PeerRefused;
-    use types::{ByteSize, Epoch, EventId, NodeId, Term, Timestamp};
+    use types::{ByteSize, Epoch, EventId, Generation, NodeId, Term, Timestamp, history::Held};
 
     fn row(id: u128, name: &str) -> MemberRow {
         MemberRow {
@@ -131,6 +165,11 @@ mod tests {
             aside: Vec::new(),
             trouble: None,
         }
+    }
+
+    fn held(cluster: &str, epoch: u64, event: u64) -> Held {
+        let (epoch, generation) = (Epoch::new(epoch), Generation::new(event));
+        Held { cluster: cluster.into(), epoch, event: EventId::new(event), generation }
     }
 
     #[test]
@@ -167,6 +206,17 @@ mod tests {
             members: vec![one, two, three],
             refused: Some(refused),
             backup: None,
+            apart: vec![ApartRow {
+                node: NodeId::from_u128(7),
+                name: "eu-1".parse().expect("a name"),
+                role: NodeRole::Agent,
+                holds: held("c0", 9, 150),
+                here: held("c1", 3, 42),
+                why: "another log".into(),
+                stops: vec![types::InstanceId::from_u128(1)],
+                starts: Vec::new(),
+                keeps: Vec::new(),
+            }],
         };
         let expected = "\
 cluster c1, as one sees it: one leads, a majority is heard
@@ -175,9 +225,11 @@ MEMBER  ROLE     EPOCH  EVENT  BEHIND  HEARD     FREE  SNAPSHOT        PEER     
 one     leader   3      42     0       here      2Gi   40, 1m 30s ago  10.0.0.1:7071  -
 two     voter    -      -      -       1.5s ago  -     -               10.0.0.2:7071  fenced; 1 aside; its clock is behind
 three   learner  -      -      -       never     -     -               10.0.0.3:7071  -
+APART  ROLE   HOLDS                                      HERE                                     STOPS  STARTS  KEEPS
+eu-1   agent  plan 150 of log c0 (event 150 in epoch 9)  plan 42 of log c1 (event 42 in epoch 3)  1      0       0
 ";
         assert_eq!(text(&status), expected);
-        assert_eq!(notes(&status).len(), 2, "{:?}", notes(&status));
+        assert_eq!(notes(&status).len(), 3, "{:?}", notes(&status));
         let alone = ClusterStatus { leader: None, quorum: false, refused: None, ..status };
         assert!(notes(&alone)[0].contains("majority-lost.md"), "{:?}", notes(&alone));
     }

@@ -1,0 +1,255 @@
+//! `POST /v1/cluster/adopt`: go on with nodes that hold plans which this log never made.
+//!
+//! It is explained and confirmed where the log is written, for there it is known what nodes hold. What is
+//! confirmed is one event; every plan made since follows the plans that it names, and no other.
+
+use super::{
+    noted,
+    remove::{elsewhere, proof},
+};
+use crate::{
+    http::{
+        Http,
+        access::Caller,
+        answer::{At, Refused, Result, refused},
+        apart::{self, Apart},
+        forward,
+        guard::{Pass, Reason, Shown},
+        input::Said,
+        write::{self, Write},
+    },
+    journal::Ended,
+};
+use api::{ActDone, ApartRow, ClusterActRequest, Code, Problem};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use domain::{
+    Command, State as Decided,
+    state::{InstanceState, Taken},
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use types::{Generation, InstanceId, limits, plan::NodeRole};
+
+/// Explains, or adopts what the nodes hold.
+pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, said: Said) -> Result<Response> {
+    let asked: ClusterActRequest = write::parse(&said)?;
+    if let Some(cluster) = &http.cluster
+        && let Some(leader) = elsewhere(&http, cluster)?
+    {
+        return forward::to_member(cluster, leader, &said).await;
+    }
+    if asked.node.is_some() {
+        return Err(refused(Code::InvalidRequest, "an adoption is of all nodes, and names none"));
+    }
+    let write = Write::read(&http, &said, caller.actor())?;
+    if let Some(executed) = write.before(&http.core.state())? {
+        let outcome = "it was adopted before, by this very request".to_owned();
+        let done = ActDone { outcome, event: Some(executed.event), ..ActDone::default() };
+        return Ok(At::new(executed.event, done).into_response());
+    }
+    let apart = apart::known(&http);
+    if apart.rows.is_empty() {
+        return Err(nothing());
+    }
+    let state = http.core.state();
+    let plan = Plan::of(&state, http.core.identity(), apart);
+    let shown = plan.shown(&state);
+    let confirmed = match http.guard.pass(&caller, &said, shown.clone()).await? {
+        Pass::Explained(explained) => return Ok(Json(explained).into_response()),
+        Pass::Confirmed(confirmed) => confirmed,
+    };
+    let Plan { identity, taken, absent, .. } = plan;
+    let command = Command::Adopt { cluster: identity, taken, absent, confirmed: confirmed.clone() };
+    let executed = match write.submit(&http, command).await {
+        Ok(executed) => executed,
+        Err(refused) => {
+            noted(
+                http.guard.ended(&confirmed, &said, &shown, (Ended::Failed, &refused.problem.detail)).await,
+            );
+            return Err(refused);
+        }
+    };
+    let told = format!("event {}", executed.event);
+    noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Executed, &told)).await);
+    let outcome = "adopted: the nodes are sent the plans of this log as they ask for them".to_owned();
+    let epoch = Some(http.core.head().epoch);
+    let done = ActDone { outcome, epoch, event: Some(executed.event), gap_ms: None };
+    Ok(At::new(executed.event, done).into_response())
+}
+
+fn nothing() -> Refused {
+    let detail = "there is nothing to adopt: no node has said that it holds a plan which this log never made";
+    let hint = "a node says so when it connects; holdfast nodes list tells who has been heard";
+    Problem::new(Code::Conflict, detail).with_hint(hint).into()
+}
+
+/// What an adoption would write, and what it is shown with.
+struct Plan {
+    identity: String,
+    taken: Vec<Taken>,
+    /// Ready by this log, and not running where they should.
+    absent: Vec<InstanceId>,
+    apart: Apart,
+}
+
+impl Plan {
+    fn of(state: &Decided, identity: String, apart: Apart) -> Self {
+        let mut taken: BTreeMap<String, Taken> = BTreeMap::new();
+        for row in &apart.rows {
+            // A node that names no log holds a plan that this one, or an older copy of it, has made.
+            let cluster = Some(row.holds.cluster.clone()).filter(|name| !name.is_empty());
+            let cluster = cluster.unwrap_or_else(|| identity.clone());
+            let (generation, epoch) = (row.holds.generation, row.holds.epoch);
+            let each = taken.entry(cluster.clone()).or_insert(Taken { cluster, generation, epoch });
+            if generation > each.generation {
+                (each.generation, each.epoch) = (generation, epoch);
+            }
+        }
+        let is_ready = |id: &InstanceId| {
+            state.instances.get(id).is_some_and(|instance| instance.state == InstanceState::Ready)
+        };
+        let absent = apart.rows.iter().flat_map(|row| &row.starts).copied().filter(is_ready).collect();
+        Self { identity, taken: taken.into_values().collect(), absent, apart }
+    }
+
+    /// The first generation of plans since the adoption, if it were the next event.
+    fn since(&self, state: &Decided) -> Generation {
+        let next = state.generation_of(state.head).next();
+        self.taken.iter().map(|each| each.generation.next()).fold(next, Generation::max)
+    }
+
+    fn shown(&self, state: &Decided) -> Shown {
+        let Self { identity, taken, apart, .. } = self;
+        let held: BTreeMap<String, String> =
+            apart.rows.iter().map(|row| (place(row), row.holds.to_string())).collect();
+        let facts = apart.rows.iter().map(|row| {
+            json!({
+                "node": row.name,
+                "role": role(row.role),
+                "holds": row.holds.to_string(),
+                "this log has": row.here.to_string(),
+                "stops": row.stops.len(), "starts": row.starts.len(), "keeps": row.keeps.len(),
+            })
+        });
+        let highest = taken.iter().map(|each| each.generation).max().unwrap_or_default();
+        Shown {
+            act: "cluster adopt".to_owned(),
+            will: self.will(state),
+            touches: vec![
+                format!(
+                    "{}: each takes the plan of log {identity} in the place of the one it holds",
+                    named(held.keys())
+                ),
+                "connections to an instance that is stopped end with it, after the time it has to finish"
+                    .to_owned(),
+            ],
+            irreversible: vec![
+                "what is stopped is removed from its node, and this log knows nothing to start it again from"
+                    .to_owned(),
+                format!(
+                    "from then on these nodes refuse plans of {}",
+                    named(taken.iter().map(|each| format!("log {}", each.cluster)))
+                ),
+            ],
+            invariants: vec![
+                proof(
+                    "generation_never_falls",
+                    format!("plans go on above {highest}, the highest that any of these nodes holds"),
+                ),
+                proof(
+                    "partial_view_removes_nothing",
+                    "what is stopped is what agents say that they run; who has not been heard is named",
+                ),
+            ],
+            overrides: Vec::new(),
+            facts: json!(facts.collect::<Vec<_>>()),
+            state: json!({
+                "the log": format!("{identity} in epoch {}", state.epoch_of(state.head)),
+                "the plans held": held,
+                "what would change": self.difference(),
+            }),
+            reason: Reason::Required,
+        }
+    }
+
+    fn will(&self, state: &Decided) -> Vec<String> {
+        let Self { taken, apart, .. } = self;
+        let label = |id: &InstanceId| match state.instances.get(id) {
+            Some(instance) => format!("{id} ({}/{})", state.env_label(instance.env), instance.process),
+            None => format!("{id} (not known to this log)"),
+        };
+        let mut will = vec![format!(
+            "one event takes over {}; plans are made anew from generation {} on",
+            named(
+                taken.iter().map(|each| format!("plans up to {} of log {}", each.generation, each.cluster))
+            ),
+            self.since(state),
+        )];
+        for row in apart.rows.iter().filter(|row| row.role == NodeRole::Agent) {
+            let mut line = |what: &str, ids: &[InstanceId]| {
+                if !ids.is_empty() {
+                    will.push(format!(
+                        "{}: {what} {}: {}",
+                        row.name,
+                        ids.len(),
+                        named(ids.iter().map(label))
+                    ));
+                }
+            };
+            line("stops and removes", &row.stops);
+            line("starts", &row.starts);
+            line("goes on with, untouched,", &row.keeps);
+            if apart.silent.contains(&row.node) {
+                will.push(format!(
+                    "{}: stops what it runs and this log does not know; its agent has not said what that is",
+                    row.name
+                ));
+            }
+        }
+        let edges = apart.rows.iter().filter(|row| row.role == NodeRole::Edge).map(|row| &row.name);
+        if edges.clone().next().is_some() {
+            will.push(format!(
+                "{}: routes the {} routes of this log, and nothing else any more; agents stop nothing before edges have let go of it, for {} at most",
+                named(edges), state.routes.len(), limits::ADOPT_EDGES,
+            ));
+        }
+        if !apart.unheard.is_empty() {
+            will.push(format!(
+                "not heard yet: {}; what they hold of these logs, up to the same plans, is taken over when they come",
+                named(&apart.unheard)
+            ));
+        }
+        will
+    }
+
+    /// A fingerprint of who stops and starts what; it may be long.
+    fn difference(&self) -> String {
+        let rows = self.apart.rows.iter().map(|row| (&row.node, &row.stops, &row.starts));
+        let text = serde_json::to_vec(&rows.collect::<Vec<_>>()).expect("ids can be written as JSON");
+        Sha256::digest(&text)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+const fn role(role: NodeRole) -> &'static str {
+    match role {
+        NodeRole::Agent => "agent",
+        NodeRole::Edge => "edge",
+    }
+}
+
+fn place(row: &ApartRow) -> String {
+    format!("{} of {}", role(row.role), row.name)
+}
+
+/// The first few by name, and how many more there are.
+fn named<T: std::fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
+    let all: Vec<String> = all.into_iter().map(|each| each.to_string()).collect();
+    let more = all.len().saturating_sub(limits::ADOPT_NAMED);
+    let first = all[..all.len() - more].join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
+}
