@@ -22,6 +22,7 @@ use crate::{
 };
 use api::{Code, ConfirmedBy, Explained, Override, Problem, Proof, routes};
 use domain::{Actor, Confirmation, Confirmed};
+use rt::Boundary;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -176,6 +177,7 @@ impl Guard {
         match self.judge(caller, said, shown) {
             Ok(confirmed) => {
                 self.write_down(note(Ended::Confirmed, &confirmed.reason)).await?;
+                Boundary::ActConfirmed.reached();
                 Ok(confirmed)
             }
             Err(refused) if refused.problem.code == Code::ConfirmationRequired => Err(refused),
@@ -205,7 +207,9 @@ impl Guard {
             outcome,
             reason: why.to_owned(),
         };
-        self.write_down(note).await
+        self.write_down(note).await?;
+        Boundary::ActEnded.reached();
+        Ok(())
     }
 
     async fn write_down(&self, note: Note) -> Result<()> {

@@ -5,6 +5,7 @@
 //! same of every request, on every member. Needs root, `ip` and `nft` (`make setup`).
 
 mod automatic;
+mod boundaries;
 mod joining;
 mod ledger;
 mod net;

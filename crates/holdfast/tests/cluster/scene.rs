@@ -5,8 +5,10 @@ use crate::{
     wire::{self, Answer, Call, Lost},
 };
 use demo::{Cli, Outcome, Process, kill, wait_for};
+use rt::Boundary;
 use serde_json::Value;
 use std::{
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -186,6 +188,7 @@ impl Cluster {
     pub fn launch(&mut self, at: usize) -> Outcome {
         let mut command = self.command(at);
         command.args(["server", "--listen", "127.0.0.1:7070", "--data-dir"]).arg(self.data(at));
+        command.env("HOLDFAST_KILL_AT", self.killer(at));
         self.members[at].process = Some(Process::start(self.dir(), NAMES[at], &mut command)?);
         Ok(())
     }
@@ -206,6 +209,44 @@ impl Cluster {
     /// SIGKILL.
     pub fn kill(&mut self, at: usize) {
         self.members[at].process.take().expect("it runs").kill_hard();
+    }
+
+    /// The file that says where a member ends itself.
+    fn killer(&self, at: usize) -> PathBuf {
+        self.dir().join(format!("{}.kill", NAMES[at]))
+    }
+
+    /// A member kills itself when it reaches this boundary for the `times`-th time from now.
+    pub fn arm(&self, at: usize, boundary: Boundary, times: u32) {
+        // Whole or not at all: it may be read at any time.
+        let unfinished = self.killer(at).with_extension("unfinished");
+        std::fs::write(&unfinished, format!("{} {times}", boundary.name())).expect("written");
+        std::fs::rename(&unfinished, self.killer(at)).expect("renamed");
+    }
+
+    /// It does not, after all.
+    pub fn disarm(&self, at: usize) {
+        std::fs::remove_file(self.killer(at)).ok();
+    }
+
+    /// Waits until a member has killed itself at the boundary for which it was armed.
+    pub fn killed_at(&mut self, at: usize, boundary: Boundary) {
+        self.killed_at_one_of(&[at], boundary);
+    }
+
+    /// Waits until one of these has killed itself at the boundary for which all were armed; which one.
+    pub fn killed_at_one_of(&mut self, members: &[usize], boundary: Boundary) -> usize {
+        let killed = wait_for("a member to reach a boundary", SOON, || {
+            members.iter().find_map(|at| {
+                let status = self.members[*at].process.as_mut()?.ended()?;
+                Some((*at, status.signal()))
+            })
+        });
+        let (at, signal) = killed.unwrap_or_else(|error| panic!("{error}: {}", boundary.name()));
+        self.members[at].process.take();
+        let there = !self.killer(at).exists();
+        assert_eq!((signal, there), (Some(libc::SIGKILL), true), "{} at {}", NAMES[at], boundary.name());
+        at
     }
 
     /// SIGTERM.

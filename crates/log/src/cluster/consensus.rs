@@ -15,7 +15,7 @@ use openraft::{
     Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver as _,
     metrics::RaftServerMetrics, raft::ClientWriteResult,
 };
-use rt::{Spawner, TaskHandle};
+use rt::{Boundary, Spawner, TaskHandle};
 use std::{
     collections::BTreeSet,
     io,
@@ -244,6 +244,7 @@ impl Start {
 
     /// Proposes the entry that opens this node's epoch in a term it leads. True once it is committed.
     async fn open_epoch(&self, raft: &Raft<Shape, Machine>, leader: Leader) -> bool {
+        Boundary::EpochOpening.reached();
         let payload = {
             let reason = lock(&self.reason);
             let why = reason.as_ref().filter(|reason| reason.holds()).map(|reason| &reason.why[..]);

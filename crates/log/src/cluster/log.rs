@@ -19,7 +19,7 @@ use openraft::{
     async_runtime::watch::WatchReceiver as _,
     raft::{AppendEntriesRequest, AppendEntriesResponse},
 };
-use rt::{Disk, Spawner};
+use rt::{Boundary, Disk, Spawner};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt, io,
@@ -276,16 +276,19 @@ impl ClusterLog {
                 answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }
             Message::PreVote => {
+                Boundary::PromiseAsked.reached();
                 let answer = raft.pre_vote(transport::content(&body)?).await;
                 answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }
             Message::Position => Ok(transport::answer(log, &self.position())),
             Message::Expect => {
                 self.expect(sender, transport::content(&body)?).map_err(TransportError::Refused)?;
+                Boundary::HandoverExpected.reached();
                 Ok(transport::answer(log, &()))
             }
             Message::Transfer => {
                 self.may_take_over(sender).map_err(TransportError::Refused)?;
+                Boundary::HandoverTaking.reached();
                 let answer = raft.handle_transfer_leader(transport::content(&body)?).await;
                 answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }

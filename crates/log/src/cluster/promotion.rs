@@ -24,6 +24,7 @@ use openraft::{
     async_runtime::watch::WatchReceiver as _,
     raft::{VoteRequest, VoteResponse},
 };
+use rt::Boundary;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 use types::{Epoch, Index, NodeId, Term};
@@ -159,6 +160,7 @@ impl ClusterLog {
     /// Asks every voter whether this node would be elected, and whether the primary lives. Changes
     /// nothing anywhere.
     pub async fn validate(&self) -> Validation {
+        Boundary::PromotionAsked.reached();
         let own = self.position();
         let metrics = self.raft().metrics().borrow_watched().clone();
         let members = metrics.membership_config.membership().clone();
@@ -169,11 +171,18 @@ impl ClusterLog {
         let asked = others.map(|id| {
             let member = members.get_node(&id).cloned().unwrap_or_default();
             let request = request.clone();
-            async move { (id, self.ask(id, &member, &request, own).await) }
+            async move {
+                let said = self.ask(id, &member, &request, own).await;
+                Boundary::PromotionTold.reached();
+                (id, said)
+            }
         });
         let said: BTreeMap<NodeId, Said> = futures_util::future::join_all(asked).await.into_iter().collect();
         let configs = members.get_joint_config().clone();
         let verdict = judge(self.node(), own, &said, &configs);
+        if verdict.is_ok() {
+            Boundary::PromotionValidated.reached();
+        }
         Validation { own, said, verdict }
     }
 
@@ -229,7 +238,10 @@ impl ClusterLog {
         self.forget_reason();
         match won {
             Ok(Ok(held)) => match held {
-                Some(held) => Promotion::Succeeded(held.epoch),
+                Some(held) => {
+                    Boundary::PromotionSucceeded.reached();
+                    Promotion::Succeeded(held.epoch)
+                }
                 None => Promotion::Unknown,
             },
             Ok(Err(_)) => Promotion::Unknown,

@@ -10,6 +10,7 @@
 //! again; the time is tokio's, paused, and moves when nobody has anything to do.
 
 mod client;
+mod cut_short;
 mod disk;
 mod fate;
 mod life;
@@ -18,6 +19,7 @@ mod told;
 mod verdict;
 mod world;
 
+pub use cut_short::{Cut, CutShort, Victim, When, cut_short};
 pub use told::{Asked, Call, Claim, Told};
 
 use crate::Violation;
@@ -170,17 +172,29 @@ pub struct Round {
 
 /// Runs one round. With `faults`, at most so many troubles befall it.
 pub fn cluster_round(seed: u64, mistake: Option<Mistake>, faults: Option<u64>) -> Round {
+    let faults = faults.unwrap_or(u64::MAX);
+    let planned = |random: &SimRandom| {
+        let mut plan = Plan { faults, readers: seed % 5 == 4, mistake, ..plan(random) };
+        plan.wal.mistake = mistake.and_then(Mistake::of_log);
+        plan
+    };
+    play(seed, planned, verdict::whole)
+}
+
+/// Plays what happens in a world that goes as planned.
+fn play<F>(seed: u64, planned: impl FnOnce(&SimRandom) -> Plan, what: impl FnOnce(Arc<World>) -> F) -> Round
+where
+    F: Future<Output = ()> + 'static,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without input and output needs nothing from the system");
     let _within = runtime.enter();
     let random = SimRandom::new(seed ^ 0x00C1_5732_0000_0000);
-    let faults = faults.unwrap_or(u64::MAX);
-    let mut plan = Plan { faults, readers: seed % 5 == 4, mistake, ..plan(&random) };
-    plan.wal.mistake = mistake.and_then(Mistake::of_log);
+    let plan = planned(&random);
     let world = Arc::new(World::new(plan, random.u64()));
     let tasks = SimTasks::new(random.u64());
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        runtime.block_on(tasks.run(verdict::whole(Arc::clone(&world))));
+        runtime.block_on(tasks.run(what(Arc::clone(&world))));
     }));
     if ended.is_err() {
         world.violated(Violation::new("terminates", "a task never waits"));

@@ -28,7 +28,7 @@ const RESTS: Duration = Duration::from_secs(30);
 /// How long a change of the members may take.
 const CHANGE: Duration = Duration::from_secs(5);
 /// How often somebody looks.
-const LOOK: Duration = Duration::from_millis(25);
+pub(crate) const LOOK: Duration = Duration::from_millis(25);
 
 /// The invariant that a cluster whose members are all well comes to write again.
 const LIVENESS: &str = "liveness";
@@ -75,7 +75,7 @@ fn broken(world: &World, tasks: &SimTasks) -> bool {
 }
 
 /// Somebody makes the founder's cluster one of all members.
-async fn form(world: &Arc<World>) -> bool {
+pub(crate) async fn form(world: &Arc<World>) -> bool {
     let deadline = Instant::now() + FORMED;
     let nodes: BTreeSet<NodeId> = world.nodes().into_iter().collect();
     let mut added = BTreeSet::from([FOUNDER]);
@@ -107,7 +107,7 @@ async fn form(world: &Arc<World>) -> bool {
 }
 
 /// Waits until somebody writes, and everybody has read it.
-async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
+pub(crate) async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
     let healed = Instant::now();
     let mut written = None;
     let mut promoting: Option<rt::JoinHandle<()>> = None;
@@ -119,11 +119,7 @@ async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
         }
         let nodes = world.nodes();
         nodes.iter().for_each(|node| world.start(*node));
-        let leads = nodes
-            .iter()
-            .copied()
-            .find(|node| world.running(*node).is_some_and(|(_, log)| log.authority().borrow().is_some()));
-        let Some(leader) = leads else {
+        let Some(leader) = leader(world) else {
             // The node that may stand by itself has its chance first.
             if world.plan.failover == Failover::Operator
                 && healed.elapsed() > RESTS / 6
@@ -151,12 +147,23 @@ async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
     false
 }
 
+/// A node that sequences.
+pub(crate) fn leader(world: &World) -> Option<NodeId> {
+    let sequences =
+        |node: &NodeId| world.running(*node).is_some_and(|(_, log)| log.authority().borrow().is_some());
+    world.nodes().into_iter().find(sequences)
+}
+
 fn is_over(handle: &mut rt::JoinHandle<()>) -> bool {
     use futures_util::FutureExt;
     handle.now_or_never().is_some()
 }
 
-async fn write(world: &Arc<World>, leader: NodeId, sent: &mut Vec<control::Proposal>) -> Option<EventId> {
+pub(crate) async fn write(
+    world: &Arc<World>,
+    leader: NodeId,
+    sent: &mut Vec<control::Proposal>,
+) -> Option<EventId> {
     let (_, core) = world.core(leader)?;
     let now = core.now();
     let state = core.state();
@@ -185,7 +192,7 @@ fn all_are_at(world: &World, nodes: &[NodeId]) -> bool {
 }
 
 /// Everything is held against everything.
-fn judge(world: &Arc<World>) {
+pub(crate) fn judge(world: &Arc<World>) {
     let told = world.told();
     world.count(|tally| tally.events = told.read.len() as u64);
     let mut found: Vec<Violation> = Vec::new();
