@@ -189,6 +189,23 @@ impl Guard {
         }
     }
 
+    /// Writes down that an act was denied for which somebody had brought a token. The denial stands, written
+    /// down or not.
+    pub(crate) async fn denied(&self, caller: &Caller, said: &Said, act: &str, why: &str) {
+        if wants_explanation(said) || !caller.is_owner() || !said.parts.headers.contains_key(routes::CONFIRM)
+        {
+            return;
+        }
+        let note = Note {
+            actor: actor(caller.actor()),
+            act: act.to_owned(),
+            request: request(said),
+            outcome: Ended::Denied,
+            reason: why.to_owned(),
+        };
+        let _said_there = self.write_down(note).await;
+    }
+
     /// Writes down what came of an act after it was confirmed.
     ///
     /// # Errors

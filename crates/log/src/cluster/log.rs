@@ -151,13 +151,14 @@ pub(super) struct Opened {
 #[derive(Clone, Debug)]
 pub(super) struct Reason {
     pub(super) why: Vec<u8>,
-    /// Until when, if it was told by another node, and by whom.
-    told: Option<(NodeId, Instant)>,
+    until: Instant,
+    /// Who has told it, if it was another node.
+    told: Option<NodeId>,
 }
 
 impl Reason {
     pub(super) fn holds(&self) -> bool {
-        self.told.is_none_or(|(_, until)| Instant::now() < until)
+        Instant::now() < self.until
     }
 }
 
@@ -362,10 +363,10 @@ impl ClusterLog {
         Ok(epoch)
     }
 
-    /// What the next epoch that this node opens shall say, cut at [`limits::EPOCH_REASON`].
-    pub(super) fn set_reason(&self, why: &[u8]) {
+    /// What the next epoch that this node opens until then shall say, cut at [`limits::EPOCH_REASON`].
+    pub(super) fn set_reason(&self, why: &[u8], until: Instant) {
         let why = &why[..why.len().min(limits::EPOCH_REASON)];
-        *lock(&self.0.reason) = Some(Reason { why: why.to_vec(), told: None });
+        *lock(&self.0.reason) = Some(Reason { why: why.to_vec(), until, told: None });
     }
 
     pub(super) fn forget_reason(&self) {
@@ -379,7 +380,7 @@ impl ClusterLog {
         }
         self.may_sequence()?;
         let until = Instant::now() + Duration::from(limits::HANDOVER_REMEMBERED);
-        *lock(&self.0.reason) = Some(Reason { why, told: Some((from, until)) });
+        *lock(&self.0.reason) = Some(Reason { why, until, told: Some(from) });
         Ok(())
     }
 
@@ -389,7 +390,7 @@ impl ClusterLog {
         let reason = lock(&self.0.reason);
         let told = reason.as_ref().filter(|reason| reason.holds()).and_then(|reason| reason.told);
         match self.0.failover {
-            Failover::Operator if told.is_none_or(|(by, _)| by != from) => {
+            Failover::Operator if told != Some(from) => {
                 Err(format!("node {from} has not said why it hands the lead over"))
             }
             _ => Ok(()),

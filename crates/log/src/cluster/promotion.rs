@@ -219,9 +219,10 @@ impl ClusterLog {
             return Promotion::Denied(denied);
         }
         let before = self.member_log().head().epoch;
-        self.set_reason(why);
         let mut authority = crate::Log::authority(self);
         let deadline = tokio::time::Instant::now() + TRANSITION;
+        self.set_reason(why, deadline + TRANSITION);
+        let mut words = Words(Some(self));
         // Asked again and again: consensus does not stand while this node itself has just heard the old
         // primary, and nothing tells whether it has stood.
         let won = loop {
@@ -235,8 +236,7 @@ impl ClusterLog {
                 break won;
             }
         };
-        self.forget_reason();
-        match won {
+        let promotion = match won {
             Ok(Ok(held)) => match held {
                 Some(held) => {
                     Boundary::PromotionSucceeded.reached();
@@ -251,6 +251,22 @@ impl ClusterLog {
                 let stands = metrics.state == ServerState::Leader || metrics.state == ServerState::Candidate;
                 if stands && voted_for_itself { Promotion::Unknown } else { Promotion::NotWon }
             }
+        };
+        if promotion == Promotion::Unknown {
+            // It may still win, and its epoch says then why.
+            words.0 = None;
+        }
+        promotion
+    }
+}
+
+/// What the next epoch shall say, as long as the act lasts that gives it: also if nobody waits for its end.
+struct Words<'a>(Option<&'a ClusterLog>);
+
+impl Drop for Words<'_> {
+    fn drop(&mut self) {
+        if let Some(log) = self.0 {
+            log.forget_reason();
         }
     }
 }
