@@ -84,6 +84,8 @@ boundaries! {
     HandoverAsked = "handover.asked",
     /// The epoch of the target is committed at the old leader.
     HandoverTaken = "handover.taken",
+    /// One that asked to join is a member, and was not told.
+    MemberAdmitted = "member.admitted",
 }
 
 impl Boundary {

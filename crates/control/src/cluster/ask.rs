@@ -46,7 +46,7 @@ pub struct Forwarded {
 }
 
 /// What another member is asked.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Ask {
     /// Answer this.
     Http(HttpAsk),
@@ -54,8 +54,10 @@ pub(super) enum Ask {
     Report,
     /// Make one a member, as it asks in these bytes.
     Admit(Vec<u8>),
-    /// This is where I am reached now.
+    /// This is where I am reached now. Taken from that very member only.
     Moved { node: NodeId, member: Member },
+    /// A member that cannot be reached by you, perhaps, has told me where it is reached now.
+    HasMoved { node: NodeId, member: Member },
 }
 
 /// What it answers.
@@ -69,6 +71,8 @@ pub(super) enum Told {
     Admitted(Vec<u8>),
     /// It is noted.
     Noted,
+    /// Whether it was done, nobody can say here, or the answer cannot be given; and why.
+    Unclear(String),
 }
 
 impl Told {
@@ -78,6 +82,7 @@ impl Told {
             Self::Report(_) => "a report",
             Self::Admitted(_) => "an admission",
             Self::Noted => "a note",
+            Self::Unclear(_) => "a doubt",
         }
     }
 

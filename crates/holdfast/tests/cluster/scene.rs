@@ -130,10 +130,22 @@ impl Cluster {
 
     /// Runs `cluster join` on a machine, as the member of this name, at that member.
     pub fn ask_to_join(&self, at: usize, name: &str, through: usize, secret: &str) -> Cli {
+        self.ask_to_join_with(at, name, through, secret, &[])
+    }
+
+    /// The same, with more flags.
+    pub fn ask_to_join_with(
+        &self,
+        at: usize,
+        name: &str,
+        through: usize,
+        secret: &str,
+        flags: &[&str],
+    ) -> Cli {
         let (peer, data) = (self.peer(at), self.data(at).display().to_string());
         let (api, door) = (format!("http://{}:7070", self.host(at).address()), self.peer(through));
         let own = ["cluster", "join", &door, "--secret", secret, "--data-dir", &data, "--name", name];
-        self.cli(at, &[&own, ["--peer", &peer, "--api", &api].as_slice()].concat())
+        self.cli(at, &[&own, ["--peer", &peer, "--api", &api].as_slice(), flags].concat())
     }
 
     /// Makes a machine a member through the first one, and starts it.
@@ -218,10 +230,25 @@ impl Cluster {
 
     /// A member kills itself when it reaches this boundary for the `times`-th time from now.
     pub fn arm(&self, at: usize, boundary: Boundary, times: u32) {
+        self.armed(at, &format!("{} {times}", boundary.name()));
+    }
+
+    fn armed(&self, at: usize, text: &str) {
         // Whole or not at all: it may be read at any time.
         let unfinished = self.killer(at).with_extension("unfinished");
-        std::fs::write(&unfinished, format!("{} {times}", boundary.name())).expect("written");
+        std::fs::write(&unfinished, text).expect("written");
         std::fs::rename(&unfinished, self.killer(at)).expect("renamed");
+    }
+
+    /// A member stops itself when it reaches this boundary.
+    pub fn arm_to_stop(&self, at: usize, boundary: Boundary) {
+        self.armed(at, &format!("{} stop", boundary.name()));
+    }
+
+    /// Waits until it has.
+    pub fn stopped_at(&self, at: usize) {
+        wait_for("a member to stop itself", SOON, || (!self.killer(at).exists()).then_some(()))
+            .expect("it comes there");
     }
 
     /// It does not, after all.

@@ -186,6 +186,17 @@ impl ClusterLog {
         Validation { own, said, verdict }
     }
 
+    /// Whether another member hears this one and is heard: a refusal says why not.
+    ///
+    /// # Errors
+    /// It cannot be reached or does not answer, or one of the two is taken for an older copy by the other.
+    pub async fn greet(&self, node: NodeId) -> Result<(), TransportError> {
+        let members = self.raft().metrics().borrow_watched().membership_config.membership().clone();
+        let member = members.get_node(&node).cloned().unwrap_or_default();
+        let position: Result<Position, _> = self.call(node, &member, Message::Position, &()).await;
+        position.map(drop)
+    }
+
     async fn ask(
         &self,
         id: NodeId,

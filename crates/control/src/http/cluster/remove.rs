@@ -141,3 +141,31 @@ async fn removal(http: &Http, cluster: &Cluster, node: NodeId) -> Result<Shown> 
         reason: Reason::Required,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::state::MemberState;
+    use types::EventId;
+
+    #[test]
+    fn those_that_are_leaving_are_not_left() {
+        let id = NodeId::from_u128;
+        let member = |removed: Option<u64>| MemberState {
+            name: "a".parse().expect("a name"),
+            peer: String::new(),
+            api: String::new(),
+            votes: true,
+            admitted: EventId::new(1),
+            removed: removed.map(EventId::new),
+            sequence: 1,
+        };
+        let mut state = Decided::default();
+        for (number, removed) in [(1, None), (2, None), (3, Some(9)), (4, None)] {
+            state.members.insert(id(number), member(removed));
+        }
+        let voters = BTreeSet::from([id(1), id(2), id(3), id(4)]);
+        assert_eq!(left_without(id(1), &voters, &state), [id(2), id(4)], "the third is on its way out");
+        assert_eq!(left_without(id(9), &voters, &state), [id(1), id(2), id(4)]);
+    }
+}
