@@ -274,6 +274,26 @@ impl Trial {
         self.came_of(Act { why, gives, said, moved: false }, (old, target), before);
     }
 
+    /// The primary stands still in the middle of a handover, another is elected, and it goes on.
+    fn handover_that_stands_still(&mut self) {
+        let (old, target, third) = (self.primary, (self.primary + 1) % 3, (self.primary + 2) % 3);
+        let why = format!("{} stands still, {}", NAMES[old], self.acts.len());
+        self.settled();
+        let before = self.authority(old);
+        let writers = Writers::start(&self.cluster, &[third]);
+        writers.more(3);
+        let asked = self.explained(third, "handover", target, &why);
+        self.cluster.arm_to_stop(old, HandoverCaughtUp);
+        let said = self.confirm(asked);
+        self.cluster.stopped_at(old);
+        self.cluster.leader_among(&[target, third]);
+        writers.more(3);
+        self.cluster.signal(old, libc::SIGCONT);
+        let said = said.join().expect("it does not panic");
+        self.told.0.extend(writers.stop().0);
+        self.came_of(Act { why, gives: Gives::Either, said, moved: false }, (old, target), before);
+    }
+
     /// The leader is killed, and whoever comes to a boundary first of those that elect another.
     fn election(&mut self, (_, boundary, times, _): Row) {
         let old = self.primary;
@@ -416,6 +436,7 @@ fn fm_p2_killed_at_each_boundary_where_members_elect_there_is_one_authority() {
     let mut trial = Trial::of(Cluster::of_three());
     ELECTING.iter().for_each(|row| trial.election(*row));
     HANDING_ELECTED.iter().for_each(|row| trial.handover(*row));
+    trial.handover_that_stands_still();
     trial.judge();
 }
 
