@@ -1,7 +1,7 @@
 //! Promotions and elections during which the power of a machine goes, at every single operation of its
 //! disk: what was not synced is lost or torn, and afterwards the authority is wholly old or wholly new.
 
-use holdfast_sim::cluster::{Cut, CutShort, Victim, When, cut_short};
+use holdfast_sim::cluster::{Cut, CutShort, Victim, When, cut_short, slow_epoch};
 use log::cluster::{Failover, Promotion};
 
 /// What the dice leave of unsynced writes is tried so often at each operation.
@@ -79,4 +79,34 @@ fn fm_p3_power_loss_of_everybody_after_a_promotion_keeps_the_new_authority() {
         let (operations, _) = at_each(cut, 0, stays);
         assert!(operations >= 1, "{operations}");
     }
+}
+
+#[test]
+fn an_epoch_that_is_slow_to_be_committed_is_opened_once() {
+    let mut slow = 0;
+    for seed in 0..12 {
+        let came = slow_epoch(seed, false);
+        let story = came.round.story.join("\n");
+        assert!(came.round.violation.is_none(), "{seed}: {:?}\n{story}", came.round.violation);
+        assert!(
+            !came.happened || came.opened == 1,
+            "{seed}: {} epochs of one promotion\n{story}",
+            came.opened
+        );
+        slow += u64::from(came.happened);
+    }
+    assert!(slow >= 3, "{slow}");
+}
+
+#[test]
+fn a_leader_whose_epoch_came_to_nothing_can_lead_again() {
+    let mut lost = 0;
+    for seed in 0..12 {
+        let came = slow_epoch(seed, true);
+        let story = came.round.story.join("\n");
+        assert!(came.round.violation.is_none(), "{seed}: {:?}\n{story}", came.round.violation);
+        assert!(came.leads_again, "{seed}\n{story}");
+        lost += u64::from(came.happened);
+    }
+    assert!(lost >= 3, "{lost}");
 }

@@ -132,7 +132,7 @@ async fn whole(world: Arc<World>, cut: Cut, came: Arc<Mutex<CameOf>>) {
 }
 
 /// Nobody hears a node any more; it has begun a write that nobody else has.
-fn cut_off(world: &Arc<World>, tasks: &SimTasks, node: NodeId) {
+pub(super) fn cut_off(world: &Arc<World>, tasks: &SimTasks, node: NodeId) {
     let others = world.nodes().into_iter().filter(|other| *other != node);
     world.weather().cut.extend(others.flat_map(|other| [(node, other), (other, node)]));
     let world = Arc::clone(world);
@@ -140,7 +140,7 @@ fn cut_off(world: &Arc<World>, tasks: &SimTasks, node: NodeId) {
 }
 
 /// Waits until nobody vouches for the old primary.
-async fn may_be_promoted(world: &Arc<World>, candidate: NodeId) -> bool {
+pub(super) async fn may_be_promoted(world: &Arc<World>, candidate: NodeId) -> bool {
     let deadline = Instant::now() + SILENT;
     while Instant::now() < deadline {
         tokio::time::sleep(LOOK).await;
@@ -181,7 +181,9 @@ async fn change(world: &Arc<World>, tasks: &SimTasks, (candidate, victim): (Node
             }
             world.with_machine(victim, |machine| machine.disk.fail_in(operation, Fault::Crash));
         }
-        if world.running(candidate).is_some_and(|(_, log)| log.authority().borrow().is_some()) {
+        let writes = told || matches!(cut.when, When::During(_));
+        let sequences = world.running(candidate).is_some_and(|(_, log)| log.authority().borrow().is_some());
+        if writes && sequences {
             written = verdict::write(world, candidate, &mut sent).await;
         } else if world.told().promotions.iter().any(|asked| asked.result.is_some()) && !gone {
             break;

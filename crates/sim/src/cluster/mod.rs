@@ -15,11 +15,13 @@ mod disk;
 mod fate;
 mod life;
 mod net;
+mod slow_epoch;
 mod told;
 mod verdict;
 mod world;
 
 pub use cut_short::{Cut, CutShort, Victim, When, cut_short};
+pub use slow_epoch::{SlowEpoch, slow_epoch};
 pub use told::{Asked, Call, Claim, Told};
 
 use crate::Violation;
