@@ -70,8 +70,8 @@ struct Inner {
     served: OnceLock<(Core, Router)>,
     /// What backs the log up, if it was told to.
     backups: OnceLock<Backups>,
-    /// Members that said that they are reached elsewhere now.
-    moved: Mutex<BTreeMap<NodeId, Member>>,
+    /// Members that said that they are reached elsewhere now, and where they were when they said so.
+    moved: Mutex<BTreeMap<NodeId, (Member, Member)>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -184,16 +184,29 @@ impl Cluster {
     /// Notes that a member is reached elsewhere now.
     fn note_moved(&self, node: NodeId, member: Member) {
         // Only what is a member can be moved, so this is as bounded as the members are.
-        if self.0.log.status().members.contains_key(&node) {
-            self.0.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(node, member);
+        let known = self.0.log.status().members.remove(&node);
+        if let Some(known) = known.filter(|known| node != self.own() && *known != member) {
+            self.0.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(node, (member, known));
         }
     }
 
-    /// Where members said that they are reached now; this one among them.
+    /// Where members said that they are reached now, this one among them, as long as the list of consensus
+    /// says what it said then. They are asked there from now on.
     fn moved(&self) -> BTreeMap<NodeId, Member> {
-        let mut moved = self.0.moved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.0.log.status().members;
+        let mut moved = {
+            let mut moved = self.0.moved.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whatever came after it is newer.
+            moved.retain(|node, (_, before)| known.get(node) == Some(before));
+            let now = moved.iter().map(|(node, (now, _))| (*node, now.clone()));
+            now.collect::<BTreeMap<NodeId, Member>>()
+        };
+        // Also by what consensus began before.
+        let reached =
+            known.iter().map(|(node, known)| (*node, moved.get(node).unwrap_or(known).peer.clone()));
+        self.0.transport.reach(reached.collect());
         let own = self.0.settings.member();
-        if !own.peer.is_empty() {
+        if !own.peer.is_empty() && known.get(&self.own()).is_some_and(|known| *known != own) {
             moved.insert(self.own(), own);
         }
         moved
@@ -262,6 +275,7 @@ impl Cluster {
     ) -> Result<HttpTold, TransportError> {
         match self.ask(to, member, &Ask::Http(ask), patience).await? {
             Told::Http(told) => Ok(told),
+            Told::Unclear(why) => Err(TransportError::Lost(why)),
             other => Err(TransportError::Lost(format!("it answered with {}", other.kind()))),
         }
     }
@@ -273,9 +287,16 @@ impl Cluster {
             if *node == status.own {
                 return (*node, Ok(self.report()));
             }
-            let answer = self.ask(*node, member, &Ask::Report, limits::PEER_REPORT.into()).await;
+            let report = self.ask(*node, member, &Ask::Report, limits::PEER_REPORT.into());
+            // Who is refused by consensus, or refuses, takes no part, however well it is otherwise.
+            let (answer, taken) = tokio::join!(report, self.0.log.greet(*node));
             let report = answer.and_then(|told| match told {
-                Told::Report(report) => Ok(*report),
+                Told::Report(mut report) => {
+                    if let Err(TransportError::Refused(why)) = taken {
+                        report.trouble = Some(format!("takes no part: {why}"));
+                    }
+                    Ok(*report)
+                }
                 other => Err(TransportError::Refused(format!("it answered with {}", other.kind()))),
             });
             (*node, report)

@@ -30,7 +30,7 @@ pub enum Ended {
     Confirmed,
     /// Its confirmation was not valid; nothing was tried.
     Refused,
-    /// It was confirmed, and a rule forbade it.
+    /// A rule forbade it, before it was confirmed or after.
     Denied,
     /// It was done.
     Executed,

@@ -179,6 +179,28 @@ async fn propose(core: &Core, steps: Vec<Step>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::Command;
+    use rt::{OsRandom, SimClock};
+    use std::sync::Arc;
+    use tokio::sync::Notify;
+
+    #[tokio::test]
+    async fn a_reconciler_that_waits_for_an_answer_stops_when_it_is_told_to() {
+        let clock = Arc::new(SimClock::new(Timestamp::from_ms(1_800_000_000_000)));
+        let log = Arc::new(log::MemoryLog::new());
+        let (core, _never_run) = Core::open(log, clock, Arc::new(OsRandom)).expect("a sound log");
+        let (shutdown, asked) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let tell = Arc::clone(&asked);
+        let look = move |state: &State, _: &Observed, now| {
+            tell.notify_one();
+            vec![Step { command: Command::MoveHorizon { to: now }, cause: state.head, why: String::new() }]
+        };
+        let running = tokio::spawn(every(Duration::from_millis(1), core, shutdown.clone(), look));
+        asked.notified().await;
+        shutdown.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
+        ended.expect("nobody ever answers it").expect("no panic");
+    }
 
     #[tokio::test]
     async fn a_reconciler_looks_at_everything_in_time_however_much_is_written() {

@@ -320,12 +320,15 @@ pub async fn init(data_dir: &Path, org: Name, settings: &Settings) -> Result<Ini
         .is_some();
     // One that was never let in can begin a cluster of its own.
     let settings = Settings { joined: joined && before, ..settings.clone() };
-    settings.save(data_dir).map_err(|error| failed(error.into()))?;
     let config =
         Config { data_dir: data_dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), org, backups: None };
     let (dir, runtime) = (data_dir.to_owned(), Handle::current());
-    let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, runtime, None)).await;
-    let cluster = opened.expect("opening does not panic").map_err(failed)?;
+    let opened = tokio::task::spawn_blocking(move || {
+        let cluster = Cluster::open_as(&dir, runtime, Some(settings.clone()), None)?;
+        // Only now, with its lock: what a server runs with is not changed under it.
+        settings.save(&dir).map(|()| cluster).map_err(OpenError::from)
+    });
+    let cluster = opened.await.expect("opening does not panic").map_err(failed)?;
     let begun = fold_and_begin(&cluster, &config).await;
     let (name, node) = (cluster.name().to_owned(), cluster.own());
     let ended = match begun {

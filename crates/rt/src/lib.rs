@@ -6,8 +6,9 @@
 //!
 //! On the door to the disk stand two small things that everyone needs and nobody should write
 //! twice: [`replace_file`], which survives a crash at any instruction, and [`Slot`], a checksummed
-//! file that keeps its previous content.
+//! file that keeps its previous content. And [`Boundary`], where a test may end the process.
 
+mod boundary;
 mod clock;
 mod disk;
 mod random;
@@ -19,6 +20,7 @@ mod slot;
 mod spawn;
 mod tasks;
 
+pub use boundary::Boundary;
 pub use clock::{Clock, SimClock, SystemClock};
 pub use disk::{Disk, DiskError, DiskFile, DiskLock, Operation};
 pub use random::{OsRandom, Random, SimRandom};

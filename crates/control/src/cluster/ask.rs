@@ -46,7 +46,7 @@ pub struct Forwarded {
 }
 
 /// What another member is asked.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Ask {
     /// Answer this.
     Http(HttpAsk),
@@ -54,10 +54,12 @@ pub(super) enum Ask {
     Report,
     /// Make one a member, as it asks in these bytes.
     Admit(Vec<u8>),
-    /// This is where I am reached now.
+    /// This is where I am reached now. Taken from that very member only.
     Moved { node: NodeId, member: Member },
     /// My log is damaged.
     Repair(Question),
+    /// A member that cannot be reached by you, perhaps, has told me where it is reached now.
+    HasMoved { node: NodeId, member: Member },
 }
 
 /// What it answers.
@@ -73,6 +75,8 @@ pub(super) enum Told {
     Noted,
     /// What helps.
     Repair(Answer),
+    /// Whether it was done, nobody can say here, or the answer cannot be given; and why.
+    Unclear(String),
 }
 
 impl Told {
@@ -83,6 +87,7 @@ impl Told {
             Self::Admitted(_) => "an admission",
             Self::Noted => "a note",
             Self::Repair(_) => "a part of its log",
+            Self::Unclear(_) => "a doubt",
         }
     }
 

@@ -4,10 +4,11 @@ use super::{
     Cluster,
     ask::{Ask, Forwarded, HttpAsk, HttpTold, Told},
 };
-use crate::peer::{Receive, Standing};
+use crate::peer::{NotAdmitted, Receive, Standing};
 use axum::{
     body::{Body, to_bytes},
-    http::{HeaderName, HeaderValue, Request},
+    http::{HeaderName, HeaderValue, Method, Request},
+    response::Response,
 };
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -30,14 +31,20 @@ impl Receive for Cluster {
     }
 
     fn sender(&self, message: &Bytes) -> Option<NodeId> {
-        if Ask::is(message) { None } else { Receive::sender(self.log(), message) }
+        if !Ask::is(message) {
+            return Receive::sender(self.log(), message);
+        }
+        match Ask::read(message) {
+            Ok(Ask::Moved { node, .. }) => Some(node),
+            _ => None,
+        }
     }
 
     fn standing(&self) -> Standing {
         Receive::standing(self.log())
     }
 
-    fn admit(&self, join: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+    fn admit(&self, join: Bytes) -> BoxFuture<'static, Result<Bytes, NotAdmitted>> {
         let cluster = self.clone();
         async move { cluster.admit_here_or_there(join).await }.boxed()
     }
@@ -46,10 +53,14 @@ impl Receive for Cluster {
 impl Cluster {
     async fn answer(&self, ask: Ask) -> Result<Told, String> {
         match ask {
-            Ask::Http(ask) => self.answer_http(ask).await.map(Told::Http),
+            Ask::Http(ask) => self.answer_http(ask).await,
             Ask::Report => Ok(Told::Report(Box::new(self.report()))),
-            Ask::Admit(join) => self.admit(&join).await.map(Told::Admitted),
-            Ask::Moved { node, member } => {
+            Ask::Admit(join) => match self.admit(&join).await {
+                Ok(admission) => Ok(Told::Admitted(admission)),
+                Err(NotAdmitted::Refused(why)) => Err(why),
+                Err(NotAdmitted::Unclear(why)) => Ok(Told::Unclear(why)),
+            },
+            Ask::Moved { node, member } | Ask::HasMoved { node, member } => {
                 self.note_moved(node, member);
                 Ok(Told::Noted)
             }
@@ -58,23 +69,33 @@ impl Cluster {
     }
 
     /// Lets one in here if this member leads, and asks the one that does otherwise.
-    async fn admit_here_or_there(&self, join: Bytes) -> Result<Bytes, String> {
+    async fn admit_here_or_there(&self, join: Bytes) -> Result<Bytes, NotAdmitted> {
         if log::Log::authority(self.log()).borrow().is_some() {
             return self.admit(&join).await.map(Bytes::from);
         }
         let Some(leader) = self.leader() else {
-            return Err("no member is known to lead: nobody can be let in now; ask again".to_owned());
+            let why = "no member is known to lead: nobody can be let in now; ask again";
+            return Err(NotAdmitted::Refused(why.to_owned()));
         };
         let ask = Ask::Admit(join.to_vec());
         match self.ask(leader.node, &leader.member, &ask, limits::PEER_JOIN.into()).await {
             Ok(Told::Admitted(admission)) => Ok(admission.into()),
-            Ok(other) => Err(format!("member {} answered with {}", leader.node, other.kind())),
-            Err(TransportError::Refused(why)) => Err(why),
-            Err(error) => Err(format!("the leader, {}, {error}; ask again", leader.node)),
+            Ok(Told::Unclear(why)) => Err(NotAdmitted::Unclear(why)),
+            Ok(other) => {
+                let why = format!("member {} answered with {}", leader.node, other.kind());
+                Err(NotAdmitted::Unclear(why))
+            }
+            Err(TransportError::Refused(why)) => Err(NotAdmitted::Refused(why)),
+            Err(error @ TransportError::Unreachable(_)) => {
+                Err(NotAdmitted::Refused(format!("the leader, {}, {error}; ask again", leader.node)))
+            }
+            Err(error @ TransportError::Lost(_)) => {
+                Err(NotAdmitted::Unclear(format!("the leader, {}, {error}", leader.node)))
+            }
         }
     }
 
-    async fn answer_http(&self, ask: HttpAsk) -> Result<HttpTold, String> {
+    async fn answer_http(&self, ask: HttpAsk) -> Result<Told, String> {
         let Some((_, router)) = self.0.served.get() else {
             return Err("this member has not started to answer".to_owned());
         };
@@ -86,22 +107,50 @@ impl Cluster {
         }
         let request = request.extension(Forwarded { by: ask.by }).body(Body::from(ask.body));
         let request = request.map_err(|error| error.to_string())?;
+        // From here on it has run. A read has done nothing, whatever becomes of its answer.
+        let reads = request.method() == Method::GET;
         let response = match router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        let (parts, body) = response.into_parts();
-        // Streams are never forwarded, so a body that has no end is a mistake.
-        let body = tokio::time::timeout(BODY_WAIT, to_bytes(body, limits::PEER_MESSAGE / 2)).await;
-        let body = body.map_err(|_| "the answer's body did not end".to_owned())?;
-        let headers = parts.headers.iter();
-        Ok(HttpTold {
-            status: parts.status.as_u16(),
-            headers: headers.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
-            body: body.map_err(|error| error.to_string())?.to_vec(),
-        })
+        told(response, reads).await
     }
+}
+
+/// What is handed back of an answer. What cannot be handed back was executed all the same.
+async fn told(response: Response, reads: bool) -> Result<Told, String> {
+    let (parts, body) = response.into_parts();
+    // Streams are never forwarded, so a body that has no end is a mistake.
+    let body = tokio::time::timeout(BODY_WAIT, to_bytes(body, limits::PEER_MESSAGE / 2)).await;
+    let body = match body {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) if reads => return Err(format!("the answer cannot be handed on: {error}")),
+        Ok(Err(error)) => return Ok(Told::Unclear(format!("its answer cannot be handed on: {error}"))),
+        Err(_) => return Ok(Told::Unclear("the answer's body did not end".to_owned())),
+    };
+    let headers = parts.headers.iter();
+    Ok(Told::Http(HttpTold {
+        status: parts.status.as_u16(),
+        headers: headers.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
+        body: body.to_vec(),
+    }))
 }
 
 /// How long the body of an answer that has begun may take: it is made from memory.
 const BODY_WAIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_ran_and_cannot_be_told_is_in_doubt_unless_it_only_read() {
+        let small = told(Response::new(Body::from("done")), false).await;
+        assert!(matches!(small, Ok(Told::Http(HttpTold { status: 200, .. }))), "{small:?}");
+        let large = || Response::new(Body::from(vec![b'x'; limits::PEER_MESSAGE / 2 + 1]));
+        let write = told(large(), false).await;
+        assert!(matches!(write, Ok(Told::Unclear(_))), "{write:?}");
+        let read = told(large(), true).await;
+        assert!(read.is_err_and(|why| why.contains("handed on")));
+    }
+}

@@ -15,7 +15,7 @@
 
 use super::{Cluster, Mode, Settings, SettingsError};
 use crate::{
-    peer::{Authority, CaError, Identity, ask_to_join},
+    peer::{Authority, CaError, Identity, NotAdmitted, ask_to_join},
     secret::Secret,
     writer::Answer,
 };
@@ -24,7 +24,7 @@ use log::{
     cluster::TransportError,
     wal::{CreateError, OpenError, Wal},
 };
-use rt::{Clock, Disk, DiskError, OsRandom, Random, RealDisk, SystemClock};
+use rt::{Boundary, Clock, Disk, DiskError, OsRandom, Random, RealDisk, SystemClock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -36,7 +36,7 @@ use std::{
 use types::{NodeId, RequestId};
 
 /// The version of what is said here.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The request that is under way.
 const FILE: &str = "joining.toml";
 
@@ -91,8 +91,9 @@ struct Admission {
     node: NodeId,
     failover: Mode,
     election_ms: [u64; 2],
-    /// The authority's certificate and key: every member can let others in.
-    authority: [String; 2],
+    /// The authority's certificate and key: every member that votes can come to lead, and let others in. One
+    /// that only reads gets neither.
+    authority: Option<[String; 2]>,
     /// The authority's certificate, the member's, and its key.
     identity: [String; 3],
 }
@@ -130,9 +131,12 @@ pub enum JoinError {
     /// Nobody let it in, and why.
     #[error("{0}")]
     Refused(String),
-    /// The cluster was not reached, or did not answer.
+    /// The cluster was not reached: it has certainly not been made a member.
     #[error("{0}")]
     NoAnswer(String),
+    /// It may have been made a member.
+    #[error("{0}; whether it was made a member is not known here")]
+    Unclear(String),
 }
 
 /// A directory that is a member.
@@ -184,13 +188,16 @@ pub async fn join(
     let answer =
         ask_to_join(address, invitation.authority, join.into()).await.map_err(|error| match error {
             TransportError::Refused(why) => JoinError::Refused(why),
-            error => JoinError::NoAnswer(error.to_string()),
+            TransportError::Unreachable(_) => JoinError::NoAnswer(error.to_string()),
+            TransportError::Lost(why) => JoinError::Unclear(why),
         })?;
     let unreadable =
-        |error: postcard::Error| JoinError::Refused(format!("the answer cannot be read: {error}"));
+        |error: postcard::Error| JoinError::Unclear(format!("the answer cannot be read: {error}"));
     let admission: Admission = postcard::from_bytes(&answer).map_err(unreadable)?;
     let Admission { cluster, node, .. } = &admission;
-    Authority::from_parts(cluster, admission.authority.clone())?.save(data_dir)?;
+    if let Some(parts) = admission.authority.clone() {
+        Authority::from_parts(cluster, parts)?.save(data_dir)?;
+    }
     Identity::from_parts(cluster.clone(), *node, admission.identity.clone())?.save(data_dir)?;
     (settings.failover, settings.election_ms) = (admission.failover, admission.election_ms);
     settings.save(data_dir)?;
@@ -227,17 +234,21 @@ fn pending(
 
 impl Cluster {
     /// Lets one in, as the member that leads.
-    pub(super) async fn admit(&self, join: &[u8]) -> Result<Vec<u8>, String> {
+    pub(super) async fn admit(&self, join: &[u8]) -> Result<Vec<u8>, NotAdmitted> {
+        let refused = |why: &str| NotAdmitted::Refused(why.to_owned());
         let Some((core, _)) = self.0.served.get() else {
-            return Err("this member has not started to answer; ask again".to_owned());
+            return Err(refused("this member has not started to answer; ask again"));
         };
         if join.first() != Some(&VERSION) {
-            return Err("it speaks another version than this member: use the same release".to_owned());
+            return Err(refused("it speaks another version than this member: use the same release"));
         }
-        let asked: Join =
-            postcard::from_bytes(join).map_err(|error| format!("it cannot be read: {error}"))?;
+        let asked: Join = postcard::from_bytes(join)
+            .map_err(|error| NotAdmitted::Refused(format!("it cannot be read: {error}")))?;
         let node = self.admit_to_log(core, join, asked).await?;
-        let trouble = |error: CaError| format!("no certificate can be issued: {error}");
+        Boundary::MemberAdmitted.reached();
+        let votes = core.state().members.get(&node).is_some_and(|member| member.votes);
+        // From here on it is a member: what fails now, the same request finds mended.
+        let trouble = |error: CaError| NotAdmitted::Unclear(format!("no certificate can be issued: {error}"));
         let authority = Authority::load(self.data_dir(), self.name()).map_err(trouble)?;
         let identity = authority.issue(node, SystemClock.now()).map_err(trouble)?;
         let admission = Admission {
@@ -245,13 +256,19 @@ impl Cluster {
             node,
             failover: self.settings().failover,
             election_ms: self.settings().election_ms,
-            authority: authority.parts(),
+            authority: votes.then(|| authority.parts()),
             identity: identity.parts().map(str::to_owned),
         };
         Ok(postcard::to_stdvec(&admission).expect("it is plain data"))
     }
 
-    async fn admit_to_log(&self, core: &crate::Core, whole: &[u8], asked: Join) -> Result<NodeId, String> {
+    async fn admit_to_log(
+        &self,
+        core: &crate::Core,
+        whole: &[u8],
+        asked: Join,
+    ) -> Result<NodeId, NotAdmitted> {
+        let refused = |why: &str| NotAdmitted::Refused(why.to_owned());
         let hash = Secret::from_text(&asked.secret).hash();
         let state = core.state();
         let unknown = "the secret is not known here, was used, or is not for a member: holdfast cluster join-token makes a new one";
@@ -264,17 +281,16 @@ impl Cluster {
         let is_for_members = |id: &types::TokenId| {
             state.tokens.get(id).is_some_and(|token| token.role == Role::MemberJoin && token.hash == hash)
         };
-        let join = found.filter(is_for_members).ok_or(unknown)?;
+        let join = found.filter(is_for_members).ok_or_else(|| refused(unknown))?;
         let Join { name, peer, api, votes, request, .. } = asked;
-        let name = name.parse().map_err(|error| format!("its name, {name:?}: {error}"))?;
+        let name = name.parse().map_err(|error| refused(&format!("its name, {name:?}: {error}")))?;
         let command = Command::AdmitMember { secret: hash, member: NewMember { name, peer, api, votes } };
         let body = Sha256::digest(whole).into();
         match core.submit(command, Actor::Token(join), Some((request, body))).await {
-            Answer::Executed { done, .. } => done.node.ok_or_else(|| "nobody was let in".to_owned()),
-            Answer::Refused { text, .. } => Err(text),
-            Answer::Unavailable { why, .. } | Answer::Unknown { why } => {
-                Err(format!("{why}; run the same command again"))
-            }
+            Answer::Executed { done, .. } => done.node.ok_or_else(|| refused("nobody was let in")),
+            Answer::Refused { text, .. } => Err(NotAdmitted::Refused(text)),
+            Answer::Unavailable { why, .. } => Err(refused(&format!("{why}; run the same command again"))),
+            Answer::Unknown { why } => Err(NotAdmitted::Unclear(why)),
         }
     }
 }

@@ -63,8 +63,8 @@ pub(super) async fn keep(cluster: Cluster, core: Core, shutdown: CancellationTok
                 Some(made) => worked = made,
                 None => return,
             }
-        } else {
-            tell_where(&cluster).await;
+        } else if shutdown.run_until_cancelled(tell_where(&cluster)).await.is_none() {
+            return;
         }
         if worked {
             continue;
@@ -219,19 +219,28 @@ async fn make(log: &ClusterLog, change: &Change, status: &Status) -> bool {
     }
 }
 
-/// Tells the leader where this member is reached, if it believes something else.
+/// Tells every member where this one is reached, as long as the list of consensus says something else: the
+/// leader cannot say that it leads to one that it does not reach. And tells the leader what others have said.
 async fn tell_where(cluster: &Cluster) {
-    let (own, member) = (cluster.own(), cluster.settings().member());
-    let status = cluster.log().status();
-    let known = status.members.get(&own);
-    if member.peer.is_empty() || known.is_none_or(|known| *known == member) {
-        return;
+    let (own, patience) = (cluster.own(), Duration::from(limits::PEER_REPORT));
+    let (status, leader) = (cluster.log().status(), cluster.leader());
+    let mut asks = Vec::new();
+    for (node, member) in cluster.moved() {
+        let (to, ask): (Vec<NodeId>, Ask) = match node == own {
+            true => (status.members.keys().copied().collect(), Ask::Moved { node, member }),
+            false => (leader.iter().map(|leader| leader.node).collect(), Ask::HasMoved { node, member }),
+        };
+        let to = to.into_iter().filter(|to| *to != own && *to != node);
+        asks.extend(to.map(|to| (to, ask.clone())));
     }
-    let Some(leader) = cluster.leader() else { return };
-    let ask = Ask::Moved { node: own, member };
-    if let Err(error) = cluster.ask(leader.node, &leader.member, &ask, limits::PEER_REPORT.into()).await {
-        tracing::debug!(%error, "the leader was not told where this member is");
-    }
+    let status = &status;
+    let told = asks.iter().map(|(to, ask)| async move {
+        let Some(member) = status.members.get(to) else { return };
+        if let Err(error) = cluster.ask(*to, member, ask, patience).await {
+            tracing::debug!(%to, %error, "a member was not told where another is");
+        }
+    });
+    futures_util::future::join_all(told).await;
 }
 
 #[cfg(test)]
@@ -271,6 +280,7 @@ mod tests {
             own: id(1),
             quorum_silent: None,
             heard: None,
+            age: None,
             epoch: types::Epoch::new(1),
             committed: Index::new(9),
             event: EventId::new(9),

@@ -63,9 +63,18 @@ impl Cluster {
     /// Each names what is wrong and, in its source, the way on. Nothing is changed but what recovery
     /// changes.
     pub fn open(data_dir: &Path, runtime: Handle, repairing: Option<&Repairing>) -> Result<Self, OpenError> {
+        Self::open_as(data_dir, runtime, Settings::load(data_dir)?, repairing)
+    }
+
+    /// The same, with other settings than lie there.
+    pub(crate) fn open_as(
+        data_dir: &Path,
+        runtime: Handle,
+        settings: Option<Settings>,
+        repairing: Option<&Repairing>,
+    ) -> Result<Self, OpenError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let dir = data_dir.join("log");
-        let settings = Settings::load(data_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (name, node) = match log::wal::owner(&*disk, &dir).map_err(OpenMemberError::from) {
             Ok(Some(owner)) => owner,

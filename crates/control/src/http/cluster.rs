@@ -4,6 +4,7 @@
 //! that leads, at the one that is to be fenced. Any member hands the request on, once; the token is in
 //! the memory of the member that acts.
 
+mod act;
 mod adopt;
 mod lead;
 mod promote;
@@ -18,8 +19,7 @@ use super::{
     Http,
     access::Caller,
     answer::{At, Refused, Result, missing, refused},
-    backups,
-    apart,
+    apart, backups,
     input::Said,
     write::{self, Write},
 };
@@ -205,14 +205,6 @@ pub(super) async fn snapshot(State(http): State<Http>) -> Result<At<SnapshotDone
         problem.with_hint("the log goes on without it; the one before is kept")
     })?;
     Ok(At::new(event, SnapshotDone { event }))
-}
-
-/// An act that was done is done, also when the journal does not take what became of it; that it was
-/// confirmed stands there.
-fn noted(written: Result<()>) {
-    if let Err(refused) = written {
-        tracing::error!(why = refused.problem.detail, "the end of an act could not be written down");
-    }
 }
 
 /// How long an act may take once it is confirmed.

@@ -22,6 +22,7 @@ use crate::{
 };
 use api::{Code, ConfirmedBy, Explained, Override, Problem, Proof, routes};
 use domain::{Actor, Confirmation, Confirmed};
+use rt::Boundary;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -176,6 +177,7 @@ impl Guard {
         match self.judge(caller, said, shown) {
             Ok(confirmed) => {
                 self.write_down(note(Ended::Confirmed, &confirmed.reason)).await?;
+                Boundary::ActConfirmed.reached();
                 Ok(confirmed)
             }
             Err(refused) if refused.problem.code == Code::ConfirmationRequired => Err(refused),
@@ -185,6 +187,23 @@ impl Guard {
                 Err(refused)
             }
         }
+    }
+
+    /// Writes down that an act was denied for which somebody had brought a token. The denial stands, written
+    /// down or not.
+    pub(crate) async fn denied(&self, caller: &Caller, said: &Said, act: &str, why: &str) {
+        if wants_explanation(said) || !caller.is_owner() || !said.parts.headers.contains_key(routes::CONFIRM)
+        {
+            return;
+        }
+        let note = Note {
+            actor: actor(caller.actor()),
+            act: act.to_owned(),
+            request: request(said),
+            outcome: Ended::Denied,
+            reason: why.to_owned(),
+        };
+        let _said_there = self.write_down(note).await;
     }
 
     /// Writes down what came of an act after it was confirmed.
@@ -205,7 +224,9 @@ impl Guard {
             outcome,
             reason: why.to_owned(),
         };
-        self.write_down(note).await
+        self.write_down(note).await?;
+        Boundary::ActEnded.reached();
+        Ok(())
     }
 
     async fn write_down(&self, note: Note) -> Result<()> {

@@ -60,6 +60,7 @@ pub async fn ask_to_join(
     match Reader::new(limits::PEER_PIECE).read(&mut stream).await {
         Ok(Frame { kind: Kind::Admitted, bytes, .. }) => Ok(bytes),
         Ok(Frame { kind: Kind::Parting, bytes, .. }) => Err(TransportError::Refused(text(&bytes))),
+        Ok(Frame { kind: Kind::Unclear, bytes, .. }) => Err(TransportError::Lost(text(&bytes))),
         Ok(Frame { kind, .. }) => Err(TransportError::Refused(format!("it answers with {kind:?}"))),
         Err(error) => Err(lost(error.to_string())),
     }

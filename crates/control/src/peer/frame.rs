@@ -54,6 +54,8 @@ pub(super) enum Kind {
     Join = 9,
     /// It is one now; what it needs.
     Admitted = 10,
+    /// It may be one now; why that is not known, in plain text.
+    Unclear = 11,
 }
 
 impl Kind {
@@ -69,6 +71,7 @@ impl Kind {
             Self::Pong,
             Self::Join,
             Self::Admitted,
+            Self::Unclear,
         ];
         all.into_iter().find(|kind| *kind as u8 == code)
     }

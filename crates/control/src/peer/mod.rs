@@ -29,5 +29,5 @@ mod transport;
 
 pub use admission::ask_to_join;
 pub use ca::{Authority, CaError, Identity, Tls};
-pub use serve::{Contact, Contacts, Receive, Refusal, Standing, serve};
+pub use serve::{Contact, Contacts, NotAdmitted, Receive, Refusal, Standing, serve};
 pub use transport::{Health, PeerTransport};

@@ -51,10 +51,19 @@ pub trait Receive: Send + Sync + 'static {
     }
 
     /// Makes one a member that has no certificate yet: what it says of itself, to what it needs.
-    /// The text of a refusal is for whoever asked.
-    fn admit(&self, _join: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        Box::pin(std::future::ready(Err("nobody can join through this member".to_owned())))
+    fn admit(&self, _join: Bytes) -> BoxFuture<'static, Result<Bytes, NotAdmitted>> {
+        let why = "nobody can join through this member".to_owned();
+        Box::pin(std::future::ready(Err(NotAdmitted::Refused(why))))
     }
+}
+
+/// Why one that asked to be made a member has nothing in its hands. The text is for whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// It was certainly not made one.
+    Refused(String),
+    /// It may have been made one. The same request finds out.
+    Unclear(String),
 }
 
 /// What a member knows of who is one.
@@ -297,14 +306,17 @@ impl Host {
     async fn admit(self, join: Frame, from: SocketAddr, mut stream: TlsStream<TcpStream>) {
         let told = match timeout(limits::PEER_JOIN.into(), self.log.admit(join.bytes)).await {
             Ok(told) => told,
-            Err(_) => Err(format!("the cluster did not answer within {}; ask again", limits::PEER_JOIN)),
+            Err(_) => {
+                Err(NotAdmitted::Unclear(format!("the cluster did not answer within {}", limits::PEER_JOIN)))
+            }
         };
         let answer = match told {
             Ok(admission) => Frame::new(0, Kind::Admitted, admission),
-            Err(why) => {
+            Err(NotAdmitted::Refused(why)) => {
                 self.contacts.refuse(from, &format!("it asked to join: {why}"));
                 Frame::new(0, Kind::Parting, why.into_bytes())
             }
+            Err(NotAdmitted::Unclear(why)) => Frame::new(0, Kind::Unclear, why.into_bytes()),
         };
         match write_one(&mut stream, &answer).await {
             Ok(()) => linger(stream).await,

@@ -43,6 +43,8 @@ struct Inner {
     runtime: Handle,
     clock: Arc<dyn Clock>,
     lines: Mutex<BTreeMap<NodeId, Wire>>,
+    /// Where members are reached that may be known under an older address to whoever asks.
+    reached: Mutex<BTreeMap<NodeId, String>>,
     health: Healths,
 }
 
@@ -68,8 +70,14 @@ impl PeerTransport {
     /// A door that shows this identity. Its connections live on `runtime`, which must not be the one
     /// of consensus: that thread has better things to do than to encrypt.
     pub fn new(tls: Tls, runtime: Handle, clock: Arc<dyn Clock>) -> Self {
-        let (lines, health) = (Mutex::default(), Arc::default());
-        Self(Arc::new(Inner { tls, runtime, clock, lines, health }))
+        let (lines, reached, health) = (Mutex::default(), Mutex::default(), Arc::default());
+        Self(Arc::new(Inner { tls, runtime, clock, lines, reached, health }))
+    }
+
+    /// From now on these members are asked at these addresses, whatever is known to whoever asks. Whoever
+    /// answers there must show that it is the member that is meant.
+    pub fn reach(&self, addresses: BTreeMap<NodeId, String>) {
+        *lock(&self.0.reached) = addresses;
     }
 
     /// How it has been with each member that was ever asked something.
@@ -82,11 +90,11 @@ impl Inner {
     /// Leaves a question on the line to a member. A member that has moved gets a new line; the old one
     /// ends when what was left on it has.
     fn leave(&self, to: NodeId, member: &Member, ask: Ask) -> Result<(), TransportError> {
+        let address = lock(&self.reached).get(&to).cloned().unwrap_or_else(|| member.peer.clone());
         let mut lines = lock(&self.lines);
-        if lines.get(&to).is_none_or(|wire| wire.address != member.peer || wire.asks.is_closed()) {
+        if lines.get(&to).is_none_or(|wire| wire.address != address || wire.asks.is_closed()) {
             let (asks_in, asks) = mpsc::channel(limits::PEER_REQUESTS);
             let record = Record { to, clock: Arc::clone(&self.clock), all: Arc::clone(&self.health) };
-            let address = member.peer.clone();
             let line = Line { to, address: address.clone(), tls: self.tls.clone(), record, asks };
             self.runtime.spawn(line.run());
             lines.insert(to, Wire { address, asks: asks_in });

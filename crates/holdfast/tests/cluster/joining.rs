@@ -6,6 +6,7 @@ use crate::{
     scene::{Cluster, Made, NAMES, SOON},
 };
 use demo::{Cli, wait_for};
+use rt::Boundary;
 
 /// That it was refused, and said so.
 fn refused(said: &Cli, words: &[&str]) {
@@ -117,9 +118,10 @@ fn a_removed_member_and_one_that_forgot_are_refused_by_name() {
     std::fs::rename(cluster.data(2), &original).expect("put aside");
     std::fs::rename(&copy, cluster.data(2)).expect("put back");
     cluster.launch(2).expect("a process");
-    wait_for("the member that forgot to be refused by name", SOON, || {
-        let said = format!("{:?} {}", cluster.status(0), cluster.last_words(2));
-        said.contains("copy of its directory").then_some(())
+    wait_for("the member that forgot to be refused by name, and shown so", SOON, || {
+        let status = cluster.status(0)?;
+        let row = status["members"].as_array()?.iter().find(|row| row["name"] == NAMES[2])?.clone();
+        row["trouble"].as_str().filter(|why| why.contains("copy of its directory")).map(drop)
     })
     .unwrap_or_else(|error| panic!("{error}: {:?} {}", cluster.status(0), cluster.last_words(2)));
     // It ends of that, and does not count on.
@@ -162,4 +164,75 @@ fn a_removed_member_and_one_that_forgot_are_refused_by_name() {
         assert!(matches!(line.told, Told::Executed(_)), "{line:?}");
     }
     cluster.same_everywhere(&[0, 1, 2]);
+}
+
+#[test]
+fn a_join_whose_answer_is_lost_is_unknown_and_the_same_command_finishes_it() {
+    let mut cluster = Cluster::of(Made { members: 2, spare: 1, flags: &["--failover", "operator"] });
+    let secret = cluster.secret(0);
+    // The leader dies when it is written down and nobody was told; whoever asked, asked another member.
+    cluster.arm(0, Boundary::MemberAdmitted, 1);
+    let lost = cluster.ask_to_join(2, NAMES[2], 1, &secret);
+    cluster.killed_at(0, Boundary::MemberAdmitted);
+    assert_eq!(lost.code, 7, "{lost:?}");
+    assert!(lost.stderr.contains("run the same command again"), "{lost:?}");
+    cluster.start(0);
+    cluster.leader_among(&[0, 1]);
+    let said = wait_for("the same command to finish it", SOON, || {
+        let said = cluster.ask_to_join(2, NAMES[2], 1, &secret);
+        (said.code == 0).then_some(said)
+    });
+    said.expect("let in");
+    cluster.start(2);
+    cluster.all_vote(3);
+    let events = cluster.same_everywhere(&[0, 1, 2]);
+    let admitted = events.iter().filter(|event| event["kind"] == "member.admitted").count();
+    assert_eq!(admitted, 3, "the founder and the two that joined, each once");
+}
+
+#[test]
+fn a_member_that_moved_is_found_and_one_that_only_reads_has_no_key_of_the_authority() {
+    let mut cluster = Cluster::of(Made { members: 3, spare: 1, flags: &["--failover", "operator"] });
+    // Settings of a running member are not changed under it.
+    let file = cluster.data(0).join("member.toml");
+    let before = std::fs::read_to_string(&file).expect("settings");
+    let refused = cluster.init(0, &["--election-ms", "500-1000"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&file).expect("settings"), before, "its log is locked");
+
+    let secret = cluster.secret(0);
+    let reader = cluster.ask_to_join_with(3, NAMES[3], 0, &secret, &["--read-only"]);
+    reader.executed().expect("let in");
+    cluster.start(3);
+    assert!(cluster.data(1).join("peer/ca.key").exists(), "one that votes may come to let others in");
+    assert!(!cluster.data(3).join("peer/ca.key").exists(), "one that reads never does");
+    let head = cluster.head(0).expect("a head");
+    cluster.caught_up_to(3, head);
+
+    // Two of them move at once. The leader reaches neither, and so neither hears that it leads.
+    for at in [1, 2] {
+        cluster.stop(at);
+        let file = cluster.data(at).join("member.toml");
+        let text = std::fs::read_to_string(&file).expect("settings").replace(":7071", ":7072");
+        std::fs::write(&file, text).expect("written");
+    }
+    for at in [1, 2] {
+        cluster.start(at);
+    }
+    wait_for("the members to be found where they are now", SOON, || {
+        let status = cluster.status(0)?;
+        let rows = status["members"].as_array()?.clone();
+        let moved = |name: &str| {
+            rows.iter().any(|row| {
+                row["name"] == name && row["peer"].as_str().is_some_and(|peer| peer.ends_with(":7072"))
+            })
+        };
+        (moved(NAMES[1]) && moved(NAMES[2])).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}: {:?}", cluster.status(0)));
+    for at in [0, 1, 2] {
+        wait_for("a write", SOON, || matches!(write(&cluster, at).told, Told::Executed(_)).then_some(()))
+            .expect("executed");
+    }
+    cluster.same_everywhere(&[0, 1, 2, 3]);
 }

@@ -6,6 +6,7 @@
 
 mod automatic;
 mod backups;
+mod boundaries;
 mod damage;
 mod joining;
 mod ledger;

@@ -5,8 +5,10 @@ use crate::{
     wire::{self, Answer, Call, Lost},
 };
 use demo::{Cli, Outcome, Process, kill, wait_for};
+use rt::Boundary;
 use serde_json::Value;
 use std::{
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -135,10 +137,22 @@ impl Cluster {
 
     /// Runs `cluster join` on a machine, as the member of this name, at that member.
     pub fn ask_to_join(&self, at: usize, name: &str, through: usize, secret: &str) -> Cli {
+        self.ask_to_join_with(at, name, through, secret, &[])
+    }
+
+    /// The same, with more flags.
+    pub fn ask_to_join_with(
+        &self,
+        at: usize,
+        name: &str,
+        through: usize,
+        secret: &str,
+        flags: &[&str],
+    ) -> Cli {
         let (peer, data) = (self.peer(at), self.data(at).display().to_string());
         let (api, door) = (format!("http://{}:7070", self.host(at).address()), self.peer(through));
         let own = ["cluster", "join", &door, "--secret", secret, "--data-dir", &data, "--name", name];
-        self.cli(at, &[&own, ["--peer", &peer, "--api", &api].as_slice()].concat())
+        self.cli(at, &[&own, ["--peer", &peer, "--api", &api].as_slice(), flags].concat())
     }
 
     /// Makes a machine a member through the first one, and starts it.
@@ -194,6 +208,7 @@ impl Cluster {
         let mut command = self.command(at);
         command.args(["server", "--listen", "127.0.0.1:7070", "--data-dir"]).arg(self.data(at));
         command.args(&self.flags);
+        command.env("HOLDFAST_KILL_AT", self.killer(at));
         self.members[at].process = Some(Process::start(self.dir(), NAMES[at], &mut command)?);
         Ok(())
     }
@@ -219,6 +234,59 @@ impl Cluster {
     /// SIGKILL.
     pub fn kill(&mut self, at: usize) {
         self.members[at].process.take().expect("it runs").kill_hard();
+    }
+
+    /// The file that says where a member ends itself.
+    fn killer(&self, at: usize) -> PathBuf {
+        self.dir().join(format!("{}.kill", NAMES[at]))
+    }
+
+    /// A member kills itself when it reaches this boundary for the `times`-th time from now.
+    pub fn arm(&self, at: usize, boundary: Boundary, times: u32) {
+        self.armed(at, &format!("{} {times}", boundary.name()));
+    }
+
+    fn armed(&self, at: usize, text: &str) {
+        // Whole or not at all: it may be read at any time.
+        let unfinished = self.killer(at).with_extension("unfinished");
+        std::fs::write(&unfinished, text).expect("written");
+        std::fs::rename(&unfinished, self.killer(at)).expect("renamed");
+    }
+
+    /// A member stops itself when it reaches this boundary.
+    pub fn arm_to_stop(&self, at: usize, boundary: Boundary) {
+        self.armed(at, &format!("{} stop", boundary.name()));
+    }
+
+    /// Waits until it has.
+    pub fn stopped_at(&self, at: usize) {
+        wait_for("a member to stop itself", SOON, || (!self.killer(at).exists()).then_some(()))
+            .expect("it comes there");
+    }
+
+    /// It does not, after all.
+    pub fn disarm(&self, at: usize) {
+        std::fs::remove_file(self.killer(at)).ok();
+    }
+
+    /// Waits until a member has killed itself at the boundary for which it was armed.
+    pub fn killed_at(&mut self, at: usize, boundary: Boundary) {
+        self.killed_at_one_of(&[at], boundary);
+    }
+
+    /// Waits until one of these has killed itself at the boundary for which all were armed; which one.
+    pub fn killed_at_one_of(&mut self, members: &[usize], boundary: Boundary) -> usize {
+        let killed = wait_for("a member to reach a boundary", SOON, || {
+            members.iter().find_map(|at| {
+                let status = self.members[*at].process.as_mut()?.ended()?;
+                Some((*at, status.signal()))
+            })
+        });
+        let (at, signal) = killed.unwrap_or_else(|error| panic!("{error}: {}", boundary.name()));
+        self.members[at].process.take();
+        let there = !self.killer(at).exists();
+        assert_eq!((signal, there), (Some(libc::SIGKILL), true), "{} at {}", NAMES[at], boundary.name());
+        at
     }
 
     /// SIGTERM.

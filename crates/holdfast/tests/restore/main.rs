@@ -419,7 +419,14 @@ fn fm_cfg3_recover_leaves_members_of_the_old_cluster_outside() {
     for at in 0..10 {
         scene.write(&format!("later{at}"));
     }
-    assert!(scene.events("data").len() >= old.len() + 10);
+    let new = scene.events("data");
+    assert!(new.len() >= old.len() + 10);
+    let removed = |events: &[String]| events.iter().filter(|event| event.contains("member.removed")).count();
+    assert_eq!(
+        (removed(&old), removed(&new)),
+        (0, 2),
+        "both members of the lost cluster are members no more"
+    );
     assert!(demo::alive(two.pid()), "{}", two.last_words());
     assert_eq!(scene.events("two"), old, "nothing of the new cluster comes to a member of the old one");
     two.kill_hard();

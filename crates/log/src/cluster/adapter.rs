@@ -14,7 +14,7 @@
 use super::shape::{Applied, Candidate, Leader, Member, Placed, Shape, decode_members, log_id, ours};
 use crate::{
     Kind,
-    wal::{Committed, Halted, MemberLog, Vote},
+    wal::{Committed, Halted, MemberLog, RawEntry, Vote},
 };
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::{
@@ -22,6 +22,7 @@ use openraft::{
     alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf},
     storage::{EntryResponder, IOFlushed, LogState, RaftLogStorage, RaftStateMachine},
 };
+use rt::Boundary;
 use std::{
     fmt::Debug,
     io,
@@ -205,7 +206,10 @@ impl RaftLogStorage<Shape> for Storage {
         // That it has won is for memory only: a restarted leader is elected again.
         let known = self.vote().is_some_and(|known| known.leader_id == vote.leader_id);
         if !known {
+            let own = node == self.log.node();
+            if own { Boundary::VoteOwn } else { Boundary::VoteGiven }.reached();
             done(|told| self.log.save_vote(stored, told)).await?;
+            if own { Boundary::VoteOwnDurable } else { Boundary::VoteGivenDurable }.reached();
         }
         *self.vote() = Some(*vote);
         Ok(())
@@ -225,7 +229,19 @@ impl RaftLogStorage<Shape> for Storage {
             next = next.next();
             raw.push(entry.to_raw().map_err(broken)?);
         }
-        let told = move |result: Result<(), Halted>| callback.io_completed(result.map_err(broken));
+        let opens = raw.iter().rfind(|entry: &&RawEntry| entry.kind == Kind::Epoch);
+        let opens = opens.map(|entry| entry.leader == self.log.node());
+        if opens == Some(true) {
+            Boundary::EpochAppended.reached();
+        }
+        let told = move |result: Result<(), Halted>| {
+            match opens {
+                Some(true) => Boundary::EpochDurable.reached(),
+                Some(false) => Boundary::EpochCopied.reached(),
+                None => {}
+            }
+            callback.io_completed(result.map_err(broken));
+        };
         self.log.append(raw, Box::new(told)).map_err(broken)
     }
 
@@ -321,6 +337,8 @@ impl Machine {
             }
             EntryPayload::Normal(data) if data.code == Kind::Epoch.code() => {
                 if let Some((node, _)) = crate::wal::read_epoch(&data.payload) {
+                    let own = node == self.log.node();
+                    if own { Boundary::EpochCommitted } else { Boundary::EpochLearned }.reached();
                     // Who may stand again after a restart, must be known at the restart.
                     self.note_committed().await?;
                     (self.watch)(Seen::Epoch { id: entry.id, node });

@@ -16,7 +16,7 @@ use openraft::{
     Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver as _,
     metrics::RaftServerMetrics, raft::ClientWriteResult,
 };
-use rt::{Spawner, TaskHandle};
+use rt::{Boundary, Spawner, TaskHandle};
 use std::{
     collections::BTreeSet,
     io,
@@ -137,6 +137,8 @@ impl Start {
         // The term in which this run of consensus has asked for an epoch of its own: an entry of an
         // earlier life, or with which the log was made, opens nothing.
         let mut asked = None;
+        // And that in which it waits for that epoch.
+        let mut proposed = None;
         let (mut stood, pause) = (None::<Instant>, self.pause());
         loop {
             let Some((leads, alone)) = leading(&metrics.borrow_watched()) else { return self.hold(None) };
@@ -170,17 +172,20 @@ impl Start {
                     }
                     self.hold(Some((Authority { epoch, term: Term::new(leader.term) }, leader)));
                 }
+                // A second entry would open a second epoch.
+                Some(leader) if proposed == Some(leader) => self.hold(None),
                 Some(leader) => {
                     self.hold(None);
                     asked = Some(leader);
-                    if !self.open_epoch(&raft, leader).await {
-                        // Refused while the lease is young, or the lead is lost: look again. Unless consensus
-                        // has stopped, which the metrics of the server do not say.
-                        tokio::time::sleep(self.options.heartbeat).await;
-                        if raft.trigger().heartbeat().await.is_err() {
-                            return self.hold(None);
+                    match self.open_epoch(&raft, leader).await {
+                        Opening::Committed => {}
+                        Opening::Pending => proposed = asked,
+                        Opening::Refused => {
+                            if !self.looks_again(&raft).await {
+                                return self.hold(None);
+                            }
+                            continue;
                         }
-                        continue;
                     }
                 }
             }
@@ -234,6 +239,13 @@ impl Start {
         named == Some(self.log.node())
     }
 
+    /// After an entry was refused, because the lease is young, or the lead is lost: rests. False when
+    /// consensus has stopped, which the metrics of the server do not say.
+    async fn looks_again(&self, raft: &Raft<Shape, Machine>) -> bool {
+        tokio::time::sleep(self.options.heartbeat).await;
+        raft.trigger().heartbeat().await.is_ok()
+    }
+
     /// Whether the last entry here is of a term that this node led.
     fn led_last(&self) -> bool {
         let index = self.log.newest();
@@ -280,25 +292,40 @@ impl Start {
         self.authority.send_replace(held.map(|(authority, _)| authority));
     }
 
-    /// Proposes the entry that opens this node's epoch in a term it leads. True once it is committed.
-    async fn open_epoch(&self, raft: &Raft<Shape, Machine>, leader: Leader) -> bool {
-        let payload = {
-            let reason = lock(&self.reason);
-            let why = reason.as_ref().filter(|reason| reason.holds()).map(|reason| &reason.why[..]);
-            epoch_payload(leader.node, why.unwrap_or(BY_ITSELF))
-        };
+    /// Proposes the entry that opens this node's epoch in a term it leads. A reason is used up by the epoch
+    /// that says it.
+    async fn open_epoch(&self, raft: &Raft<Shape, Machine>, leader: Leader) -> Opening {
+        Boundary::EpochOpening.reached();
+        let why =
+            lock(&self.reason).as_ref().filter(|reason| reason.holds()).map(|reason| reason.why.clone());
+        let payload = epoch_payload(leader.node, why.as_deref().unwrap_or(BY_ITSELF));
         let data = Data { code: Kind::Epoch.code(), payload };
         let (tell, told) = oneshot::channel();
         let call = Call(Box::new(move |result: ClientWriteResult<Shape>| {
             let _gone = tell.send(result.is_ok());
         }) as Box<dyn FnOnce(_) + Send>);
         if raft.write(data).responder(call).with_leader(leader).await.is_err() {
-            return false;
+            return Opening::Refused;
         }
-        // An entry of a leader that is none any more may never be settled: then it is looked at again.
-        let told = tokio::time::timeout(self.options.election.1 * 3, told).await;
-        matches!(told, Ok(Ok(true)))
+        // An entry of a leader that is none any more may never be settled.
+        match tokio::time::timeout(self.options.election.1 * 3, told).await {
+            Ok(Ok(true)) => {
+                lock(&self.reason).take_if(|reason| Some(&reason.why) == why.as_ref());
+                Opening::Committed
+            }
+            Ok(_) => Opening::Refused,
+            Err(_) => Opening::Pending,
+        }
     }
+}
+
+/// What became of the entry that opens an epoch.
+enum Opening {
+    Committed,
+    /// Not in time. As long as this node leads, it is there and may be.
+    Pending,
+    /// It was not taken.
+    Refused,
 }
 
 /// The term that this node leads, if it leads one, and whether nobody is known to lead; `None` when consensus

@@ -23,6 +23,7 @@ use openraft::{
     async_runtime::watch::WatchReceiver as _,
     raft::{TransferLeaderRequest, TransferLeaderResponse},
 };
+use rt::Boundary;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::{Epoch, Index, NodeId, limits};
@@ -156,18 +157,23 @@ impl ClusterLog {
         self.follows(to, NEAR, deadline).await?;
         let told: Result<(), _> = self.call(to, member, Message::Expect, &why.to_vec()).await;
         told.map_err(|source| HandOverError::NotTaken { to, source })?;
+        Boundary::HandoverTold.reached();
         let _pause = self.pause(to)?;
         let since = Instant::now();
         if before == Before::Answered {
             self.drained(deadline).await?;
         }
+        Boundary::HandoverDrained.reached();
         self.follows(to, 0, deadline).await?;
+        Boundary::HandoverCaughtUp.reached();
         self.ask_to_lead(to, member).await?;
+        Boundary::HandoverAsked.reached();
         let mut epochs = self.inner().epochs.clone();
         let taken = epochs.wait_for(|opened| {
             opened.is_some_and(|opened| opened.node == to && opened.id.leader_id.term > held.term.get())
         });
         if tokio::time::timeout_at(deadline, taken).await.is_ok() {
+            Boundary::HandoverTaken.reached();
             return Ok(HandedOver { epoch: self.member_log().head().epoch, gap: since.elapsed() });
         }
         let leads = self.raft().metrics().borrow_watched().current_leader == Some(self.node());

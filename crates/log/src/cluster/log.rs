@@ -19,7 +19,7 @@ use openraft::{
     async_runtime::watch::WatchReceiver as _,
     raft::{AppendEntriesRequest, AppendEntriesResponse},
 };
-use rt::{Disk, Spawner};
+use rt::{Boundary, Disk, Spawner};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt, io,
@@ -208,13 +208,14 @@ pub(super) struct Opened {
 #[derive(Clone, Debug)]
 pub(super) struct Reason {
     pub(super) why: Vec<u8>,
-    /// Until when, if it was told by another node, and by whom.
-    told: Option<(NodeId, Instant)>,
+    until: Instant,
+    /// Who has told it, if it was another node.
+    told: Option<NodeId>,
 }
 
 impl Reason {
     pub(super) fn holds(&self) -> bool {
-        self.told.is_none_or(|(_, until)| Instant::now() < until)
+        Instant::now() < self.until
     }
 }
 
@@ -327,16 +328,19 @@ impl ClusterLog {
                 answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }
             Message::PreVote => {
+                Boundary::PromiseAsked.reached();
                 let answer = raft.pre_vote(transport::content(&body)?).await;
                 answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }
             Message::Position => Ok(transport::answer(log, &self.position())),
             Message::Expect => {
                 self.expect(sender, transport::content(&body)?).map_err(TransportError::Refused)?;
+                Boundary::HandoverExpected.reached();
                 Ok(transport::answer(log, &()))
             }
             Message::Transfer => {
                 self.may_take_over(sender).map_err(TransportError::Refused)?;
+                Boundary::HandoverTaking.reached();
                 let answer = raft.handle_transfer_leader(transport::content(&body)?).await;
                 answer.map(|answer| transport::answer(log, &answer)).map_err(|error| refused(&error))
             }
@@ -435,10 +439,10 @@ impl ClusterLog {
         Ok(epoch)
     }
 
-    /// What the next epoch that this node opens shall say, cut at [`limits::EPOCH_REASON`].
-    pub(super) fn set_reason(&self, why: &[u8]) {
+    /// What the next epoch that this node opens until then shall say, cut at [`limits::EPOCH_REASON`].
+    pub(super) fn set_reason(&self, why: &[u8], until: Instant) {
         let why = &why[..why.len().min(limits::EPOCH_REASON)];
-        *lock(&self.0.reason) = Some(Reason { why: why.to_vec(), told: None });
+        *lock(&self.0.reason) = Some(Reason { why: why.to_vec(), until, told: None });
     }
 
     pub(super) fn forget_reason(&self) {
@@ -452,7 +456,7 @@ impl ClusterLog {
         }
         self.may_sequence()?;
         let until = Instant::now() + Duration::from(limits::HANDOVER_REMEMBERED);
-        *lock(&self.0.reason) = Some(Reason { why, told: Some((from, until)) });
+        *lock(&self.0.reason) = Some(Reason { why, until, told: Some(from) });
         Ok(())
     }
 
@@ -462,7 +466,7 @@ impl ClusterLog {
         let reason = lock(&self.0.reason);
         let told = reason.as_ref().filter(|reason| reason.holds()).and_then(|reason| reason.told);
         match self.0.failover {
-            Failover::Operator if told.is_none_or(|(by, _)| by != from) => {
+            Failover::Operator if told != Some(from) => {
                 Err(format!("node {from} has not said why it hands the lead over"))
             }
             _ => Ok(()),

@@ -24,6 +24,7 @@ use openraft::{
     async_runtime::watch::WatchReceiver as _,
     raft::{VoteRequest, VoteResponse},
 };
+use rt::Boundary;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 use types::{Epoch, Index, NodeId, Term};
@@ -159,6 +160,7 @@ impl ClusterLog {
     /// Asks every voter whether this node would be elected, and whether the primary lives. Changes
     /// nothing anywhere.
     pub async fn validate(&self) -> Validation {
+        Boundary::PromotionAsked.reached();
         let own = self.position();
         let metrics = self.raft().metrics().borrow_watched().clone();
         let members = metrics.membership_config.membership().clone();
@@ -169,12 +171,30 @@ impl ClusterLog {
         let asked = others.map(|id| {
             let member = members.get_node(&id).cloned().unwrap_or_default();
             let request = request.clone();
-            async move { (id, self.ask(id, &member, &request, own).await) }
+            async move {
+                let said = self.ask(id, &member, &request, own).await;
+                Boundary::PromotionTold.reached();
+                (id, said)
+            }
         });
         let said: BTreeMap<NodeId, Said> = futures_util::future::join_all(asked).await.into_iter().collect();
         let configs = members.get_joint_config().clone();
         let verdict = judge(self.node(), own, &said, &configs);
+        if verdict.is_ok() {
+            Boundary::PromotionValidated.reached();
+        }
         Validation { own, said, verdict }
+    }
+
+    /// Whether another member hears this one and is heard: a refusal says why not.
+    ///
+    /// # Errors
+    /// It cannot be reached or does not answer, or one of the two is taken for an older copy by the other.
+    pub async fn greet(&self, node: NodeId) -> Result<(), TransportError> {
+        let members = self.raft().metrics().borrow_watched().membership_config.membership().clone();
+        let member = members.get_node(&node).cloned().unwrap_or_default();
+        let position: Result<Position, _> = self.call(node, &member, Message::Position, &()).await;
+        position.map(drop)
     }
 
     async fn ask(
@@ -210,9 +230,10 @@ impl ClusterLog {
             return Promotion::Denied(denied);
         }
         let before = self.member_log().head().epoch;
-        self.set_reason(why);
         let mut authority = crate::Log::authority(self);
         let deadline = tokio::time::Instant::now() + TRANSITION;
+        self.set_reason(why, deadline + TRANSITION);
+        let mut words = Words(Some(self));
         // Asked again and again: consensus does not stand while this node itself has just heard the old
         // primary, and nothing tells whether it has stood.
         let won = loop {
@@ -226,10 +247,12 @@ impl ClusterLog {
                 break won;
             }
         };
-        self.forget_reason();
-        match won {
+        let promotion = match won {
             Ok(Ok(held)) => match held {
-                Some(held) => Promotion::Succeeded(held.epoch),
+                Some(held) => {
+                    Boundary::PromotionSucceeded.reached();
+                    Promotion::Succeeded(held.epoch)
+                }
                 None => Promotion::Unknown,
             },
             Ok(Err(_)) => Promotion::Unknown,
@@ -239,6 +262,22 @@ impl ClusterLog {
                 let stands = metrics.state == ServerState::Leader || metrics.state == ServerState::Candidate;
                 if stands && voted_for_itself { Promotion::Unknown } else { Promotion::NotWon }
             }
+        };
+        if promotion == Promotion::Unknown {
+            // It may still win, and its epoch says then why.
+            words.0 = None;
+        }
+        promotion
+    }
+}
+
+/// What the next epoch shall say, as long as the act lasts that gives it: also if nobody waits for its end.
+struct Words<'a>(Option<&'a ClusterLog>);
+
+impl Drop for Words<'_> {
+    fn drop(&mut self) {
+        if let Some(log) = self.0 {
+            log.forget_reason();
         }
     }
 }

@@ -14,17 +14,21 @@
 //! again; the time is tokio's, paused, and moves when nobody has anything to do.
 
 mod client;
+mod cut_short;
 mod disk;
 mod fate;
 mod life;
 mod members;
 mod net;
 mod recovery;
+mod slow_epoch;
 mod tally;
 mod told;
 mod verdict;
 mod world;
 
+pub use cut_short::{Cut, CutShort, Victim, When, cut_short};
+pub use slow_epoch::{SlowEpoch, slow_epoch};
 pub use tally::Tally;
 pub use told::{Asked, Call, Claim, Told};
 
@@ -119,18 +123,30 @@ pub struct Round {
 
 /// Runs one round.
 pub fn cluster_round(seed: u64, mistake: Option<Mistake>, only: &Only) -> Round {
+    let planned = |random: &SimRandom| {
+        let readers = [1, 2, 4].contains(&(seed % 5));
+        let mut plan = Plan { only: only.clone(), readers, mistake, ..plan(random) };
+        plan.wal.mistake = mistake.and_then(Mistake::of_log);
+        plan
+    };
+    play(seed, planned, verdict::whole)
+}
+
+/// Plays what happens in a world that goes as planned.
+fn play<F>(seed: u64, planned: impl FnOnce(&SimRandom) -> Plan, what: impl FnOnce(Arc<World>) -> F) -> Round
+where
+    F: Future<Output = ()> + 'static,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without input and output needs nothing from the system");
     let _within = runtime.enter();
     let random = SimRandom::new(seed ^ 0x00C1_5732_0000_0000);
-    let mut plan =
-        Plan { only: only.clone(), readers: [1, 2, 4].contains(&(seed % 5)), mistake, ..plan(&random) };
-    plan.wal.mistake = mistake.and_then(Mistake::of_log);
+    let plan = planned(&random);
     let begun = plan.begun;
     let world = Arc::new(World::new(plan, random.u64()));
     let tasks = SimTasks::new(random.u64());
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        runtime.block_on(tasks.run(verdict::whole(Arc::clone(&world))));
+        runtime.block_on(tasks.run(what(Arc::clone(&world))));
     }));
     if ended.is_err() {
         world.violated(Violation::new("terminates", "a task never waits"));

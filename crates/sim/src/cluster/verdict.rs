@@ -23,11 +23,11 @@ use tokio::time::Instant;
 use types::{EventId, NodeId};
 
 /// A cluster of well members is formed within this.
-const FORMED: Duration = Duration::from_secs(20);
+pub(crate) const FORMED: Duration = Duration::from_secs(20);
 /// Once all is well, a cluster writes and all its members have caught up within this.
 const RESTS: Duration = Duration::from_secs(60);
 /// How often somebody looks.
-const LOOK: Duration = Duration::from_millis(25);
+pub(crate) const LOOK: Duration = Duration::from_millis(25);
 
 /// The invariant that a cluster whose members are all well comes to write again.
 pub(crate) const LIVENESS: &str = "liveness";
@@ -72,7 +72,7 @@ fn broken(world: &World, tasks: &SimTasks) -> bool {
 }
 
 /// Waits until somebody writes, and everybody has read it.
-async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
+pub(crate) async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
     let healed = Instant::now();
     let mut written = None;
     let mut promoting: Option<rt::JoinHandle<()>> = None;
@@ -85,7 +85,7 @@ async fn rest(world: &Arc<World>, tasks: &SimTasks) -> bool {
         let era = world.era();
         let nodes = world.nodes_of(era);
         world.nodes().into_iter().for_each(|node| world.start(node));
-        let Some(leader) = world.decides(era) else {
+        let Some(leader) = leader(world) else {
             // The node that may stand by itself has its chance first.
             if world.plan.failover == Failover::Operator
                 && healed.elapsed() > RESTS / 6
@@ -120,12 +120,21 @@ fn one_of(world: &World, nodes: &[NodeId]) -> NodeId {
     nodes[world.random.below(nodes.len() as u64) as usize]
 }
 
+/// A node that sequences.
+pub(crate) fn leader(world: &World) -> Option<NodeId> {
+    world.decides(world.era())
+}
+
 fn is_over(handle: &mut rt::JoinHandle<()>) -> bool {
     use futures_util::FutureExt;
     handle.now_or_never().is_some()
 }
 
-async fn write(world: &Arc<World>, leader: NodeId, sent: &mut Vec<control::Proposal>) -> Option<EventId> {
+pub(crate) async fn write(
+    world: &Arc<World>,
+    leader: NodeId,
+    sent: &mut Vec<control::Proposal>,
+) -> Option<EventId> {
     let (_, core) = world.core(leader)?;
     let now = core.now();
     let state = core.state();
@@ -158,7 +167,7 @@ fn all_are_at(world: &World, nodes: &BTreeSet<NodeId>) -> bool {
 }
 
 /// Everything is held against everything.
-fn judge(world: &Arc<World>) {
+pub(crate) fn judge(world: &Arc<World>) {
     let era = world.era();
     let present = members::present(world, era);
     let told = world.told(era);

@@ -3,18 +3,14 @@
 //! It is explained and confirmed where the log is written, for there it is known what nodes hold. What is
 //! confirmed is one event; every plan made since follows the plans that it names, and no other.
 
-use super::{
-    noted,
-    remove::{elsewhere, proof},
-};
+use super::act::{By, Came, elsewhere, guarded, proof};
 use crate::{
     http::{
         Http,
         access::Caller,
         answer::{At, Refused, Result, refused},
         apart::{self, Apart},
-        forward,
-        guard::{Pass, Reason, Shown},
+        guard::{Reason, Shown},
         input::Said,
         write::{self, Write},
     },
@@ -22,7 +18,6 @@ use crate::{
 };
 use api::{ActDone, ApartRow, ClusterActRequest, Code, Problem};
 use axum::{
-    Json,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -39,9 +34,9 @@ use types::{Generation, InstanceId, limits, plan::NodeRole};
 pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, said: Said) -> Result<Response> {
     let asked: ClusterActRequest = write::parse(&said)?;
     if let Some(cluster) = &http.cluster
-        && let Some(leader) = elsewhere(&http, cluster)?
+        && let Some(answer) = elsewhere(&http, cluster, &said, By::Leader).await?
     {
-        return forward::to_member(cluster, leader, &said).await;
+        return Ok(answer);
     }
     if asked.node.is_some() {
         return Err(refused(Code::InvalidRequest, "an adoption is of all nodes, and names none"));
@@ -52,34 +47,27 @@ pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, sai
         let done = ActDone { outcome, event: Some(executed.event), ..ActDone::default() };
         return Ok(At::new(executed.event, done).into_response());
     }
-    let apart = apart::known(&http);
-    if apart.rows.is_empty() {
-        return Err(nothing());
-    }
     let state = http.core.state();
-    let plan = Plan::of(&state, http.core.identity(), apart);
-    let shown = plan.shown(&state);
-    let confirmed = match http.guard.pass(&caller, &said, shown.clone()).await? {
-        Pass::Explained(explained) => return Ok(Json(explained).into_response()),
-        Pass::Confirmed(confirmed) => confirmed,
-    };
-    let Plan { identity, taken, absent, .. } = plan;
-    let command = Command::Adopt { cluster: identity, taken, absent, confirmed: confirmed.clone() };
-    let executed = match write.submit(&http, command).await {
-        Ok(executed) => executed,
-        Err(refused) => {
-            noted(
-                http.guard.ended(&confirmed, &said, &shown, (Ended::Failed, &refused.problem.detail)).await,
-            );
-            return Err(refused);
-        }
-    };
-    let told = format!("event {}", executed.event);
-    noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Executed, &told)).await);
-    let outcome = "adopted: the nodes are sent the plans of this log as they ask for them".to_owned();
-    let epoch = Some(http.core.head().epoch);
-    let done = ActDone { outcome, epoch, event: Some(executed.event), gap_ms: None };
-    Ok(At::new(executed.event, done).into_response())
+    let plan = Plan::of(&state, http.core.identity(), apart::known(&http));
+    let shown = if plan.apart.rows.is_empty() { Err(nothing()) } else { Ok(plan.shown(&state)) };
+    let core = http.clone();
+    guarded(&http, &caller, said, "cluster adopt", shown, move |confirmed| async move {
+        let Plan { identity, taken, absent, .. } = plan;
+        let command = Command::Adopt { cluster: identity, taken, absent, confirmed };
+        let executed = match write.submit(&core, command).await {
+            Ok(executed) => executed,
+            Err(refused) => {
+                let told = refused.problem.detail.clone();
+                return Came { ended: Ended::Failed, told, answer: Err(refused) };
+            }
+        };
+        let event = executed.event;
+        let outcome = "adopted: the nodes are sent the plans of this log as they ask for them".to_owned();
+        let epoch = Some(core.core.head().epoch);
+        let done = ActDone { outcome, epoch, event: Some(event), gap_ms: None };
+        Came { ended: Ended::Executed, told: format!("event {event}"), answer: Ok(At::new(event, done)) }
+    })
+    .await
 }
 
 fn nothing() -> Refused {

@@ -1,8 +1,9 @@
 //! Handing the lead over, and fencing.
 
 use super::{
-    ACT, cluster, name_of, named, noted,
-    remove::{elsewhere, proof},
+    ACT,
+    act::{By, Came, elsewhere, guarded, proof},
+    cluster, name_of, named,
 };
 use crate::{
     cluster::Cluster,
@@ -10,22 +11,21 @@ use crate::{
         Http,
         access::Caller,
         answer::{At, Result, refused},
-        forward,
-        guard::{Pass, Reason, Shown},
+        guard::{Reason, Shown},
         input::Said,
         write,
     },
     journal::Ended,
 };
 use api::{ActDone, ClusterActRequest, Code, Problem};
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
+use axum::{extract::State, response::Response};
+use domain::Confirmed;
+use log::{
+    Log,
+    cluster::{HandOverError, HandedOver},
 };
-use log::Log;
 use serde_json::json;
-use types::NodeId;
+use types::{EventId, NodeId};
 
 /// `POST /v1/cluster/handover`: explains, or moves the lead to the node that is named, at the member
 /// that has it.
@@ -37,58 +37,53 @@ pub(in crate::http) async fn handover(
     let asked: ClusterActRequest = write::parse(&said)?;
     let cluster = cluster(&http)?;
     let to = named(cluster, &asked)?;
-    if let Some(leader) = elsewhere(&http, cluster)? {
-        return forward::to_member(cluster, leader, &said).await;
+    if let Some(answer) = elsewhere(&http, cluster, &said, By::Leader).await? {
+        return Ok(answer);
     }
-    let status = cluster.log().status();
-    if to == status.own {
-        return Err(refused(Code::Conflict, "this node sequences already"));
-    }
-    if !status.voters.contains(&to) {
-        return Err(refused(
-            Code::Conflict,
-            format!("{} does not vote, so it cannot lead", name_of(cluster, to)),
-        ));
-    }
-    let name = name_of(cluster, to);
-    let shown = handing(cluster, to);
-    let confirmed = match http.guard.pass(&caller, &said, shown.clone()).await? {
-        Pass::Explained(explained) => return Ok(Json(explained).into_response()),
-        Pass::Confirmed(confirmed) => confirmed,
-    };
-    let why = serde_json::to_vec(&confirmed).expect("a confirmation is plain data");
-    let handed = cluster.log().hand_over(to, &why, ACT).await;
+    let (name, run) = (name_of(cluster, to), cluster.clone());
+    let act = format!("cluster handover {name}");
+    guarded(&http, &caller, said, &act, handing(cluster, to), move |confirmed| async move {
+        let handed = run.log().hand_over(to, &in_epoch(&confirmed), ACT).await;
+        came_of(handed, &name, run.log().head().event)
+    })
+    .await
+}
+
+/// What the epoch says that an act opens.
+pub(super) fn in_epoch(confirmed: &Confirmed) -> Vec<u8> {
+    serde_json::to_vec(confirmed).expect("a confirmation is plain data")
+}
+
+fn came_of(handed: std::result::Result<HandedOver, HandOverError>, name: &str, head: EventId) -> Came {
     match handed {
         Ok(handed) => {
-            noted(
-                http.guard
-                    .ended(&confirmed, &said, &shown, (Ended::Executed, &format!("epoch {}", handed.epoch)))
-                    .await,
-            );
-            let gap_ms = u64::try_from(handed.gap.as_millis()).ok();
             let outcome = format!("{name} sequences in epoch {}", handed.epoch);
-            let head = cluster.log().head().event;
+            let gap_ms = u64::try_from(handed.gap.as_millis()).ok();
             let done = ActDone { outcome, epoch: Some(handed.epoch), event: Some(head), gap_ms };
-            Ok(At::new(head, done).into_response())
+            let told = format!("epoch {}", handed.epoch);
+            Came { ended: Ended::Executed, told, answer: Ok(At::new(head, done)) }
         }
         Err(error) => {
-            noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Failed, &error.to_string())).await);
-            let code = if error == log::cluster::HandOverError::Unknown {
-                Code::UnknownOutcome
-            } else {
-                Code::Conflict
-            };
-            Err(Problem::new(code, error.to_string()).with_hint("holdfast cluster status").into())
+            let code = if error.is_unknown() { Code::UnknownOutcome } else { Code::Conflict };
+            let problem = Problem::new(code, error.to_string()).with_hint("holdfast cluster status");
+            Came { ended: Ended::Failed, told: error.to_string(), answer: Err(problem.into()) }
         }
     }
 }
 
 /// What a handover would do.
-fn handing(cluster: &Cluster, to: NodeId) -> Shown {
+fn handing(cluster: &Cluster, to: NodeId) -> Result<Shown> {
     let (status, head) = (cluster.log().status(), cluster.log().head());
+    if to == status.own {
+        return Err(refused(Code::Conflict, "this node sequences already"));
+    }
+    if !status.voters.contains(&to) {
+        let detail = format!("{} does not vote, so it cannot lead", name_of(cluster, to));
+        return Err(refused(Code::Conflict, detail));
+    }
     let (from, name) = (name_of(cluster, status.own), name_of(cluster, to));
     let lag = status.matched.get(&to).map(|at| head.index.get().saturating_sub(at.get()));
-    Shown {
+    Ok(Shown {
         act: format!("cluster handover {name}"),
         will: vec![
             format!(
@@ -112,7 +107,7 @@ fn handing(cluster: &Cluster, to: NodeId) -> Shown {
         facts: json!({ "entries that it lacks now": lag, "epoch": head.epoch.get() }),
         state: json!({ "epoch": head.epoch.get(), "the node that sequences": status.own.to_string() }),
         reason: Reason::Required,
-    }
+    })
 }
 
 /// `POST /v1/cluster/fence`: explains, or makes the node that is named refuse to sequence.
@@ -120,11 +115,17 @@ pub(in crate::http) async fn fence(State(http): State<Http>, caller: Caller, sai
     let asked: ClusterActRequest = write::parse(&said)?;
     let cluster = cluster(&http)?;
     let node = named(cluster, &asked)?;
-    if node != cluster.own() {
-        return forward::to_member(cluster, node, &said).await;
+    if let Some(answer) = elsewhere(&http, cluster, &said, By::Member(node)).await? {
+        return Ok(answer);
     }
-    let (head, name) = (cluster.log().head(), name_of(cluster, node));
-    let sequences = http.core.leads();
+    let shown = fencing(cluster, http.core.leads());
+    let (act, name, run) = (shown.act.clone(), name_of(cluster, node), cluster.clone());
+    guarded(&http, &caller, said, &act, Ok(shown), move |_| fenced(run, name)).await
+}
+
+/// What a fence would do.
+fn fencing(cluster: &Cluster, sequences: bool) -> Shown {
+    let (head, name) = (cluster.log().head(), name_of(cluster, cluster.own()));
     let mut will = vec![format!(
         "{name} writes a marker to its disk and sequences nothing until an epoch after {} is committed here",
         head.epoch
@@ -132,7 +133,7 @@ pub(in crate::http) async fn fence(State(http): State<Http>, caller: Caller, sai
     if sequences {
         will.push("it sequences now: from the marker on no member takes writes until another one is elected or promoted".to_owned());
     }
-    let shown = Shown {
+    Shown {
         act: format!("cluster fence {name}"),
         will,
         touches: vec![format!(
@@ -144,30 +145,24 @@ pub(in crate::http) async fn fence(State(http): State<Http>, caller: Caller, sai
         facts: json!({ "epoch": head.epoch.get(), "last event": head.event.get(), "last entry": head.index.get(), "sequences now": sequences }),
         state: json!({ "epoch": head.epoch.get(), "it sequences now": sequences }),
         reason: Reason::Required,
-    };
-    let confirmed = match http.guard.pass(&caller, &said, shown.clone()).await? {
-        Pass::Explained(explained) => return Ok(Json(explained).into_response()),
-        Pass::Confirmed(confirmed) => confirmed,
-    };
+    }
+}
+
+async fn fenced(cluster: Cluster, name: String) -> Came {
     let log = cluster.log().clone();
-    let fenced = tokio::task::spawn_blocking(move || (log.fence(), log.head())).await;
-    match fenced.map_err(|error| refused(Code::Internal, error.to_string()))? {
-        (Ok(epoch), head) => {
-            noted(
-                http.guard
-                    .ended(&confirmed, &said, &shown, (Ended::Executed, &format!("epoch {epoch}")))
-                    .await,
-            );
+    let fenced = rt::blocking(move || (log.fence(), log.head())).await;
+    let (why, code) = match fenced {
+        Ok((Ok(epoch), head)) => {
             let outcome = format!(
                 "{name} is fenced in epoch {epoch}, at entry {} and event {}",
                 head.index, head.event
             );
             let done = ActDone { outcome, epoch: Some(epoch), event: Some(head.event), gap_ms: None };
-            Ok(At::new(head.event, done).into_response())
+            let told = format!("epoch {epoch}");
+            return Came { ended: Ended::Executed, told, answer: Ok(At::new(head.event, done)) };
         }
-        (Err(error), _) => {
-            noted(http.guard.ended(&confirmed, &said, &shown, (Ended::Failed, &error.to_string())).await);
-            Err(refused(Code::Internal, format!("the marker could not be written: {error}")))
-        }
-    }
+        Ok((Err(error), _)) => (format!("the marker could not be written: {error}"), Code::Internal),
+        Err(gone) => (gone.to_string(), Code::Internal),
+    };
+    Came { ended: Ended::Failed, told: why.clone(), answer: Err(refused(code, why)) }
 }

@@ -1,30 +1,30 @@
 //! `POST /v1/cluster/promote`: make another node the one that sequences.
 
-use super::{cluster, name_of, named, noted};
+use super::{
+    act::{By, Came, elsewhere, guarded, proof},
+    cluster,
+    lead::in_epoch,
+    name_of, named,
+};
 use crate::{
     cluster::Cluster,
     http::{
         Http,
         access::Caller,
         answer::{At, Refused, Result},
-        forward,
-        guard::{Pass, Reason, Shown},
+        guard::{Reason, Shown},
         input::Said,
         write,
     },
     journal::Ended,
 };
-use api::{ActDone, ClusterActRequest, Code, Problem, Proof};
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use api::{ActDone, ClusterActRequest, Code, Problem};
+use axum::{extract::State, response::Response};
 use log::{
     Log,
     cluster::{Denied, Position, Promotion, Said as Voter, Validation},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Explains, or runs a promotion of the node that is named, at that node.
 pub(in crate::http) async fn promote(
@@ -35,41 +35,40 @@ pub(in crate::http) async fn promote(
     let asked: ClusterActRequest = write::parse(&said)?;
     let cluster = cluster(&http)?;
     let node = named(cluster, &asked)?;
-    if node != cluster.own() {
-        return forward::to_member(cluster, node, &said).await;
+    if let Some(answer) = elsewhere(&http, cluster, &said, By::Member(node)).await? {
+        return Ok(answer);
     }
+    let (name, run) = (name_of(cluster, node), cluster.clone());
     let validation = cluster.log().validate().await;
-    if let Err(denied) = &validation.verdict {
-        return Err(denial(denied));
-    }
-    let shown = shown(cluster, &validation);
-    let confirmed = match http.guard.pass(&caller, &said, shown.clone()).await? {
-        Pass::Explained(explained) => return Ok(Json(explained).into_response()),
-        Pass::Confirmed(confirmed) => confirmed,
+    let shown = match &validation.verdict {
+        Ok(()) => Ok(shown(cluster, &validation)),
+        Err(denied) => Err(denial(denied)),
     };
-    let why = serde_json::to_vec(&confirmed).expect("a confirmation is plain data");
-    let promotion = cluster.log().promote(&why).await;
-    let (ended, told) = match &promotion {
-        Promotion::Succeeded(epoch) => (Ended::Executed, format!("epoch {epoch} is open")),
-        Promotion::Denied(denied) => (Ended::Denied, denied.to_string()),
-        Promotion::NotWon => (Ended::Failed, NOT_WON.to_owned()),
-        Promotion::Unknown => (Ended::Failed, UNKNOWN.to_owned()),
-    };
-    noted(http.guard.ended(&confirmed, &said, &shown, (ended, &told)).await);
+    guarded(&http, &caller, said, &format!("cluster promote {name}"), shown, move |confirmed| async move {
+        came_of(run.log().promote(&in_epoch(&confirmed)).await, &run, &name)
+    })
+    .await
+}
+
+fn came_of(promotion: Promotion, cluster: &Cluster, name: &str) -> Came {
+    let failed = |ended, told: String, problem: Refused| Came { ended, told, answer: Err(problem) };
     match promotion {
         Promotion::Succeeded(epoch) => {
             let head = cluster.log().head().event;
-            let outcome = format!("{} sequences in epoch {epoch}", name_of(cluster, node));
+            let outcome = format!("{name} sequences in epoch {epoch}");
             let done = ActDone { outcome, epoch: Some(epoch), event: Some(head), gap_ms: None };
-            Ok(At::new(head, done).into_response())
+            let told = format!("epoch {epoch} is open");
+            Came { ended: Ended::Executed, told, answer: Ok(At::new(head, done)) }
         }
-        Promotion::Denied(denied) => Err(denial(&denied)),
+        Promotion::Denied(denied) => failed(Ended::Denied, denied.to_string(), denial(&denied)),
         Promotion::NotWon => {
-            Err(Problem::new(Code::Conflict, NOT_WON).with_hint("holdfast cluster status").into())
+            let problem = Problem::new(Code::Conflict, NOT_WON).with_hint("holdfast cluster status");
+            failed(Ended::Failed, NOT_WON.to_owned(), problem.into())
         }
         Promotion::Unknown => {
             let hint = "holdfast cluster status: the epoch that the members name is the answer";
-            Err(Problem::new(Code::UnknownOutcome, UNKNOWN).with_hint(hint).into())
+            let problem = Problem::new(Code::UnknownOutcome, UNKNOWN).with_hint(hint);
+            failed(Ended::Failed, UNKNOWN.to_owned(), problem.into())
         }
     }
 }
@@ -106,21 +105,6 @@ fn shown(cluster: &Cluster, validation: &Validation) -> Shown {
     let before = cluster.log().sequencer().map_or("nobody".to_owned(), |node| name_of(cluster, node));
     let promises = validation.said.values().filter(|said| matches!(said, Voter::Would(_))).count() + 1;
     let (voters, needed) = (status.voters.len(), status.voters.len() / 2 + 1);
-    let row = |node, said: &str, position: Option<&Position>| {
-        json!({
-            "member": name_of(cluster, node),
-            "says": said,
-            "last_entry": position.and_then(|at| at.last).map(|id| id.index + 1),
-            "committed": position.map(|at| at.committed.get()),
-            "epoch": position.map(|at| at.epoch.get()),
-            "term": position.map(|at| at.term.get()),
-        })
-    };
-    let mut facts = vec![row(own, "is to be promoted", Some(&validation.own))];
-    facts.extend(validation.said.iter().map(|(node, said)| {
-        let (words, position) = words(said);
-        row(*node, &words, position)
-    }));
     let silent: Vec<String> = validation
         .said
         .iter()
@@ -138,28 +122,37 @@ fn shown(cluster: &Cluster, validation: &Validation) -> Shown {
         act: format!("cluster promote {name}"),
         will: vec![
             format!("{name} asks every voter once more whether it would win; until then nothing is durable"),
-            format!("it stands for election: {promises} of {voters} voters promise their votes, {needed} are needed"),
-            format!("one entry opens the epoch after {}: from then on {name} sequences, not {before}", head.epoch),
+            format!(
+                "it stands for election: {promises} of {voters} voters promise their votes, {needed} are needed"
+            ),
+            format!(
+                "one entry opens the epoch after {}: from then on {name} sequences, not {before}",
+                head.epoch
+            ),
             lost,
         ],
-        touches: vec!["who sequences; running instances, routes and open connections are not touched".to_owned()],
-        irreversible: vec!["an epoch is never closed: going back is another promotion or a handover".to_owned()],
+        touches: vec![
+            "who sequences; running instances, routes and open connections are not touched".to_owned(),
+        ],
+        irreversible: vec![
+            "an epoch is never closed: going back is another promotion or a handover".to_owned(),
+        ],
         invariants: vec![
-            Proof {
-                name: "one_authority".to_owned(),
-                proven_by: format!("the promises of {promises} of {voters} voters, and no sign of life of {before}"),
-            },
-            Proof {
-                name: "acked_is_durable".to_owned(),
-                proven_by: "every acknowledged entry is on a majority, and no voter that promises has more than this node".to_owned(),
-            },
-            Proof {
-                name: "promotion_is_atomic".to_owned(),
-                proven_by: "one committed entry names the new authority; before it the old one stands".to_owned(),
-            },
+            proof(
+                "one_authority",
+                format!("the promises of {promises} of {voters} voters, and no sign of life of {before}"),
+            ),
+            proof(
+                "acked_is_durable",
+                "every acknowledged entry is on a majority, and no voter that promises has more than this node",
+            ),
+            proof(
+                "promotion_is_atomic",
+                "one committed entry names the new authority; before it the old one stands",
+            ),
         ],
         overrides: Vec::new(),
-        facts: json!(facts),
+        facts: facts(cluster, validation),
         state: json!({
             "epoch": head.epoch.get(),
             "the node that sequences": before,
@@ -168,6 +161,26 @@ fn shown(cluster: &Cluster, validation: &Validation) -> Shown {
         }),
         reason: Reason::Required,
     }
+}
+
+/// What is known of each member, as far as it said anything.
+fn facts(cluster: &Cluster, validation: &Validation) -> Value {
+    let row = |node, said: &str, position: Option<&Position>| {
+        json!({
+            "member": name_of(cluster, node),
+            "says": said,
+            "last_entry": position.and_then(|at| at.last).map(|id| id.index + 1),
+            "committed": position.map(|at| at.committed.get()),
+            "epoch": position.map(|at| at.epoch.get()),
+            "term": position.map(|at| at.term.get()),
+        })
+    };
+    let mut facts = vec![row(cluster.own(), "is to be promoted", Some(&validation.own))];
+    facts.extend(validation.said.iter().map(|(node, said)| {
+        let (words, position) = words(said);
+        row(*node, &words, position)
+    }));
+    json!(facts)
 }
 
 fn words(said: &Voter) -> (String, Option<&Position>) {

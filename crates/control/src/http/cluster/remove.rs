@@ -1,45 +1,31 @@
 //! Removing a member.
 
-use super::{ACT, cluster, name_of, named, noted};
+use super::{
+    ACT,
+    act::{By, Came, elsewhere, guarded, proof},
+    cluster, name_of, named,
+};
 use crate::{
     cluster::Cluster,
     http::{
         Http,
         access::Caller,
         answer::{At, Result},
-        forward,
-        guard::{Pass, Reason, Shown},
+        guard::{Reason, Shown},
         input::Said,
         write::{self, Write},
     },
     journal::Ended,
 };
-use api::{ActDone, ClusterActRequest, Code, Problem, Proof};
+use api::{ActDone, ClusterActRequest, Code, Problem};
 use axum::{
-    Json,
     extract::State,
     response::{IntoResponse, Response},
 };
-use domain::Command;
+use domain::{Command, State as Decided};
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use types::NodeId;
-
-pub(super) fn proof(name: &str, proven_by: impl Into<String>) -> Proof {
-    Proof { name: name.to_owned(), proven_by: proven_by.into() }
-}
-
-/// The member that leads, if it is another.
-pub(super) fn elsewhere(http: &Http, cluster: &Cluster) -> Result<Option<NodeId>> {
-    if http.core.leads() {
-        return Ok(None);
-    }
-    let leader = cluster.leader().ok_or_else(|| {
-        let problem = Problem::new(Code::Unavailable, cluster.why_no_leader());
-        problem.with_hint("holdfast cluster status says who is there and who is missing")
-    })?;
-    Ok(Some(leader.node))
-}
 
 /// `POST /v1/cluster/remove`: explains, or removes a member for ever.
 pub(in crate::http) async fn remove(
@@ -49,8 +35,8 @@ pub(in crate::http) async fn remove(
 ) -> Result<Response> {
     let asked: ClusterActRequest = write::parse(&said)?;
     let cluster = cluster(&http)?;
-    if let Some(leader) = elsewhere(&http, cluster)? {
-        return forward::to_member(cluster, leader, &said).await;
+    if let Some(answer) = elsewhere(&http, cluster, &said, By::Leader).await? {
+        return Ok(answer);
     }
     let write = Write::read(&http, &said, caller.actor())?;
     if let Some(executed) = write.before(&http.core.state())? {
@@ -59,37 +45,29 @@ pub(in crate::http) async fn remove(
         return Ok(At::new(executed.event, done).into_response());
     }
     let node = named(cluster, &asked)?;
-    let shown = removal(&http, cluster, node).await?;
-    let confirmed = match http.guard.pass(&caller, &said, shown.clone()).await? {
-        Pass::Explained(explained) => return Ok(Json(explained).into_response()),
-        Pass::Confirmed(confirmed) => confirmed,
-    };
-    let name = name_of(cluster, node);
-    let command = Command::RemoveMember { node, confirmed: confirmed.clone() };
-    let executed = match write.submit(&http, command).await {
-        Ok(executed) => executed,
-        Err(refused) => {
-            noted(
-                http.guard.ended(&confirmed, &said, &shown, (Ended::Failed, &refused.problem.detail)).await,
-            );
-            return Err(refused);
-        }
-    };
-    noted(
-        http.guard
-            .ended(&confirmed, &said, &shown, (Ended::Executed, &format!("event {}", executed.event)))
-            .await,
-    );
-    let gone = gone(cluster, node).await;
-    let outcome = match gone {
-        true => format!("{name} is no member any more; what it says is refused"),
-        false => format!(
-            "{name} is removed by event {}; the members are changed as soon as a majority answers",
-            executed.event
-        ),
-    };
-    let done = ActDone { outcome, epoch: None, event: Some(executed.event), gap_ms: None };
-    Ok(At::new(executed.event, done).into_response())
+    let (name, shown) = (name_of(cluster, node), removal(&http, cluster, node).await);
+    let act = format!("cluster remove {name}");
+    let (core, run) = (http.clone(), cluster.clone());
+    guarded(&http, &caller, said, &act, shown, move |confirmed| async move {
+        let command = Command::RemoveMember { node, confirmed };
+        let executed = match write.submit(&core, command).await {
+            Ok(executed) => executed,
+            Err(refused) => {
+                let told = refused.problem.detail.clone();
+                return Came { ended: Ended::Failed, told, answer: Err(refused) };
+            }
+        };
+        let event = executed.event;
+        let outcome = match gone(&run, node).await {
+            true => format!("{name} is no member any more; what it says is refused"),
+            false => format!(
+                "{name} is removed by event {event}; the members are changed as soon as a majority answers"
+            ),
+        };
+        let done = ActDone { outcome, epoch: None, event: Some(event), gap_ms: None };
+        Came { ended: Ended::Executed, told: format!("event {event}"), answer: Ok(At::new(event, done)) }
+    })
+    .await
 }
 
 /// Waits, bounded, until consensus has it no more.
@@ -104,14 +82,16 @@ async fn gone(cluster: &Cluster, node: NodeId) -> bool {
     true
 }
 
+/// Who votes without this one. One that the log has removed already is on its way out, and counts for nothing.
+fn left_without(node: NodeId, voters: &BTreeSet<NodeId>, state: &Decided) -> Vec<NodeId> {
+    let leaves = |voter: &NodeId| state.members.get(voter).is_some_and(|member| !member.is_present());
+    voters.iter().copied().filter(|voter| *voter != node && !leaves(voter)).collect()
+}
+
 async fn removal(http: &Http, cluster: &Cluster, node: NodeId) -> Result<Shown> {
     let status = cluster.log().status();
     let name = name_of(cluster, node);
-    // One that the log has removed already is on its way out, and counts for nothing.
-    let state = http.core.state();
-    let leaves = |voter: &NodeId| state.members.get(voter).is_some_and(|member| !member.is_present());
-    let left: Vec<NodeId> =
-        status.voters.iter().copied().filter(|voter| *voter != node && !leaves(voter)).collect();
+    let left = left_without(node, &status.voters, &http.core.state());
     if left.is_empty() {
         let detail = format!("{name} is the only member that votes: without it there is no cluster");
         return Err(Problem::new(Code::Conflict, detail).into());
@@ -163,4 +143,32 @@ async fn removal(http: &Http, cluster: &Cluster, node: NodeId) -> Result<Shown> 
         }),
         reason: Reason::Required,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::state::MemberState;
+    use types::EventId;
+
+    #[test]
+    fn those_that_are_leaving_are_not_left() {
+        let id = NodeId::from_u128;
+        let member = |removed: Option<u64>| MemberState {
+            name: "a".parse().expect("a name"),
+            peer: String::new(),
+            api: String::new(),
+            votes: true,
+            admitted: EventId::new(1),
+            removed: removed.map(EventId::new),
+            sequence: 1,
+        };
+        let mut state = Decided::default();
+        for (number, removed) in [(1, None), (2, None), (3, Some(9)), (4, None)] {
+            state.members.insert(id(number), member(removed));
+        }
+        let voters = BTreeSet::from([id(1), id(2), id(3), id(4)]);
+        assert_eq!(left_without(id(1), &voters, &state), [id(2), id(4)], "the third is on its way out");
+        assert_eq!(left_without(id(9), &voters, &state), [id(1), id(2), id(4)]);
+    }
 }

@@ -33,6 +33,7 @@ struct Target {
     position: u64,
     overrides: Vec<Override>,
     reason: Reason,
+    denied: Option<&'static str>,
 }
 
 struct World {
@@ -75,7 +76,12 @@ async fn act(
     said: Said,
 ) -> Result<Response> {
     // An age that is another at every look: only `facts` may hold one.
-    let shown = shown(&target.lock().expect("not poisoned"), u64::from(OsRandom.u128() as u32));
+    let target = target.lock().expect("not poisoned").clone();
+    let shown = shown(&target, u64::from(OsRandom.u128() as u32));
+    if let Some(why) = target.denied {
+        http.guard.denied(&caller, &said, &shown.act, why).await;
+        return Err(refused(Code::Denied, why));
+    }
     Ok(match http.guard.pass(&caller, &said, shown).await? {
         Pass::Explained(explained) => Json(explained).into_response(),
         Pass::Confirmed(confirmed) => Json(confirmed).into_response(),
@@ -416,4 +422,20 @@ async fn what_became_of_an_act_is_written_down_after_it() {
     let denied = (Ended::Denied, "majority missing");
     world.http.guard.ended(&confirmed, &said, &shown, denied).await.expect("written");
     assert_eq!(world.journal(), [(Ended::Denied, "majority missing".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_denial_is_written_down_if_somebody_had_a_token() {
+    let world = World::start().await;
+    let token = world.explain("ann", &body()).await.token;
+    world.target.lock().expect("not poisoned").denied = Some("the primary lives");
+    let asked = world.client("ann").explain_act(ACT, world.id(), &body()).await;
+    assert!(asked.is_err());
+    assert_eq!(world.journal(), [], "an explanation that is denied was only a question");
+    let denied = world.confirm("ann", &token, &body()).await.expect_err("denied");
+    assert_eq!(denied.code, Code::Denied);
+    assert_eq!(world.journal(), [(Ended::Denied, "the primary lives".to_owned())]);
+    // It was not used up: the state that it was given for may come again.
+    world.target.lock().expect("not poisoned").denied = None;
+    world.confirm("ann", &token, &body()).await.expect("confirmed");
 }

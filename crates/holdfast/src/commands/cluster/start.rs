@@ -116,6 +116,10 @@ fn not_joined(error: &JoinError) -> Failure {
         JoinError::NoAnswer(_) => {
             (Code::Unavailable, "run the same command again: it asks with the same request")
         }
+        JoinError::Unclear(_) => (
+            Code::UnknownOutcome,
+            "run the same command again: it asks with the same request, and finishes it",
+        ),
         JoinError::Taken { .. } => (Code::Conflict, "--data-dir DIR with one that is empty"),
         _ => return unusable(error),
     };
@@ -133,5 +137,13 @@ mod tests {
         assert_eq!(at("[::1]:7071"), Ok("[::1]:7071".into()));
         assert_eq!(at("one.example:7071"), Ok("0.0.0.0:7071".into()));
         assert_eq!(at("one.example"), Err(2));
+    }
+
+    #[test]
+    fn a_join_in_doubt_is_unknown_and_one_that_was_not_heard_is_not_executed() {
+        let exit = |error| not_joined(&error).exit;
+        assert_eq!(exit(JoinError::Unclear("no answer".into())), 7);
+        assert_eq!(exit(JoinError::NoAnswer("nobody is there".into())), 6);
+        assert_eq!(exit(JoinError::Refused("the secret was used".into())), 5);
     }
 }

@@ -1,0 +1,111 @@
+//! What is the same in every guarded act on the cluster: who carries it out, and how it goes from its
+//! call to its end.
+//!
+//! ```text
+//!   about another member, or for the one that leads ─► handed on
+//!   denied ─► with a token: written down ─► the denial
+//!   explained ─► the explanation
+//!   confirmed ─► a task of its own ─► its end is written down ─► answered, if anybody still waits
+//! ```
+//!
+//! A client that hangs up stops nothing: an act that was confirmed runs to its end, which is bounded.
+
+use super::internal;
+use crate::{
+    cluster::Cluster,
+    http::{
+        Http,
+        access::Caller,
+        answer::{At, Result},
+        forward,
+        guard::{Pass, Shown},
+        input::Said,
+    },
+    journal::Ended,
+};
+use api::{ActDone, Code, Problem, Proof};
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use domain::Confirmed;
+use std::sync::Arc;
+use types::NodeId;
+
+/// Who carries an act out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// This member, which it is about.
+    Member(NodeId),
+    /// The one that leads.
+    Leader,
+}
+
+/// What another member says of an act that it has to carry out; none if it is for this one.
+pub(super) async fn elsewhere(
+    http: &Http,
+    cluster: &Cluster,
+    said: &Said,
+    by: By,
+) -> Result<Option<Response>> {
+    let node = match by {
+        By::Member(node) if node == cluster.own() => return Ok(None),
+        By::Member(node) => node,
+        By::Leader if http.core.leads() => return Ok(None),
+        By::Leader => {
+            let leader = cluster.leader().ok_or_else(|| {
+                let problem = Problem::new(Code::Unavailable, cluster.why_no_leader());
+                problem.with_hint("holdfast cluster status says who is there and who is missing")
+            })?;
+            leader.node
+        }
+    };
+    forward::to_member(cluster, node, said).await.map(Some)
+}
+
+/// What came of an act: how it ended, as the journal has it, and the answer.
+pub(super) struct Came {
+    pub(super) ended: Ended,
+    pub(super) told: String,
+    pub(super) answer: Result<At<ActDone>>,
+}
+
+/// Explains an act, or confirms it and runs it. `act` names it where `shown` does not, because it is denied.
+pub(super) async fn guarded<F>(
+    http: &Http,
+    caller: &Caller,
+    said: Said,
+    act: &str,
+    shown: Result<Shown>,
+    run: impl FnOnce(Confirmed) -> F,
+) -> Result<Response>
+where
+    F: Future<Output = Came> + Send + 'static,
+{
+    let shown = match shown {
+        Ok(shown) => shown,
+        Err(denied) => {
+            http.guard.denied(caller, &said, act, &denied.problem.detail).await;
+            return Err(denied);
+        }
+    };
+    let confirmed = match http.guard.pass(caller, &said, shown.clone()).await? {
+        Pass::Explained(explained) => return Ok(Json(explained).into_response()),
+        Pass::Confirmed(confirmed) => confirmed,
+    };
+    let (http, running) = (Arc::clone(http), run(confirmed.clone()));
+    let done = rt::spawn(async move {
+        let Came { ended, told, answer } = running.await;
+        // What was done is done, also when the journal does not take it; that it was confirmed stands there.
+        if let Err(refused) = http.guard.ended(&confirmed, &said, &shown, (ended, &told)).await {
+            tracing::error!(why = refused.problem.detail, "the end of an act could not be written down");
+        }
+        answer
+    });
+    Ok(done.await.map_err(|gone| internal(&gone))??.into_response())
+}
+
+/// An invariant, and what proves it.
+pub(super) fn proof(name: &str, proven_by: impl Into<String>) -> Proof {
+    Proof { name: name.to_owned(), proven_by: proven_by.into() }
+}
