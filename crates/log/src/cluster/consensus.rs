@@ -14,7 +14,7 @@ use crate::{
 };
 use openraft::{
     Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver as _,
-    metrics::RaftServerMetrics, raft::ClientWriteResult,
+    errors::ClientWriteError, metrics::RaftServerMetrics, raft::ClientWriteResult,
 };
 use rt::{Boundary, Spawner, TaskHandle};
 use std::{
@@ -27,7 +27,7 @@ use tokio::{
     sync::{oneshot, watch},
     time::Instant,
 };
-use types::{Epoch, NodeId, Term, limits};
+use types::{Epoch, Index, NodeId, Term, limits};
 
 /// How often a leader looks whether its disk has space.
 const SPACE_LOOK: Duration = Duration::from_millis(500);
@@ -166,10 +166,6 @@ impl Start {
                             && opened.is_some_and(|opened| opened.id.leader_id == leader) =>
                 {
                     let epoch = self.log.head().epoch;
-                    if lock(&self.gate).authority.is_none() {
-                        // The word was for this epoch, and is for no other.
-                        *lock(&self.reason) = None;
-                    }
                     self.hold(Some((Authority { epoch, term: Term::new(leader.term) }, leader)));
                 }
                 // A second entry would open a second epoch.
@@ -225,10 +221,14 @@ impl Start {
     /// may be, and another may have sequenced in it.
     fn is_named(&self, opened: Option<Opened>) -> bool {
         let mut named = opened.map(|opened| opened.node);
-        let known = opened.map_or(self.log.head().index, |opened| ours(opened.id.index));
-        let (mut from, until) = (known.next(), self.log.newest().next());
+        let (known, head) =
+            (opened.map_or(Index::ZERO, |opened| ours(opened.id.index)), self.log.head().index);
+        // Of what is committed only the last entry may be an epoch that has not been told yet: one is told
+        // before the next is committed. So this reads a few entries, however old the epoch is.
+        let (mut from, until) = (known.next().max(head), self.log.newest().next());
         while from < until {
-            let Ok(found) = self.log.entries(from, until, LOOK_BYTES) else { return false };
+            let found = self.log.entries(from, until, LOOK_BYTES);
+            let Ok(found) = found.inspect_err(|error| self.log.note_damage(error)) else { return false };
             let Some((last, _)) = found.last() else { break };
             from = last.next();
             let epochs = found.iter().filter(|(_, entry)| entry.kind == Kind::Epoch);
@@ -296,24 +296,34 @@ impl Start {
     /// that says it.
     async fn open_epoch(&self, raft: &Raft<Shape, Machine>, leader: Leader) -> Opening {
         Boundary::EpochOpening.reached();
-        let why =
-            lock(&self.reason).as_ref().filter(|reason| reason.holds()).map(|reason| reason.why.clone());
-        let payload = epoch_payload(leader.node, why.as_deref().unwrap_or(BY_ITSELF));
+        // Taken: an entry whose fate is not known bears it, and no other may. Put back if it was not taken.
+        let reason = lock(&self.reason).take().filter(Reason::holds);
+        let why = reason.as_ref().map(|reason| &reason.why[..]);
+        let payload = epoch_payload(leader.node, why.unwrap_or(BY_ITSELF));
         let data = Data { code: Kind::Epoch.code(), payload };
         let (tell, told) = oneshot::channel();
         let call = Call(Box::new(move |result: ClientWriteResult<Shape>| {
-            let _gone = tell.send(result.is_ok());
+            let refused = matches!(result, Err(ClientWriteError::ForwardToLeader(_)));
+            let _gone = tell.send(result.map(|_| ()).map_err(|_| refused));
         }) as Box<dyn FnOnce(_) + Send>);
-        if raft.write(data).responder(call).with_leader(leader).await.is_err() {
-            return Opening::Refused;
-        }
+        let written = raft.write(data).responder(call).with_leader(leader).await;
         // An entry of a leader that is none any more may never be settled.
-        match tokio::time::timeout(self.options.election.1 * 3, told).await {
-            Ok(Ok(true)) => {
-                lock(&self.reason).take_if(|reason| Some(&reason.why) == why.as_ref());
-                Opening::Committed
+        let told = match written {
+            Ok(()) => tokio::time::timeout(self.options.election.1 * 3, told).await,
+            Err(_) => Ok(Ok(Err(true))),
+        };
+        match told {
+            Ok(Ok(Ok(()))) => Opening::Committed,
+            // It is in no log.
+            Ok(Ok(Err(true))) => {
+                let mut place = lock(&self.reason);
+                if place.is_none() {
+                    *place = reason;
+                }
+                Opening::Refused
             }
-            Ok(_) => Opening::Refused,
+            // Another's stands there, or consensus has let go of it.
+            Ok(Ok(Err(false)) | Err(_)) => Opening::Refused,
             Err(_) => Opening::Pending,
         }
     }
