@@ -119,11 +119,12 @@ fn fm_b_agent_goes_over_to_another_log_whole_or_not_at_all() {
         open(&disk).expect("an empty disk").accept(fixture::plan(5, &[1, 2])).expect("the first plan");
         let mut acted_on_new = false;
         for _ in 0..3 {
-            disk.fail_in(1 + (dice.u128() as u64) % 16, Fault::Crash);
+            disk.fail_in(1 + (dice.u128() as u64) % 60, Fault::Crash);
             if let Ok(mut plans) = open(&disk) {
                 assert!(!acted_on_new || plans.held().cluster == "new", "seed {seed}: it went back");
                 acted_on_new |= plans.accept(adopting(6, 5)).is_ok();
             }
+            disk.clear_faults();
             disk.restart();
         }
         let plans = open(&disk).expect("a crash never spoils the plan");
