@@ -176,7 +176,9 @@ impl Journal {
     }
 
     /// Notes that reports are for the log that made this plan. If it has taken the node over from another,
-    /// what each instance is now becomes a report again; one of which nothing is left is begun anew.
+    /// what each instance is now becomes a report again, in the place of what the other was not told yet:
+    /// that it was stopped there says nothing of what is wanted here. One of which nothing is left is begun
+    /// anew.
     pub fn report_to(&self, plan: &NodePlan, at: Timestamp) {
         let since = plan.adoption.as_ref().map_or(Generation::ZERO, |adoption| adoption.since);
         let told = (plan.cluster.clone(), since);
@@ -187,6 +189,7 @@ impl Journal {
         book.told = Some(told);
         if since > Generation::ZERO {
             for (id, account) in &mut book.instances {
+                account.pending.clear();
                 match account.last.take() {
                     None | Some(Change::Stopped | Change::Collected) => {}
                     // That it ended once is no news; that it is started again is.

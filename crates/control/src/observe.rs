@@ -37,6 +37,8 @@ struct Said {
     heard: BTreeSet<(NodeId, NodeRole)>,
     /// Who holds a plan that this log never made.
     apart: BTreeMap<(NodeId, NodeRole), Stray>,
+    /// Who holds one that this log has adopted, and has not come over yet.
+    coming: BTreeSet<(NodeId, NodeRole)>,
 }
 
 /// The log that nodes are held against: its state, and the identity that only itself knows.
@@ -78,7 +80,12 @@ impl Said {
     fn hear(&mut self, node: NodeId, role: NodeRole, held: &Held, line: Line<'_>) {
         self.heard.insert((node, role));
         let (Line { state, identity }, was) = (line, self.apart.get(&(node, role)).cloned());
-        let Standing::Apart(why) = state.standing(identity, held) else {
+        let standing = state.standing(identity, held);
+        match standing {
+            Standing::Adopted => self.coming.insert((node, role)),
+            _ => self.coming.remove(&(node, role)),
+        };
+        let Standing::Apart(why) = standing else {
             // The log may have grown past the number: then it is the same only in name.
             let remains = |was: &Stray| was.why != Apart::OtherLog && !state.has_adopted(identity, &was.held);
             if was.is_some_and(|was| !remains(&was)) {
@@ -109,7 +116,12 @@ impl Observations {
     /// Nothing seen yet; observing since `now`.
     pub fn new(now: Timestamp) -> Self {
         let seen = Observed { since: now, nodes: Default::default() };
-        let said = Mutex::new(Said { seen, heard: BTreeSet::new(), apart: BTreeMap::new() });
+        let said = Mutex::new(Said {
+            seen,
+            heard: BTreeSet::new(),
+            apart: BTreeMap::new(),
+            coming: BTreeSet::new(),
+        });
         Self { said, changed: tokio::sync::watch::Sender::new(0) }
     }
 
@@ -166,6 +178,12 @@ impl Observations {
     /// Whether a role of a node has said which plan it holds since this process began.
     pub fn has_heard(&self, node: NodeId, role: NodeRole) -> bool {
         self.lock().heard.contains(&(node, role))
+    }
+
+    /// Whether an agent still acts on a plan of another log, which this one has adopted: what it reports
+    /// then is of that log.
+    pub fn comes_over(&self, node: NodeId) -> bool {
+        self.lock().coming.contains(&(node, NodeRole::Agent))
     }
 
     /// The plan that a node holds and this log never made.

@@ -201,11 +201,12 @@ fn fm_b_edge_goes_over_to_another_log_whole_or_not_at_all() {
         drop(store);
         let mut acted_on_new = false;
         for _ in 0..3 {
-            disk.fail_in(1 + dice.below(16), Fault::Crash);
+            disk.fail_in(1 + dice.below(60), Fault::Crash);
             if let Ok(mut store) = open(&disk) {
                 assert!(!acted_on_new || store.name().cluster == "there", "seed {seed}: it went back");
                 acted_on_new |= store.accept(adopting(6, 5)).is_ok();
             }
+            disk.clear_faults();
             disk.restart();
         }
         let store = open(&disk).expect("a crash never spoils the plan");

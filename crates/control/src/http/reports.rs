@@ -55,6 +55,12 @@ pub(super) async fn report(State(http): State<Http>, caller: Caller, said: Said)
         let problem = Problem::new(Code::Unavailable, detail);
         return Err(problem.with_hint("renew the lease, and report it again").into());
     }
+    if http.core.observations().comes_over(node) {
+        let detail = "the node's agent still acts on a plan of another log";
+        return Err(Problem::new(Code::Unavailable, detail)
+            .with_hint("report it again under the new plan")
+            .into());
+    }
     transitions.iter_mut().for_each(shorten);
     let accepted = highest(&transitions);
     let submitted = http.core.submit(Command::Report { node, transitions }, caller.actor(), None);

@@ -134,6 +134,8 @@ async fn an_adopted_node_is_sent_plans_above_its_own_and_its_agent_waits_for_the
     let mut stream = Box::pin(one.agent_stream(held.clone()).await.expect("it comes over"));
     let early = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
     assert!(early.is_err(), "the edge may still send to what the agent would stop");
+    let early = one.report(Vec::new()).await.expect_err("it still acts on the other log's plan");
+    assert_eq!(early.code(), Some(Code::Unavailable));
     let routed = soon("a plan", one.edge_poll(held.clone())).await.expect("an answer").expect("a plan");
     assert_eq!(follows(&held, &routed.name(), routed.adoption.as_ref()), Ok(()));
     one.renew(&lease(NodeRole::Edge, &routed.name(), &[])).await.expect("acknowledged");

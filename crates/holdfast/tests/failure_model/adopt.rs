@@ -42,6 +42,25 @@ impl Scene {
         self.done(&["cluster", "adopt", "--reason", "taken back", "--confirm", token, "--json"])
     }
 
+    /// Makes a backup of the server's log; where its data directory is.
+    fn backed_up(&self) -> String {
+        let key = self.platform.dir().join("key");
+        fs::write(&key, format!("{}A=", "A".repeat(42))).expect("written");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("private");
+        let data = self.platform.data(Role::Server).display().to_string();
+        let to = ["--to", "backups", "--key-file", "key"];
+        self.done(&[&["cluster", "backup", "--data-dir", &data, "--json"], &to[..]].concat());
+        data
+    }
+
+    /// The power goes, and the nodes come back from their disks without a server.
+    fn comes_back(&mut self) {
+        self.platform.cut_power().expect("nothing left");
+        self.platform.start_agent().expect("the agent, without a server");
+        self.platform.start_edge().expect("the edge, without a server");
+        self.answered();
+    }
+
     /// The version that is served by way of the edge.
     fn version(&self) -> Option<String> {
         let answer = get_blocking(&self.routes.tcp, "/version", Duration::from_secs(3)).ok()?;
@@ -60,12 +79,8 @@ fn ids(running: &[Running]) -> BTreeSet<String> {
 #[test]
 fn fm_b_what_a_restored_log_does_not_know_runs_on_until_it_is_adopted() {
     let mut scene = Scene::serving();
-    let key = scene.platform.dir().join("key");
-    fs::write(&key, format!("{}A=", "A".repeat(42))).expect("written");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("private");
-    let data = scene.platform.data(Role::Server).display().to_string();
     let first = ids(&scene.two());
-    scene.done(&["cluster", "backup", "--to", "backups", "--key-file", "key", "--data-dir", &data, "--json"]);
+    let data = scene.backed_up();
     // What comes after the backup is lost with the server's disk.
     let image = format!("oci:{}:v2", scene.layout.display());
     scene.apply(&image).expect("an answer").executed().expect("version 2 deployed");
@@ -121,11 +136,7 @@ fn fm_b_what_a_restored_log_does_not_know_runs_on_until_it_is_adopted() {
     let again = scene.cli(&["cluster", "adopt", "--reason", "x", "--explain"]);
     assert_eq!(again.code, 5, "{again:?}");
     assert!(again.stderr.contains("nothing to adopt"), "{again:?}");
-    // It is durable on the nodes: they come back from their disks with it, and go on with the server.
-    scene.platform.cut_power().expect("nothing left");
-    scene.platform.start_agent().expect("the agent, without a server");
-    scene.platform.start_edge().expect("the edge, without a server");
-    scene.answered();
+    scene.comes_back();
     assert_eq!(scene.version().as_deref(), Some("v1"));
     scene.platform.start_server().expect("the server, later");
     scene.converged();
