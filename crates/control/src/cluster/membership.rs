@@ -275,6 +275,7 @@ mod tests {
             leader: Some(id(1)),
             term: Term::new(1),
             voters: voters.iter().map(|number| id(*number)).collect(),
+            firm: voters.iter().map(|number| id(*number)).collect(),
             members: all.map(|number| (id(*number), member(&format!("m{number}")))).collect(),
             matched: matched.iter().map(|(number, at)| (id(*number), Index::new(*at))).collect(),
             own: id(1),

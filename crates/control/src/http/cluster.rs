@@ -86,7 +86,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
             name: member.name.parse().unwrap_or_else(|_| UNNAMED.parse().expect("a valid name")),
             peer: member.peer.clone(),
             api: member.api.clone(),
-            votes: status.voters.contains(node),
+            votes: status.firm.contains(node),
             leads: false,
             epoch: None,
             applied_event: None,

@@ -62,8 +62,12 @@ fn is_repaired(cluster: &Cluster, at: usize) {
     cluster.all_vote(3);
     let others: Vec<usize> = ALL.into_iter().filter(|other| *other != at).collect();
     for asked in ALL {
-        let told = trouble(cluster, asked, at).unwrap_or_default();
-        assert!(told.contains("was damaged") && told.contains("quarantine"), "{told}");
+        let told = || trouble(cluster, asked, at).unwrap_or_default();
+        wait_for("the damage to be told", SOON, || {
+            let told = told();
+            (told.contains("was damaged") && told.contains("quarantine")).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}: {}", told()));
     }
     let kept = std::fs::read_dir(cluster.data(at).join("log/quarantine")).expect("kept").count();
     assert!(kept > 0, "the damaged file is kept");

@@ -32,6 +32,8 @@ pub struct Status {
     pub term: Term,
     /// Who votes.
     pub voters: BTreeSet<NodeId>,
+    /// Who of them votes whatever becomes of a change of members that is under way.
+    pub firm: BTreeSet<NodeId>,
     /// Everyone, with the address.
     pub members: BTreeMap<NodeId, Member>,
     /// How far each is, as the leader knows it; empty on others.
@@ -149,6 +151,7 @@ impl ClusterLog {
             leader: metrics.current_leader,
             term: Term::new(metrics.vote.leader_id.term),
             voters: members.voter_ids().collect(),
+            firm: in_each(members.get_joint_config()),
             members: members.nodes().map(|(id, member)| (*id, member.clone())).collect(),
             matched: matched.filter_map(|(id, at)| Some((*id, ours((*at)?.index)))).collect(),
             quorum_silent,
@@ -223,4 +226,11 @@ impl ClusterLog {
         };
         bounded(patience, self.raft().change_membership(change, false)).await.map(drop)
     }
+}
+
+/// Who stands in each of these.
+fn in_each(configs: &[BTreeSet<NodeId>]) -> BTreeSet<NodeId> {
+    let mut configs = configs.iter();
+    let first = configs.next().cloned().unwrap_or_default();
+    configs.fold(first, |left, config| &left & config)
 }

@@ -145,7 +145,7 @@ impl InPlace {
     /// `None` if this is not a file of two copies, or none of them can be read.
     fn copies(&self, bytes: &[u8]) -> Option<Copies> {
         let room = bytes.len() / 2;
-        if room == 0 || bytes.len() % (2 * PAGE) != 0 {
+        if room == 0 || !bytes.len().is_multiple_of(2 * PAGE) {
             return None;
         }
         let both = [self.decode(&bytes[..room]), self.decode(&bytes[room..])];

@@ -111,7 +111,7 @@ pub(super) fn first_stretch(
     join(&mut seen);
     let first = seen.iter().position(|seen| seen.wrong.is_some());
     let lacks_first = seen.first().is_some_and(|seen| seen.wrong.is_none() && seen.before != Some(NOTHING));
-    let is_short = !parts.last().is_some_and(|part| !part.archived)
+    let is_short = parts.last().is_none_or(|part| part.archived)
         || matches!(refusal, OpenError::Shortened { .. }) && first.is_none();
     let span = match first {
         _ if lacks_first => 0..0,

@@ -76,8 +76,6 @@ struct CameOf {
     moved: bool,
 }
 
-const CANDIDATE: NodeId = NodeId::from_u128(2);
-const VOTER: NodeId = NodeId::from_u128(3);
 /// A promotion, and whatever is written after it, is over within this.
 const CHANGED: Duration = Duration::from_secs(7);
 /// How long a candidate may have to wait until nobody vouches for the old primary.
@@ -104,8 +102,7 @@ async fn whole(world: Arc<World>, cut: Cut, came: Arc<Mutex<CameOf>>) {
         return;
     }
     let old = verdict::leader(&world).unwrap_or(FOUNDER);
-    let (candidate, voter) = if old == CANDIDATE { (VOTER, FOUNDER) } else { (CANDIDATE, VOTER) };
-    let voter = if old == voter { FOUNDER } else { voter };
+    let [candidate, voter] = others(&world, old);
     let victim = if cut.victim == Victim::Candidate { candidate } else { voter };
     cut_off(&world, &tasks, old);
     let faulted = |world: &World| world.with_machine(victim, |machine| machine.disk.faulted());
@@ -130,6 +127,12 @@ async fn whole(world: Arc<World>, cut: Cut, came: Arc<Mutex<CameOf>>) {
         .and_then(|asked| asked.result.clone());
     let moved = verdict::leader(&world) == Some(candidate);
     tell(&|came| (came.said, came.moved) = (said.clone(), moved));
+}
+
+/// The two that are not this one, of a cluster of three.
+pub(super) fn others(world: &World, node: NodeId) -> [NodeId; 2] {
+    let others: Vec<_> = world.nodes_of(world.era()).into_iter().filter(|other| *other != node).collect();
+    others.try_into().expect("a cluster of three was formed")
 }
 
 /// Nobody hears a node any more; it has begun a write that nobody else has.

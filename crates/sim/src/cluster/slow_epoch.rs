@@ -2,7 +2,7 @@
 
 use super::{
     Plan, Round, client,
-    cut_short::{cut_off, may_be_promoted},
+    cut_short::{cut_off, may_be_promoted, others},
     fate,
     life::FOUNDER,
     members, plan, play, verdict,
@@ -31,9 +31,6 @@ pub struct SlowEpoch {
     pub leads_again: bool,
 }
 
-const CANDIDATE: NodeId = NodeId::from_u128(2);
-const VOTER: NodeId = NodeId::from_u128(3);
-
 /// Plays it, from one seed. With `lost`, nobody ever hears of the entry, and another leads meanwhile.
 pub fn slow_epoch(seed: u64, lost: bool) -> SlowEpoch {
     let came = Arc::new(Mutex::new((false, 0, false)));
@@ -52,28 +49,29 @@ async fn whole(world: Arc<World>, lost: bool, came: Arc<Mutex<(bool, usize, bool
     if !members::form(&world, verdict::FORMED).await || !verdict::rest(&world, &tasks).await {
         return;
     }
+    let [candidate, voter] = others(&world, FOUNDER);
     cut_off(&world, &tasks, FOUNDER);
-    if !may_be_promoted(&world, CANDIDATE).await {
+    if !may_be_promoted(&world, candidate).await {
         return;
     }
-    tasks.spawn(fate::promote(Arc::clone(&world), CANDIDATE));
-    let sequences = || world.running(CANDIDATE).is_some_and(|(_, log)| log.authority().borrow().is_some());
-    let leads = || world.running(CANDIDATE).is_some_and(|(_, log)| log.status().state == "leader");
+    tasks.spawn(fate::promote(Arc::clone(&world), candidate));
+    let sequences = || world.running(candidate).is_some_and(|(_, log)| log.authority().borrow().is_some());
+    let leads = || world.running(candidate).is_some_and(|(_, log)| log.status().state == "leader");
     let deadline = Instant::now() + Duration::from_secs(4);
     while Instant::now() < deadline && !leads() {
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
     // From the very moment on at which it leads nobody acknowledges anything.
-    world.weather().cut.insert((VOTER, CANDIDATE));
+    world.weather().cut.insert((voter, candidate));
     if lost {
-        world.weather().cut.insert((CANDIDATE, VOTER));
+        world.weather().cut.insert((candidate, voter));
     }
     // Longer than it waits for its entry.
     tokio::time::sleep(world.plan.election.1 * 4).await;
     let happened = leads() && !sequences();
     if lost {
         // Meanwhile the one before leads again.
-        world.weather().cut.retain(|way| *way == (VOTER, CANDIDATE) || *way == (CANDIDATE, VOTER));
+        world.weather().cut.retain(|way| *way == (voter, candidate) || *way == (candidate, voter));
         let back = Instant::now() + Duration::from_secs(10);
         while Instant::now() < back && verdict::leader(&world) != Some(FOUNDER) {
             tokio::time::sleep(verdict::LOOK).await;
@@ -83,14 +81,14 @@ async fn whole(world: Arc<World>, lost: bool, came: Arc<Mutex<(bool, usize, bool
     if !verdict::rest(&world, &tasks).await {
         return;
     }
-    let opened = epochs(&world, CANDIDATE);
+    let opened = epochs(&world, candidate);
     let leader = verdict::leader(&world);
     if let Some((process, log)) =
-        leader.filter(|leader| *leader != CANDIDATE).and_then(|leader| world.running(leader))
+        leader.filter(|leader| *leader != candidate).and_then(|leader| world.running(leader))
     {
-        let (_, why) = world.told(world.era()).wanted(CANDIDATE);
+        let (_, why) = world.told(world.era()).wanted(candidate);
         let patience = Duration::from_millis(1400);
-        let handing = async move { log.hand_over(CANDIDATE, why.as_bytes(), patience).await };
+        let handing = async move { log.hand_over(candidate, why.as_bytes(), patience).await };
         let _either = client::in_process(process, handing).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

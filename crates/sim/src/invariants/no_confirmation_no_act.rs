@@ -20,6 +20,8 @@ pub const NAME: &str = "no_confirmation_no_act";
 pub const RECOVERED: &str = "an operator has recovered it";
 /// What the epoch says that follows one of a member that was removed.
 const REMOVED: &str = "the one before was removed";
+/// What it says of a node that stands by itself.
+const ELECTED: &str = "elected";
 
 /// Holds the epochs of the committed entries, and the removals, against what was confirmed.
 ///
@@ -42,7 +44,8 @@ pub fn check(told: &Told, failover: Failover, entries: &[Entry]) -> Result<(), V
         // itself, and has forgotten the word.
         let by_word = asked
             .or_else(|| all.clone().find(|(place, asked)| is_open(asked, node) && !used.contains(place)));
-        let after_removal = entry.why == REMOVED && removed.contains(&before);
+        // So does one that was handed the lead by a leader that was to be removed.
+        let after_removal = [REMOVED, ELECTED].contains(&&*entry.why) && removed.contains(&before);
         let recovered = entry.why == RECOVERED && told.recovered == Some(node);
         match by_word {
             _ if failover == Failover::Automatic && asked.is_none() => {}
