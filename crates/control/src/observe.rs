@@ -107,8 +107,10 @@ impl Said {
         }
     }
 
-    fn apart(&self, node: NodeId) -> Option<&Stray> {
-        [NodeRole::Agent, NodeRole::Edge].iter().find_map(|role| self.apart.get(&(node, *role)))
+    /// What was adopted since it was noted, perhaps under another leader, is none.
+    fn apart(&self, node: NodeId, line: Line<'_>) -> Option<&Stray> {
+        let noted = [NodeRole::Agent, NodeRole::Edge].map(|role| self.apart.get(&(node, role)));
+        noted.into_iter().flatten().find(|stray| !line.state.has_adopted(line.identity, &stray.held))
     }
 }
 
@@ -126,7 +128,7 @@ impl Observations {
     }
 
     /// Forgets the leases, for they were renewed elsewhere meanwhile; observing since `now`. What is
-    /// known of plans that this log never made stays.
+    /// known of plans that this log never made stays: the log may have grown past their numbers.
     pub fn begin_anew(&self, now: Timestamp) {
         self.lock().seen = Observed { since: now, nodes: Default::default() };
         self.changed.send_modify(|count| *count += 1);
@@ -146,9 +148,10 @@ impl Observations {
         let news = {
             let mut said = self.lock();
             let unnamed = || Held::from(lease.generation);
-            let was_apart = said.apart(node).is_some();
+            let was_noted = said.apart.contains_key(&(node, lease.role));
             said.hear(node, lease.role, &lease.held.clone().unwrap_or_else(unnamed), line);
-            let is_apart = said.apart(node).is_some();
+            let is_noted = said.apart.contains_key(&(node, lease.role));
+            let is_apart = said.apart(node, line).is_some();
             // A plan of another log acknowledges nothing of this one, nor does one of before it took over.
             let generation = match is_apart || lease.generation < line.state.line_since() {
                 true => Generation::ZERO,
@@ -168,7 +171,7 @@ impl Observations {
             };
             let news = slot.as_ref().is_none_or(|old| RoleSeen { last: old.last, ..fresh.clone() } != *old);
             *slot = Some(fresh);
-            news || was_apart != is_apart
+            news || was_noted != is_noted
         };
         if news {
             self.changed.send_modify(|count| *count += 1);
@@ -181,19 +184,22 @@ impl Observations {
     }
 
     /// Whether an agent still acts on a plan of another log, which this one has adopted: what it reports
-    /// then is of that log.
+    /// then is of that log. One that was noted apart does until it is heard again.
     pub fn comes_over(&self, node: NodeId) -> bool {
-        self.lock().coming.contains(&(node, NodeRole::Agent))
+        let (said, agent) = (self.lock(), (node, NodeRole::Agent));
+        said.coming.contains(&agent) || said.apart.contains_key(&agent)
     }
 
-    /// The plan that a node holds and this log never made.
-    pub fn apart(&self, node: NodeId) -> Option<Stray> {
-        self.lock().apart(node).cloned()
+    /// The plan that a node holds and this log neither made nor adopted.
+    pub fn apart(&self, node: NodeId, line: Line<'_>) -> Option<Stray> {
+        self.lock().apart(node, line).cloned()
     }
 
     /// All of them, in the order of their nodes.
-    pub fn all_apart(&self) -> BTreeMap<(NodeId, NodeRole), Stray> {
-        self.lock().apart.clone()
+    pub fn all_apart(&self, line: Line<'_>) -> BTreeMap<(NodeId, NodeRole), Stray> {
+        let mut all = self.lock().apart.clone();
+        all.retain(|_, stray| !line.state.has_adopted(line.identity, &stray.held));
+        all
     }
 
     /// All of it, as planners read it.
@@ -215,3 +221,6 @@ impl Observations {
 
 /// What is done about a node that is apart.
 pub const HINT: &str = "nothing is pushed to the node until an operator adopts that: holdfast cluster adopt";
+
+#[cfg(test)]
+mod tests;

@@ -369,9 +369,15 @@ impl Core {
     }
 
     /// Why nothing may be pushed to a node: it holds a plan that this log never made. Either the log is
-    /// older than what it governs (it was restored from a backup, say), or it is another one.
+    /// older than what it governs (it was restored from a backup, say), or it is another one. Only who
+    /// sequences goes by what it has noted: another may have noted it when it led, and hears no leases since.
     pub fn why_apart(&self, node: NodeId) -> Option<String> {
-        let stray = self.observations().apart(node)?;
+        if !self.leads() {
+            return None;
+        }
+        let (state, identity) = (self.state(), self.identity());
+        let line = crate::observe::Line { state: &state, identity: &identity };
+        let stray = self.observations().apart(node, line)?;
         Some(format!("node {node}: {stray}; {}", crate::observe::HINT))
     }
 

@@ -378,9 +378,9 @@ pub const GENERATION_MAX: Generation = Generation::new(1 << 52);
 pub const ADOPTED_LOGS: usize = 64;
 /// Instances that an adoption can name as not running.
 pub const ADOPT_ABSENT: usize = 16_384;
-/// Instances named in one line of what an adoption does; the rest is counted.
+/// Nodes told one by one in what an adoption does, and names in one line of it; the rest is counted.
 pub const ADOPT_NAMED: usize = 8;
-/// Nodes of which an adoption, or the status of the cluster, tells one by one.
+/// Nodes that the facts of an adoption, and the status of the cluster, have a row for.
 pub const ADOPT_NODES: usize = 256;
 /// How long agents keep what an adoption stops until every edge has let go of it.
 pub const ADOPT_EDGES: DurationMs = DurationMs::from_secs(10);

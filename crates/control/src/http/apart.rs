@@ -1,8 +1,10 @@
 //! Nodes that hold a plan which this log never made: what they hold, what it has for them, and what runs
 //! there besides.
 
-use super::Http;
-use crate::observe::Stray;
+use crate::{
+    observe::{Line, Stray},
+    writer::Core,
+};
 use api::ApartRow;
 use domain::{State, derive, plan::Observed};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,11 +22,12 @@ pub(super) struct Apart {
     pub(super) unheard: Vec<String>,
 }
 
-/// What is known now.
-pub(super) fn known(http: &Http) -> Apart {
-    let (state, identity) = (http.core.state(), http.core.identity());
-    let observations = http.core.observations();
-    let (strays, observed) = (observations.all_apart(), observations.snapshot());
+/// What is known now, of all of them.
+pub(super) fn known(core: &Core) -> Apart {
+    let (state, identity) = (core.state(), core.identity());
+    let observations = core.observations();
+    let (strays, observed) =
+        (observations.all_apart(Line { state: &state, identity: &identity }), observations.snapshot());
     let mut silent = BTreeSet::new();
     for (node, role) in strays.keys() {
         let is_silent = agent(&observed, *node).is_none();
@@ -35,6 +38,13 @@ pub(super) fn known(http: &Http) -> Apart {
     let unheard = state.nodes.iter().filter(|(id, node)| !node.roles.iter().all(|role| heard(id, role)));
     let unheard = unheard.map(|(_, node)| node.name.to_string()).collect();
     Apart { rows, silent, unheard }
+}
+
+/// The first of them, as the status of the cluster has them.
+pub(super) fn first(core: &Core) -> Vec<ApartRow> {
+    let mut rows = known(core).rows;
+    rows.truncate(limits::ADOPT_NODES);
+    rows
 }
 
 fn agent(observed: &Observed, node: NodeId) -> Option<&BTreeSet<InstanceId>> {
@@ -74,5 +84,5 @@ fn rows(
         }
         Some(row)
     };
-    strays.iter().filter_map(row).take(limits::ADOPT_NODES).collect()
+    strays.iter().filter_map(row).collect()
 }

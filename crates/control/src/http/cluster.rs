@@ -131,7 +131,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
         members,
         refused: refused.map(|last| PeerRefused { from: last.from.to_string(), why: last.why, at: last.at }),
         backup,
-        apart: apart::known(&http).rows,
+        apart: apart::first(&http.core),
     };
     Ok(At::new(head.event, body))
 }

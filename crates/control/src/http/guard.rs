@@ -350,7 +350,7 @@ fn hashed(token: &str) -> [u8; 32] {
 }
 
 /// Everything a token is bound to, under names for people.
-fn bound(shown: &Shown) -> Result<Value> {
+pub(super) fn bound(shown: &Shown) -> Result<Value> {
     let Shown { act, will, touches, irreversible, invariants, overrides, state, .. } = shown;
     let value = serde_json::json!({
         "the act": act,

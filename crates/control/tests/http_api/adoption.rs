@@ -90,11 +90,7 @@ async fn a_node_of_another_log_is_left_alone_and_shown() {
     );
     assert!(will.contains(&format!("one: starts 1: {instance} (shop/prod/web)")), "{will}");
     assert!(will.contains("not heard yet: two"), "{will}");
-    let head = world.core.head().event;
-    assert!(will.contains(&format!(
-        "plans up to 3 of log old; plans are made anew from generation {} on",
-        head.next()
-    )));
+    assert!(will.contains("plans up to 3 of log old; plans are made anew, above generation 3"), "{will}");
     // Another node is not concerned.
     world.renew(NODE_TWO, NodeRole::Agent, Generation::ZERO).await;
     world.node(NODE_TWO).report(Vec::new()).await.expect("accepted");

@@ -25,10 +25,13 @@ use domain::{
     Command, State as Decided,
     state::{InstanceState, Taken},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use types::{Generation, InstanceId, limits, plan::NodeRole};
+
+#[cfg(test)]
+mod tests;
 
 /// Explains, or adopts what the nodes hold.
 pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, said: Said) -> Result<Response> {
@@ -48,7 +51,7 @@ pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, sai
         return Ok(At::new(executed.event, done).into_response());
     }
     let state = http.core.state();
-    let plan = Plan::of(&state, http.core.identity(), apart::known(&http));
+    let plan = Plan::of(&state, http.core.identity(), apart::known(&http.core));
     let shown = if plan.apart.rows.is_empty() { Err(nothing()) } else { Ok(plan.shown(&state)) };
     let core = http.clone();
     guarded(&http, &caller, said, "cluster adopt", shown, move |confirmed| async move {
@@ -86,7 +89,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(state: &Decided, identity: String, apart: Apart) -> Self {
+    fn of(state: &Decided, identity: String, mut apart: Apart) -> Self {
+        // Those that stop something, or have not said what, stand first: the first are told one by one.
+        let is_harmless = |row: &ApartRow| row.stops.is_empty() && !apart.silent.contains(&row.node);
+        apart.rows.sort_by_key(is_harmless);
         let mut taken: BTreeMap<String, Taken> = BTreeMap::new();
         for row in &apart.rows {
             // A node that names no log holds a plan that this one, or an older copy of it, has made.
@@ -105,33 +111,22 @@ impl Plan {
         Self { identity, taken: taken.into_values().collect(), absent, apart }
     }
 
-    /// The first generation of plans since the adoption, if it were the next event.
-    fn since(&self, state: &Decided) -> Generation {
-        let next = state.generation_of(state.head).next();
-        self.taken.iter().map(|each| each.generation.next()).fold(next, Generation::max)
+    /// The highest plan that is taken over.
+    fn highest(&self) -> Generation {
+        self.taken.iter().map(|each| each.generation).max().unwrap_or_default()
     }
 
     fn shown(&self, state: &Decided) -> Shown {
         let Self { identity, taken, apart, .. } = self;
-        let held: BTreeMap<String, String> =
-            apart.rows.iter().map(|row| (place(row), row.holds.to_string())).collect();
-        let facts = apart.rows.iter().map(|row| {
-            json!({
-                "node": row.name,
-                "role": role(row.role),
-                "holds": row.holds.to_string(),
-                "this log has": row.here.to_string(),
-                "stops": row.stops.len(), "starts": row.starts.len(), "keeps": row.keeps.len(),
-            })
-        });
-        let highest = taken.iter().map(|each| each.generation).max().unwrap_or_default();
+        let first = apart.rows.iter().take(limits::ADOPT_NAMED);
+        let held: BTreeMap<String, String> = first.map(|row| (place(row), row.holds.to_string())).collect();
         Shown {
             act: "cluster adopt".to_owned(),
             will: self.will(state),
             touches: vec![
                 format!(
                     "{}: each takes the plan of log {identity} in the place of the one it holds",
-                    named(held.keys())
+                    named(apart.rows.iter().map(place))
                 ),
                 "connections to an instance that is stopped end with it, after the time it has to finish"
                     .to_owned(),
@@ -147,7 +142,10 @@ impl Plan {
             invariants: vec![
                 proof(
                     "generation_never_falls",
-                    format!("plans go on above {highest}, the highest that any of these nodes holds"),
+                    format!(
+                        "plans go on above {}, the highest that any of these nodes holds",
+                        self.highest()
+                    ),
                 ),
                 proof(
                     "partial_view_removes_nothing",
@@ -155,50 +153,48 @@ impl Plan {
                 ),
             ],
             overrides: Vec::new(),
-            facts: json!(facts.collect::<Vec<_>>()),
+            facts: self.facts(),
             state: json!({
                 "the log": format!("{identity} in epoch {}", state.epoch_of(state.head)),
                 "the plans held": held,
-                "what would change": self.difference(),
+                "what all of them hold and would change": self.difference(),
             }),
             reason: Reason::Required,
         }
     }
 
+    /// What is known of each node; bound by its fingerprint alone.
+    fn facts(&self) -> Value {
+        let rows = &self.apart.rows;
+        let fact = |row: &ApartRow| {
+            json!({
+                "node": row.name,
+                "role": role(row.role),
+                "holds": row.holds.to_string(),
+                "this log has": row.here.to_string(),
+                "stops": row.stops.len(), "starts": row.starts.len(), "keeps": row.keeps.len(),
+            })
+        };
+        let mut facts: Vec<Value> = rows.iter().take(limits::ADOPT_NODES).map(fact).collect();
+        let more = &rows[facts.len()..];
+        if !more.is_empty() {
+            let (stops, starts, keeps) = totals(more.iter());
+            let node = format!("and {} more", more.len());
+            facts.push(json!({ "node": node, "stops": stops, "starts": starts, "keeps": keeps }));
+        }
+        json!(facts)
+    }
+
     fn will(&self, state: &Decided) -> Vec<String> {
         let Self { taken, apart, .. } = self;
-        let label = |id: &InstanceId| match state.instances.get(id) {
-            Some(instance) => format!("{id} ({}/{})", state.env_label(instance.env), instance.process),
-            None => format!("{id} (not known to this log)"),
-        };
         let mut will = vec![format!(
-            "one event takes over {}; plans are made anew from generation {} on",
+            "one event takes over {}; plans are made anew, above generation {}",
             named(
                 taken.iter().map(|each| format!("plans up to {} of log {}", each.generation, each.cluster))
             ),
-            self.since(state),
+            self.highest(),
         )];
-        for row in apart.rows.iter().filter(|row| row.role == NodeRole::Agent) {
-            let mut line = |what: &str, ids: &[InstanceId]| {
-                if !ids.is_empty() {
-                    will.push(format!(
-                        "{}: {what} {}: {}",
-                        row.name,
-                        ids.len(),
-                        named(ids.iter().map(label))
-                    ));
-                }
-            };
-            line("stops and removes", &row.stops);
-            line("starts", &row.starts);
-            line("goes on with, untouched,", &row.keeps);
-            if apart.silent.contains(&row.node) {
-                will.push(format!(
-                    "{}: stops what it runs and this log does not know; its agent has not said what that is",
-                    row.name
-                ));
-            }
-        }
+        self.on_agents(state, &mut will);
         let edges = apart.rows.iter().filter(|row| row.role == NodeRole::Edge).map(|row| &row.name);
         if edges.clone().next().is_some() {
             will.push(format!(
@@ -215,10 +211,49 @@ impl Plan {
         will
     }
 
-    /// A fingerprint of who stops and starts what; it may be long.
+    /// What agents stop, start and keep: the first one by one, the rest by numbers.
+    fn on_agents(&self, state: &Decided, will: &mut Vec<String>) {
+        let label = |id: &InstanceId| match state.instances.get(id) {
+            Some(instance) => format!("{id} ({}/{})", state.env_label(instance.env), instance.process),
+            None => format!("{id} (not known to this log)"),
+        };
+        let agents = || self.apart.rows.iter().filter(|row| row.role == NodeRole::Agent);
+        let is_silent = |row: &ApartRow| self.apart.silent.contains(&row.node);
+        for row in agents().take(limits::ADOPT_NAMED) {
+            let mut line = |what: &str, ids: &[InstanceId]| {
+                if !ids.is_empty() {
+                    let (count, ids) = (ids.len(), named(ids.iter().map(label)));
+                    will.push(format!("{}: {what} {count}: {ids}", row.name));
+                }
+            };
+            line("stops and removes", &row.stops);
+            line("starts", &row.starts);
+            line("goes on with, untouched,", &row.keeps);
+            if is_silent(row) {
+                will.push(format!(
+                    "{}: stops what it runs and this log does not know; its agent has not said what that is",
+                    row.name
+                ));
+            }
+        }
+        let more = || agents().skip(limits::ADOPT_NAMED);
+        if more().next().is_some() {
+            let (stops, starts, keeps) = totals(more());
+            let silent = more().filter(|row| is_silent(row)).count();
+            will.push(format!(
+                "and {} more agents: stop and remove {stops}, start {starts}, go on with {keeps}, untouched; \
+                 {silent} of them have not said what they run",
+                more().count(),
+            ));
+        }
+    }
+
+    /// A fingerprint of who holds, stops and starts what, over all of them.
     fn difference(&self) -> String {
-        let rows = self.apart.rows.iter().map(|row| (&row.node, &row.stops, &row.starts));
-        let text = serde_json::to_vec(&rows.collect::<Vec<_>>()).expect("ids can be written as JSON");
+        let rows =
+            self.apart.rows.iter().map(|row| (&row.node, row.role, &row.holds, &row.stops, &row.starts));
+        let all = (&self.identity, rows.collect::<Vec<_>>());
+        let text = serde_json::to_vec(&all).expect("names and ids can be written as JSON");
         Sha256::digest(&text)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -228,6 +263,13 @@ const fn role(role: NodeRole) -> &'static str {
         NodeRole::Agent => "agent",
         NodeRole::Edge => "edge",
     }
+}
+
+/// Instances that are stopped, started and kept.
+fn totals<'a>(rows: impl Iterator<Item = &'a ApartRow>) -> (usize, usize, usize) {
+    rows.fold((0, 0, 0), |(stops, starts, keeps), row| {
+        (stops + row.stops.len(), starts + row.starts.len(), keeps + row.keeps.len())
+    })
 }
 
 fn place(row: &ApartRow) -> String {
