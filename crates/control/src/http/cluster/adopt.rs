@@ -254,7 +254,7 @@ impl Plan {
             self.apart.rows.iter().map(|row| (&row.node, row.role, &row.holds, &row.stops, &row.starts));
         let all = (&self.identity, rows.collect::<Vec<_>>());
         let text = serde_json::to_vec(&all).expect("names and ids can be written as JSON");
-        Sha256::digest(&text)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(&text)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
