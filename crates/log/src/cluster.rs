@@ -22,6 +22,7 @@ mod consensus;
 #[cfg(test)]
 mod fault_tests;
 mod gate;
+mod greeting;
 mod handover;
 mod log;
 mod members;

@@ -3,10 +3,10 @@
 use super::{
     adapter::{Machine, Storage},
     gate::Gate,
+    greeting::greet,
     log::{BY_ITSELF, Borrowed, Failover, Inner, LOOK, Opened, Options, Reason, lock},
-    promotion::Position,
     shape::{Call, Data, Leader, Shape, ours},
-    transport::{Message, Network, TransportError, answer_of},
+    transport::Network,
 };
 use crate::{
     Authority, Kind,
@@ -354,41 +354,6 @@ fn is_cut_off(raft: &Raft<Shape, Machine>, bound: Duration) -> bool {
     let is_alone = metrics.membership_config.membership().voter_ids().eq([own]);
     let silent = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
     !is_alone && silent.is_some_and(|silent| silent > bound)
-}
-
-/// Tells every other member that this life of this one has begun, and asks until each has answered: so that
-/// an older copy of this directory is known for one by all of them. Never ends.
-async fn greet(raft: Raft<Shape, Machine>, network: Network, pause: Duration) {
-    let own = network.log.node();
-    let mut answered = BTreeSet::new();
-    loop {
-        let members = raft.metrics().borrow_watched().membership_config.membership().clone();
-        let silent = members.nodes().filter(|(id, _)| **id != own && !answered.contains(*id));
-        let asked = silent.map(|(id, member)| {
-            let message = Message::Position.write(&network.log, &());
-            let call = network.transport.call(*id, member, message, pause);
-            async move { (*id, tokio::time::timeout(pause, call).await) }
-        });
-        for (id, answer) in futures_util::future::join_all(asked).await {
-            let answer = match answer {
-                Ok(Ok(answer)) => Ok(answer_of::<Position>(&network.log, id, &answer).await),
-                Ok(Err(error)) => Ok(Err(error)),
-                Err(late) => Err(late),
-            };
-            match answer {
-                Ok(Ok(_)) => {
-                    answered.insert(id);
-                }
-                // Said once: it will not become any better in this life.
-                Ok(Err(TransportError::Refused(why))) => {
-                    tracing::warn!(by = %id, why, "another member refuses this one");
-                    answered.insert(id);
-                }
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-        tokio::time::sleep(pause).await;
-    }
 }
 
 /// Hands the lead to a voter that has space as soon as this node has none. Never ends.

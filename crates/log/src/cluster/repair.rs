@@ -221,19 +221,16 @@ impl Scene<'_> {
         let mut heard = Heard { at: begun, said: BTreeMap::new() };
         let mut pause = Duration::from(limits::PEER_RETRY_MIN);
         loop {
-            let goal = match work.is_end() {
-                true => self.by_leader(&mut work, &mut heard).await.map_err(failed)?,
-                false => None,
-            };
+            if work.is_end()
+                && let Some((leader, end)) = self.by_leader(&mut work, &mut heard).await.map_err(failed)?
+            {
+                return work.finish(&end, Some(leader)).map_err(failed);
+            }
             let patient = begun.elapsed() < self.waits.leader;
-            let goal = match work.goal() {
-                Some(end) if goal.is_none() && !(work.is_end() && patient) => {
-                    self.by_own_end(&mut work, end, &mut heard).await.map_err(failed)?
-                }
-                _ => goal,
-            };
-            if let Some(goal) = goal {
-                return work.finish(&goal).map_err(failed);
+            if let Some(end) = work.goal().filter(|_| !(work.is_end() && patient))
+                && self.by_own_end(&mut work, end, &mut heard).await.map_err(failed)?
+            {
+                return work.finish(&end, None).map_err(failed);
             }
             if heard.at.elapsed() >= self.waits.alone {
                 return Err(NotRepaired::Nobody { what: self.what.clone(), why: heard.text() });
@@ -244,12 +241,16 @@ impl Scene<'_> {
         }
     }
 
-    /// Everything up to the end of the log of a member that leads now.
-    async fn by_leader(&self, work: &mut Repair, heard: &mut Heard) -> Result<Option<Head>, RepairError> {
+    /// Everything up to the end of the log of a member that leads now; which one, and that end.
+    async fn by_leader(
+        &self,
+        work: &mut Repair,
+        heard: &mut Heard,
+    ) -> Result<Option<(NodeId, Head)>, RepairError> {
         let Some((node, end)) = self.leader(heard).await else { return Ok(None) };
         loop {
-            match self.fetch(work, node, &end).await? {
-                Fetched::All => return Ok(Some(end)),
+            match self.fetch(work, node, &end, heard).await? {
+                Fetched::All => return Ok(Some((node, end))),
                 Fetched::Differs => work.step_back()?,
                 Fetched::Not(why) => {
                     heard.said.insert(node, why);
@@ -260,16 +261,11 @@ impl Scene<'_> {
     }
 
     /// Everything up to an end that is known from what can be read here, of whoever has it.
-    async fn by_own_end(
-        &self,
-        work: &mut Repair,
-        end: Head,
-        heard: &mut Heard,
-    ) -> Result<Option<Head>, RepairError> {
+    async fn by_own_end(&self, work: &mut Repair, end: Head, heard: &mut Heard) -> Result<bool, RepairError> {
         let mut differ = 0;
         for node in self.known.keys() {
-            match self.fetch(work, *node, &end).await? {
-                Fetched::All => return Ok(Some(end)),
+            match self.fetch(work, *node, &end, heard).await? {
+                Fetched::All => return Ok(true),
                 Fetched::Differs => {
                     heard.note(*node, Ok("it has another history there"));
                     differ += 1;
@@ -285,7 +281,7 @@ impl Scene<'_> {
                 "no member has what stands behind the damage: it was never committed"
             );
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// Who leads, and where its log ends.
@@ -309,7 +305,13 @@ impl Scene<'_> {
         found
     }
 
-    async fn fetch(&self, work: &mut Repair, node: NodeId, goal: &Head) -> Result<Fetched, RepairError> {
+    async fn fetch(
+        &self,
+        work: &mut Repair,
+        node: NodeId,
+        goal: &Head,
+        heard: &mut Heard,
+    ) -> Result<Fetched, RepairError> {
         let member = &self.known[&node];
         if work.head().index > goal.index {
             work.start_over()?;
@@ -327,7 +329,9 @@ impl Scene<'_> {
                 };
             }
             let question = Question::Entries { after: at.to_bytes().to_vec(), until: goal.index };
-            match self.others.ask(node, member, &question).await {
+            let answer = self.others.ask(node, member, &question).await;
+            heard.note(node, answer.as_ref().map(|_| "it answers"));
+            match answer {
                 Ok(Answer::Entries(entries)) if !entries.is_empty() => {
                     match work.take(Bytes::from(entries)) {
                         Ok(()) => self.others.tell(&format!(

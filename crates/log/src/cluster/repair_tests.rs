@@ -9,8 +9,8 @@ use super::{
 use crate::{
     Kind, entry,
     wal::{
-        self, Carried, Carry, MemberLog, OpenMemberError, Options, RawEntry, RepairError, Repaired, Vote,
-        Wal, epoch_payload,
+        self, Carried, Carry, Has, Incarnation, MemberLog, OpenMemberError, Options, RawEntry, RepairError,
+        Repaired, Vote, VoteError, Wal, epoch_payload,
     },
 };
 use bytes::Bytes;
@@ -18,7 +18,9 @@ use futures_util::{FutureExt, future::BoxFuture};
 use openraft::Membership;
 use rt::{Disk, Fault, SimDisk, SimRandom, ThreadSpawner};
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, mpsc},
     time::Duration,
@@ -161,7 +163,7 @@ impl Others for Two {
 
 const AT_ONCE: Waits = Waits { leader: Duration::ZERO, alone: Duration::ZERO };
 
-fn repair(disk: &SimDisk, others: &Two, waits: &Waits) -> Result<Vec<Repaired>, NotRepaired> {
+fn repair(disk: &SimDisk, others: &dyn Others, waits: &Waits) -> Result<Vec<Repaired>, NotRepaired> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(repair_within(&share(disk), Path::new(DIR), &small(), others, waits))
 }
@@ -173,6 +175,9 @@ struct Life {
     /// What it had, all durable.
     had: Vec<Carried>,
     committed: Index,
+    vote: Vote,
+    /// How many lives of it the others have heard of.
+    lives: Cell<u64>,
 }
 
 fn files(disk: &SimDisk) -> Vec<PathBuf> {
@@ -187,6 +192,10 @@ fn files(disk: &SimDisk) -> Vec<PathBuf> {
 
 /// The leader of a life leads in this term, after whatever this member has.
 const LEADS: u64 = 5;
+/// The term in which this member has acknowledged what was never committed, if it had any.
+const LOST: u64 = 2;
+/// The terms of its last vote, by the seed.
+const VOTES: [u64; 4] = [LOST, 3, LEADS, 7];
 
 impl Life {
     fn new(seed: u64) -> Self {
@@ -215,11 +224,12 @@ impl Life {
         }
         // What was never committed: another leader has other entries there.
         if random.percent(30) {
-            append(&log, random_entries(&random, &log, 2, 1 + random.below(20)));
+            append(&log, random_entries(&random, &log, LOST, 1 + random.below(20)));
         }
         let beyond = random_entries(&random, &others[0], LEADS, 1 + random.below(20));
         others.iter().for_each(|other| append(other, beyond.clone()));
-        let vote = Vote { term: Term::new(3), voted_for: Some(id(3)) };
+        let term = Term::new(VOTES[(seed % 4) as usize]);
+        let vote = Vote { term, voted_for: Some(id(3)) };
         let (tell, told) = mpsc::sync_channel(1);
         log.save_vote(vote, Box::new(move |result| tell.send(result).expect("waited for")));
         assert_eq!(told.recv(), Ok(Ok(())));
@@ -230,7 +240,7 @@ impl Life {
         // A process that is killed, or one that stops well.
         let disk = if random.percent(50) { disk.copy() } else { disk };
         drop(log);
-        Self { disk, others, had, committed }
+        Self { disk, others, had, committed, vote, lives: Cell::new(0) }
     }
 
     /// Flips one byte of a durable record; gives the file.
@@ -268,10 +278,31 @@ impl Life {
             self.had.len(),
             leads.len()
         );
-        assert_eq!(log.vote().term, Term::new(3), "{what}: the vote is as it was");
+        self.is_bound(&log, is_leaders, what);
         drop(log);
         let report = wal::verify(disk, Path::new(DIR)).expect("verifies");
         assert!(report.is_good(), "{what}: {:?}", report.problems);
+    }
+}
+
+impl Life {
+    /// What it promised binds it: its vote, and for whom, and nobody may take it for an older copy.
+    fn is_bound(&self, log: &MemberLog, is_leaders: bool, what: &str) {
+        match is_leaders && self.vote.term < Term::new(LEADS) {
+            true => {
+                let vote = log.vote();
+                assert_eq!(vote.term, Term::new(LEADS), "{what}: it follows that leader");
+                assert!([Some(id(2)), Some(id(3))].contains(&vote.voted_for), "{what}: {vote:?}");
+            }
+            false => assert_eq!(log.vote(), self.vote, "{what}: the vote is as it was"),
+        }
+        let (lives, old) = (log.lives(), self.others[1].lives());
+        let acknowledged = Has { vote: Term::new(LOST), entry: Index::new(self.had.len() as u64) };
+        old.promised(id(1), acknowledged.max(Has { vote: self.vote.term, entry: Index::ZERO }));
+        // Of each copy of the disk this is another life.
+        self.lives.set(self.lives.get() + 1);
+        let life = Incarnation { count: self.lives.get(), nonce: 1 };
+        assert_eq!(old.admit(id(1), life, lives.began()), Ok(()), "{what}");
     }
 }
 
@@ -287,7 +318,7 @@ fn is_damaged(disk: &SimDisk) -> bool {
 
 #[test]
 fn fm_cfg6_a_byte_flipped_anywhere_is_repaired_to_what_was_promised() {
-    let (mut repaired, mut archived, mut proven) = (0, 0, 0);
+    let (mut repaired, mut archived, mut proven, mut shorter) = (0, 0, 0, 0);
     for seed in 0..ROUNDS {
         let life = Life::new(seed);
         let random = SimRandom::new(seed ^ 0xdead);
@@ -311,6 +342,8 @@ fn fm_cfg6_a_byte_flipped_anywhere_is_repaired_to_what_was_promised() {
                 repaired += 1;
                 archived += usize::from(path.to_string_lossy().ends_with(".zst"));
                 proven += usize::from(leader.is_none());
+                let lost = open(&life.disk).tail().index.get() < life.had.len() as u64;
+                shorter += usize::from(lost && life.vote.term == Term::new(LOST));
             }
             // Without a leader nobody can say what stood at the end.
             Err(NotRepaired::Nobody { .. }) if leader.is_none() => {
@@ -323,8 +356,8 @@ fn fm_cfg6_a_byte_flipped_anywhere_is_repaired_to_what_was_promised() {
         }
     }
     assert!(
-        repaired > ROUNDS / 2 && archived > 5 && proven > 5,
-        "{repaired}, {archived} archived, {proven} proven"
+        repaired > ROUNDS / 2 && archived > 5 && proven > 5 && shorter > 0,
+        "{repaired}, {archived} archived, {proven} proven, {shorter} shorter"
     );
 }
 
@@ -409,14 +442,76 @@ fn what_cannot_be_repaired_says_why_and_changes_nothing() {
     assert!(is_damaged(&life.disk));
     // A vote that cannot be read is a promise that is forgotten.
     let copy = life.disk.copy();
-    copy.damage(&Path::new(DIR).join("vote"), |bytes| bytes[20] ^= 1);
+    let vote = Path::new(DIR).join("vote");
+    let spoil = |bytes: &mut Vec<u8>, copy: usize| {
+        let at = copy * bytes.len() / 2 + 20;
+        bytes[at] ^= 1;
+    };
+    copy.damage(&vote, |bytes| (0..2).for_each(|copy| spoil(bytes, copy)));
     let two = Two::new([&life.others[0], &life.others[1]], Some(2));
-    let error = repair(&copy, &two, &AT_ONCE).expect_err("must not vote");
-    assert!(matches!(&error, NotRepaired::Unread(RepairError::Open(OpenMemberError::Vote(_)))), "{error:?}");
+    let refused = |disk: &SimDisk| match repair(disk, &two, &AT_ONCE).expect_err("must not vote") {
+        NotRepaired::Unread(RepairError::Open(OpenMemberError::Vote(error))) => error,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(refused(&copy), VoteError::Damaged { .. }));
     assert!(is_damaged(&copy));
+    // So is one that is gone: every start has seen to it that there is one.
+    let copy = life.disk.copy();
+    copy.remove(&vote).expect("removes");
+    assert!(matches!(refused(&copy), VoteError::Missing { .. }));
+    assert!(is_damaged(&copy));
+    // One copy of it is enough.
+    life.disk.damage(&vote, |bytes| spoil(bytes, 0));
     // As it is, it can be.
     repair(&life.disk, &two, &AT_ONCE).expect("repaired");
     life.is_whole(&life.disk, "at last");
+}
+
+/// The other members, over a slow line, of whom none answers some of the questions.
+struct Slow {
+    two: Two,
+    asked: Mutex<u64>,
+    silent: Range<u64>,
+}
+
+const SLOW: Duration = Duration::from_millis(100);
+
+impl Others for Slow {
+    fn ask(
+        &self,
+        to: NodeId,
+        member: &Member,
+        question: &Question,
+    ) -> BoxFuture<'static, Result<Answer, TransportError>> {
+        let mut asked = self.asked.lock().expect("no panics");
+        *asked += 1;
+        if self.silent.contains(&*asked) {
+            return std::future::ready(Err(TransportError::Lost("cut".into()))).boxed();
+        }
+        let answer = self.two.ask(to, member, question);
+        async move {
+            tokio::time::sleep(SLOW).await;
+            answer.await
+        }
+        .boxed()
+    }
+
+    fn tell(&self, _how: &str) {}
+}
+
+/// It is waited for answers since the last one, not since the beginning.
+#[test]
+fn a_slow_repair_in_the_middle_outlives_a_question_without_an_answer() {
+    let life = Life::new(3);
+    let first = files(&life.disk).into_iter().find(|path| path.to_string_lossy().ends_with(".seg"));
+    life.disk.damage(&first.expect("a segment"), |bytes| bytes[140] ^= 1);
+    assert!(is_damaged(&life.disk.copy()));
+    let two = Two { piece: 1, ..Two::new([&life.others[0], &life.others[1]], None) };
+    let slow = Slow { two, asked: Mutex::new(0), silent: 6..8 };
+    let waits = Waits { leader: Duration::ZERO, alone: SLOW * 5 };
+    repair(&life.disk, &slow, &waits).expect("repaired");
+    assert!(*slow.asked.lock().expect("no panics") > 8, "it went on after the silence");
+    life.is_whole(&life.disk, "after the silence");
 }
 
 /// Whoever has no others is told of the damage alone.

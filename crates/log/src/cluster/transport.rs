@@ -101,10 +101,12 @@ fn sealed(log: &MemberLog, code: u8, content: &impl Serialize) -> Bytes {
     postcard::to_extend(content, start).expect("messages are plain data").into()
 }
 
-/// Why a message is not taken.
+/// Why a message or an answer is not taken.
 pub(super) enum NotHeard {
     /// Its sender is not heard in this life any more.
     Stale(Incarnation, Stale),
+    /// It says that this member is not heard in this life, now and ever.
+    Refused(String),
     /// Something else.
     Other(TransportError),
 }
@@ -119,6 +121,7 @@ impl From<NotHeard> for TransportError {
     fn from(error: NotHeard) -> Self {
         match error {
             NotHeard::Stale(_, stale) => Self::Refused(stale.to_string()),
+            NotHeard::Refused(why) => Self::Refused(why),
             NotHeard::Other(error) => error,
         }
     }
@@ -172,17 +175,18 @@ pub(super) fn refusal(log: &MemberLog, error: NotHeard) -> Result<Bytes, Transpo
 }
 
 /// Another member has refused this one. If it means this life, the directory is none to go on with.
-async fn obey_refusal(log: &Arc<MemberLog>, by: NodeId, body: &[u8]) -> TransportError {
+async fn obey_refusal(log: &Arc<MemberLog>, by: NodeId, body: &[u8]) -> NotHeard {
     let (count, nonce, why): (u64, u128, String) = match content(body) {
         Ok(refusal) => refusal,
-        Err(error) => return error,
+        Err(error) => return error.into(),
     };
-    if log.lives().own() == (Incarnation { count, nonce }) {
-        tracing::error!(%by, why, "another member refuses this one");
-        let (log, why) = (Arc::clone(log), why.clone());
-        let _ends_anyway = rt::blocking(move || log.refused(&why)).await;
+    if log.lives().own() != (Incarnation { count, nonce }) {
+        return TransportError::Refused(why).into();
     }
-    TransportError::Refused(why)
+    tracing::error!(%by, why, "another member refuses this one");
+    let (log, told) = (Arc::clone(log), why.clone());
+    let _ends_anyway = rt::blocking(move || log.refused(&told)).await;
+    NotHeard::Refused(why)
 }
 
 /// Writes an answer.
@@ -196,10 +200,21 @@ pub(super) async fn answer_of<T: DeserializeOwned>(
     from: NodeId,
     bytes: &Bytes,
 ) -> Result<T, TransportError> {
+    Ok(heard_from(log, from, bytes).await?)
+}
+
+/// Reads the answer of this member; the error tells whether this life is refused.
+pub(super) async fn heard_from<T: DeserializeOwned>(
+    log: &Arc<MemberLog>,
+    from: NodeId,
+    bytes: &Bytes,
+) -> Result<T, NotHeard> {
     match open(log, bytes).await? {
-        (ANSWER, sender, body) if sender == from => content(&body),
+        (ANSWER, sender, body) if sender == from => Ok(content(&body)?),
         (REFUSAL, sender, body) if sender == from => Err(obey_refusal(log, from, &body).await),
-        (_, sender, _) => Err(TransportError::Refused(format!("node {sender} answers in place of {from}"))),
+        (_, sender, _) => {
+            Err(TransportError::Refused(format!("node {sender} answers in place of {from}")).into())
+        }
     }
 }
 

@@ -252,6 +252,12 @@ pub enum VoteError {
         /// The file.
         path: PathBuf,
     },
+    /// There is none, and this member has promised some.
+    #[error("{} is gone; this node must not vote: remove it from the cluster and join it again", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The disk did not do what was asked.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -296,6 +302,15 @@ impl Vote {
 
     pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Self, VoteError> {
         Ok(Self::load_any(disk, dir)?.0)
+    }
+
+    /// That of a member that was started before: each start sees to it that there is one.
+    pub(super) fn load_existing(disk: &dyn Disk, dir: &Path) -> Result<Self, VoteError> {
+        let path = dir.join(VOTE);
+        if !disk.exists(&path)? {
+            return Err(VoteError::Missing { path });
+        }
+        Self::load(disk, dir)
     }
 
     /// The vote, and whether it is stored in a place of its own.

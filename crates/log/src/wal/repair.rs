@@ -14,6 +14,8 @@
 //! - Every entry follows the one before it by its chain, from an end that is known to be right to one
 //!   that is: of what stands behind the damage, or of the leader's log. See decision 16.
 //! - A damaged file is replaced or removed only when a copy of it is durable.
+//! - A log that is taken over from a leader may be shorter than what was acknowledged in an earlier term.
+//!   The vote for that leader is durable before, and says so to whoever remembers.
 
 use super::{
     archive,
@@ -147,8 +149,10 @@ impl Repair {
         }
         let Some(stretch) = survey::first_stretch(disk, dir, &format, options)? else { return Ok(None) };
         // Without them this node has forgotten what it promised, whatever its log says.
-        Vote::load(&**disk, dir).map_err(OpenMemberError::from)?;
-        Incarnations::load(Arc::clone(disk), dir)?;
+        let lives = Incarnations::load(Arc::clone(disk), dir)?;
+        let was_started = lives.own().count > 0;
+        let vote = if was_started { Vote::load_existing(&**disk, dir) } else { Vote::load(&**disk, dir) };
+        vote.map_err(OpenMemberError::from)?;
         if !quarantine::has_room(&**disk, dir)? {
             return Err(RepairError::Quarantine { dir: dir.into() });
         }
@@ -377,11 +381,12 @@ impl Repair {
         Ok(header.filter(|header| header.log_id == self.log_id).map(|header| header.before))
     }
 
-    /// Puts what was rebuilt in the place of what was damaged. It must reach `goal`, which is proven.
+    /// Puts what was rebuilt in the place of what was damaged. It must reach `goal`, which is proven: by
+    /// what stands here, or by `leader`, whose end it is.
     ///
     /// # Errors
     /// [`RepairError::Foreign`] if it does not end there: then nothing was changed.
-    pub fn finish(mut self, goal: &Head) -> Result<Repaired, RepairError> {
+    pub fn finish(mut self, goal: &Head, leader: Option<NodeId>) -> Result<Repaired, RepairError> {
         if self.head != *goal {
             return Err(RepairError::Foreign(format!("it does not end as entry {} does", goal.index)));
         }
@@ -390,6 +395,9 @@ impl Repair {
         }
         self.open = None;
         self.pack()?;
+        if let Some(leader) = leader {
+            self.vote_for(leader, goal)?;
+        }
         let disk = &*self.disk;
         let mut kept = Vec::new();
         for part in &self.stretch.files {
@@ -406,6 +414,16 @@ impl Repair {
         replace(disk, &self.dir)?;
         let entries = (self.stretch.base.index.next(), self.head.index);
         Ok(Repaired { wrong: self.stretch.wrong, entries, kept })
+    }
+
+    /// Votes for the leader whose log this becomes, in the term of its end, unless there is a vote of that
+    /// term or a later one.
+    fn vote_for(&self, leader: NodeId, end: &Head) -> Result<(), RepairError> {
+        let disk = &*self.disk;
+        if end.term > Vote::load(disk, &self.dir).map_err(OpenMemberError::from)?.term {
+            Vote { term: end.term, voted_for: Some(leader) }.save(disk, &self.dir)?;
+        }
+        Ok(())
     }
 
     /// Packs the files that belong into the archive.
