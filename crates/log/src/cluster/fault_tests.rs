@@ -1,5 +1,7 @@
 //! What only shows from inside: who waits for whom when a log is let go.
 
+#![expect(clippy::disallowed_methods, reason = "a test that waits for a real thread, and for real time")]
+
 use super::{
     log::{Borrowed, ClusterLog, Options},
     transport::Alone,

@@ -74,9 +74,9 @@ async fn decided(world: &Arc<World>, era: Era, command: Command) -> Option<Answe
     for _ in 0..TRIES {
         tokio::time::sleep(Duration::from_millis(20 + random.below(80))).await;
         let Some(leader) = world.decides(era) else { continue };
-        match client::ask(world, leader, proposal.clone()).await {
-            Some(answer @ (Answer::Executed { .. } | Answer::Refused { .. })) => return Some(answer),
-            _ => {}
+        let answer = client::ask(world, leader, proposal.clone()).await;
+        if let Some(Answer::Executed { .. } | Answer::Refused { .. }) = answer {
+            return answer;
         }
     }
     None
