@@ -5,14 +5,17 @@
     reason = "real members on real threads: a test waits for them in real time"
 )]
 
-use bytes::Bytes;
-use futures_util::{FutureExt, future::BoxFuture};
+mod hooked_disk;
+mod in_process;
+
 use holdfast_log::{
-    Batch, Log,
-    cluster::{Alone, ClusterLog, Member, Options, Transport, TransportError},
+    Log,
+    cluster::{Alone, ClusterLog, Member, Options},
     wal::{OpenMemberError, Wal},
 };
-use rt::{Disk, DiskError, DiskFile, DiskLock, SimDisk, ThreadSpawner};
+use hooked_disk::HookedDisk;
+use in_process::{Board, ELECTION, HEARTBEAT, Line, PATIENCE, event, id, soon};
+use rt::{Disk, DiskError, Operation, SimDisk, ThreadSpawner};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -23,136 +26,33 @@ use types::{ByteSize, EventId, NodeId};
 
 const NAME: &str = "faults";
 const DIR: &str = "/log";
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Patient, because everything in these tests shares two cores.
-const ELECTION: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(2500));
-
-fn id(number: u128) -> NodeId {
-    NodeId::from_u128(number)
-}
-
 /// A disk whose syncs of some files do not return while it is stuck.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Slow {
     disk: SimDisk,
+    hooked: HookedDisk,
     stuck: Arc<(Mutex<Vec<&'static str>>, Condvar)>,
-}
-
-#[derive(Debug)]
-struct SlowFile {
-    file: Box<dyn DiskFile>,
-    disk: Slow,
 }
 
 impl Slow {
     fn on(disk: SimDisk) -> Self {
-        Self { disk, stuck: Arc::default() }
+        let stuck: Arc<(Mutex<Vec<&str>>, Condvar)> = Arc::default();
+        let names = Arc::clone(&stuck);
+        let hooked = HookedDisk::new(disk.clone(), move |operation, path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_stuck = |names: &mut Vec<&str>| names.iter().any(|slow| name.starts_with(slow));
+            if operation == Operation::Sync {
+                let stuck = names.0.lock().expect("no panics");
+                drop(names.1.wait_while(stuck, is_stuck).expect("no panics"));
+            }
+        });
+        Self { disk, hooked, stuck }
     }
 
     /// From now on only these are slow.
     fn stick(&self, names: &[&'static str]) {
         *self.stuck.0.lock().expect("no panics") = names.to_vec();
         self.stuck.1.notify_all();
-    }
-
-    fn wrap(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        Box::new(SlowFile { file, disk: self.clone() })
-    }
-}
-
-impl Disk for Slow {
-    fn open(&self, path: &Path) -> Result<Box<dyn DiskFile>, DiskError> {
-        self.disk.open(path).map(|file| self.wrap(file))
-    }
-    fn open_read(&self, path: &Path) -> Result<Box<dyn DiskFile>, DiskError> {
-        self.disk.open_read(path)
-    }
-    fn create(&self, path: &Path) -> Result<Box<dyn DiskFile>, DiskError> {
-        self.disk.create(path).map(|file| self.wrap(file))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.remove(path)
-    }
-    fn list(&self, dir: &Path) -> Result<Vec<String>, DiskError> {
-        self.disk.list(dir)
-    }
-    fn create_dir(&self, dir: &Path) -> Result<(), DiskError> {
-        self.disk.create_dir(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
-        self.disk.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DiskLock>, DiskError> {
-        self.disk.lock(path, holder)
-    }
-    fn free_space(&self, dir: &Path) -> Result<u64, DiskError> {
-        self.disk.free_space(dir)
-    }
-    fn exists(&self, path: &Path) -> Result<bool, DiskError> {
-        self.disk.exists(path)
-    }
-}
-
-impl DiskFile for SlowFile {
-    fn size(&self) -> Result<u64, DiskError> {
-        self.file.size()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, DiskError> {
-        self.file.read_at(offset, buffer)
-    }
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.file.write_at(offset, bytes)
-    }
-    fn allocate(&self, length: u64) -> Result<(), DiskError> {
-        self.file.allocate(length)
-    }
-    fn set_len(&self, length: u64) -> Result<(), DiskError> {
-        self.file.set_len(length)
-    }
-    fn sync_data(&self) -> Result<(), DiskError> {
-        let name = self.file.path().file_name().map(|name| name.to_string_lossy().into_owned());
-        let is_stuck = |names: &mut Vec<&str>| {
-            names.iter().any(|slow| name.as_ref().is_some_and(|name| name.starts_with(slow)))
-        };
-        let (stuck, moved) = &*self.disk.stuck;
-        drop(moved.wait_while(stuck.lock().expect("no panics"), is_stuck).expect("no panics"));
-        self.file.sync_data()
-    }
-    fn path(&self) -> &Path {
-        self.file.path()
-    }
-}
-
-/// Carries messages between members of this process.
-#[derive(Default)]
-struct Board {
-    members: Mutex<BTreeMap<NodeId, ClusterLog>>,
-    /// How far apart they are.
-    delay: Mutex<Duration>,
-}
-
-struct Line(Arc<Board>);
-
-impl Transport for Line {
-    fn call(
-        &self,
-        to: NodeId,
-        _member: &Member,
-        message: Bytes,
-        _patience: Duration,
-    ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
-        let board = Arc::clone(&self.0);
-        async move {
-            let delay = *board.delay.lock().expect("no panics");
-            tokio::time::sleep(delay).await;
-            let gone = || TransportError::Unreachable("gone".into());
-            let peer = board.members.lock().expect("no panics").get(&to).cloned().ok_or_else(gone)?;
-            peer.receive(message).await
-        }
-        .boxed()
     }
 }
 
@@ -184,7 +84,7 @@ impl Cluster {
         }
         if count > 1 {
             let voters = (1..=count).map(id).collect();
-            cluster.runtime.block_on(cluster.leader().set_voters(voters, PATIENCE)).expect("voters");
+            cluster.runtime.block_on(cluster.board.leader().set_voters(voters, PATIENCE)).expect("voters");
         }
         cluster
     }
@@ -202,7 +102,7 @@ impl Cluster {
     }
 
     fn add(&self, node: NodeId) {
-        let leader = self.leader();
+        let leader = self.board.leader();
         let added = leader.add_learner(node, Member::default(), PATIENCE);
         self.runtime.block_on(added).expect("added");
     }
@@ -210,12 +110,12 @@ impl Cluster {
     fn try_start(&self, node: NodeId) -> Result<ClusterLog, String> {
         let options = Options {
             election: ELECTION,
-            heartbeat: Duration::from_millis(150),
+            heartbeat: HEARTBEAT,
             catch_up: self.catch_up,
             ..Options::default()
         };
-        let (disk, deaths) = (Arc::new(self.disks[&node].clone()), Arc::clone(&self.deaths));
-        let transport = Arc::new(Line(Arc::clone(&self.board)));
+        let (disk, deaths) = (Arc::new(self.disks[&node].hooked.clone()), Arc::clone(&self.deaths));
+        let transport = Arc::new(Line { board: Arc::clone(&self.board), from: node });
         let fatal = Box::new(move |error: &DiskError| {
             deaths.lock().expect("no panics").push((node, error.to_string()));
         });
@@ -224,32 +124,18 @@ impl Cluster {
     }
 
     fn start(&self, node: NodeId) {
-        let log = self.try_start(node).expect("it opens");
-        self.board.members.lock().expect("no panics").insert(node, log);
+        self.board.starts(self.try_start(node).expect("it opens"));
     }
 
     fn stop(&self, node: NodeId) {
-        let log = self.board.members.lock().expect("no panics").remove(&node).expect("it runs");
-        log.close();
+        self.board.ends(node).close();
     }
 
     /// Ends a process at once. What it does afterwards nobody hears, and it does not reach the disk.
     fn kill(&self, node: NodeId) {
-        let log = self.board.members.lock().expect("no panics").remove(&node).expect("it runs");
+        let log = self.board.ends(node);
         self.disks[&node].disk.restart();
         log.close();
-    }
-
-    fn member(&self, node: NodeId) -> ClusterLog {
-        self.board.members.lock().expect("no panics")[&node].clone()
-    }
-
-    fn leader(&self) -> ClusterLog {
-        soon("a leader", || {
-            let members: Vec<_> = self.board.members.lock().expect("no panics").values().cloned().collect();
-            let leads = members.into_iter().filter(|log| log.authority().borrow().is_some());
-            leads.max_by_key(|log| log.authority().borrow().map(|authority| authority.term))
-        })
     }
 
     fn other(&self, than: NodeId) -> NodeId {
@@ -259,13 +145,6 @@ impl Cluster {
     fn write(&self, log: &ClusterLog, text: &str) {
         let head = log.head().event;
         log.append(head, event(text)).wait().expect("written");
-    }
-
-    fn level(&self, log: &ClusterLog) {
-        let members: Vec<_> = self.board.members.lock().expect("no panics").values().cloned().collect();
-        for member in members {
-            soon("everyone to have it", || (member.head().event >= log.head().event).then_some(()));
-        }
     }
 
     /// Who was refused as an older copy, and ended of it.
@@ -278,39 +157,22 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.disks.values().for_each(|disk| disk.stick(&[]));
-        let members = std::mem::take(&mut *self.board.members.lock().expect("no panics"));
-        members.into_values().for_each(|log| log.close());
-    }
-}
-
-fn event(text: &str) -> Batch {
-    Batch::new(vec![Bytes::copy_from_slice(text.as_bytes())])
-}
-
-/// Waits, bounded, for what must come.
-fn soon<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        self.board.close();
     }
 }
 
 #[test]
 fn fm_cfg6_a_follower_whose_disk_is_full_votes() {
     let cluster = Cluster::of(3);
-    let old = cluster.leader();
+    let old = cluster.board.leader();
     cluster.write(&old, "before");
-    cluster.level(&old);
+    cluster.board.level(&old);
     let (gone, full) = (old.node(), cluster.other(old.node()));
     cluster.disks[&full].disk.set_capacity(Some(0));
     drop(old);
     // Not in good order: nobody hands the lead over.
     cluster.kill(gone);
-    let next = cluster.leader();
+    let next = cluster.board.leader();
     assert_ne!(next.node(), gone);
     cluster.write(&next, "without it");
 }
@@ -318,9 +180,9 @@ fn fm_cfg6_a_follower_whose_disk_is_full_votes() {
 #[test]
 fn a_slow_disk_under_notes_and_fences_costs_nobody_the_lead() {
     let cluster = Cluster::of(3);
-    let leader = cluster.leader();
+    let leader = cluster.board.leader();
     cluster.write(&leader, "before");
-    cluster.level(&leader);
+    cluster.board.level(&leader);
     let (term, disk) = (leader.status().term, &cluster.disks[&leader.node()]);
     disk.stick(&["committed", "fence", "incarnation"]);
     // Each of them syncs: who the members are is noted, another begins a life, and it is fenced.
@@ -343,7 +205,7 @@ fn a_slow_disk_under_notes_and_fences_costs_nobody_the_lead() {
     }
     disk.stick(&[]);
     fencing.join().expect("no panics").expect("fenced");
-    soon("another leader", || (cluster.leader().node() != leader.node()).then_some(()));
+    soon("another leader", || (cluster.board.leader().node() != leader.node()).then_some(()));
 }
 
 /// Rolled back to a snapshot of its machine while the same life went on, it begins a life that nobody has
@@ -352,10 +214,10 @@ fn a_slow_disk_under_notes_and_fences_costs_nobody_the_lead() {
 fn an_older_copy_is_refused_however_late_its_life_is() {
     for starts in [0, 5] {
         let mut cluster = Cluster::of(3);
-        let leader = cluster.leader();
+        let leader = cluster.board.leader();
         let node = cluster.other(leader.node());
         cluster.write(&leader, "before");
-        cluster.level(&leader);
+        cluster.board.level(&leader);
         let copy = cluster.disks[&node].disk.copy();
         for _ in 0..starts {
             let disk: Arc<dyn Disk> = Arc::new(copy.clone());
@@ -366,7 +228,7 @@ fn an_older_copy_is_refused_however_late_its_life_is() {
             opened.expect("opens").0.close();
         }
         cluster.write(&leader, "it acknowledges this");
-        cluster.level(&leader);
+        cluster.board.level(&leader);
         soon("its acknowledgement", || {
             (leader.status().matched.get(&node) >= Some(&leader.head().index)).then_some(())
         });
@@ -388,7 +250,7 @@ fn an_older_copy_is_refused_however_late_its_life_is() {
 fn a_member_that_was_only_cut_short_is_never_refused() {
     let cluster = Cluster::of(3);
     for round in 0..6_u64 {
-        let leader = cluster.leader();
+        let leader = cluster.board.leader();
         let node = if round % 3 == 2 { leader.node() } else { cluster.other(leader.node()) };
         let writer = leader.clone();
         let writing = std::thread::spawn(move || {
@@ -404,9 +266,9 @@ fn a_member_that_was_only_cut_short_is_never_refused() {
         drop(leader);
         writing.join().expect("no panics");
         cluster.start(node);
-        let next = cluster.leader();
+        let next = cluster.board.leader();
         cluster.write(&next, "after");
-        cluster.level(&next);
+        cluster.board.level(&next);
     }
     assert_eq!(cluster.refused(), []);
 }
@@ -417,7 +279,7 @@ fn whoever_catches_up_gets_its_share_and_is_not_taken_for_current() {
     cluster.catch_up = ByteSize::from_mib(2);
     cluster.stop(id(1));
     cluster.start(id(1));
-    let leader = cluster.leader();
+    let leader = cluster.board.leader();
     let large = "x".repeat(64 << 10);
     for _ in 0..16 * 10 {
         cluster.write(&leader, &large);
@@ -425,7 +287,7 @@ fn whoever_catches_up_gets_its_share_and_is_not_taken_for_current() {
     cluster.make(id(2));
     let (adding, since) = (leader.clone(), Instant::now());
     cluster.runtime.spawn(async move { adding.add_learner(id(2), Member::default(), PATIENCE).await });
-    let follower = cluster.member(id(2));
+    let follower = cluster.board.member(id(2));
     let head = leader.head().event;
     let mut slowest = Duration::ZERO;
     while follower.head().event < head {
@@ -454,8 +316,8 @@ fn whoever_catches_up_gets_its_share_and_is_not_taken_for_current() {
 #[test]
 fn entries_reach_a_member_that_is_far_away() {
     let cluster = Cluster::of(2);
-    let leader = cluster.leader();
-    *cluster.board.delay.lock().expect("no panics") = Duration::from_millis(200);
+    let leader = cluster.board.leader();
+    cluster.board.delay(Duration::from_millis(200));
     cluster.write(&leader, "over a long way");
     assert_eq!(leader.head().event, EventId::new(1));
 }

@@ -6,73 +6,40 @@
     reason = "real members on real threads: a test waits for them in real time"
 )]
 
+mod in_process;
+
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use holdfast_log::{
     Batch, Log, ReadError, Record,
     cluster::{
         self, Answer, ClusterLog, Member, NotRepaired, OpenClusterError, Options, Others, Question,
-        Transport, TransportError,
+        TransportError,
     },
     wal::{self, Repaired, Wal},
 };
+use in_process::{Board, ELECTION, HEARTBEAT, Line, PATIENCE, id, soon};
 use rt::{Disk, SimDisk, ThreadSpawner};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
 };
 use types::{EventId, NodeId};
 
 const DIR: &str = "/log";
-const PATIENCE: Duration = Duration::from_secs(20);
 
-fn id(number: u128) -> NodeId {
-    NodeId::from_u128(number)
-}
+/// The others, as one that repairs asks them.
+struct Asked<'a>(&'a Board, NodeId);
 
-/// Those who run, and those who are cut off.
-#[derive(Clone, Default)]
-struct Board {
-    members: Arc<Mutex<BTreeMap<NodeId, ClusterLog>>>,
-    cut: Arc<Mutex<BTreeSet<NodeId>>>,
-}
-
-impl Board {
-    fn reach(&self, from: Option<NodeId>, to: NodeId) -> Result<ClusterLog, TransportError> {
-        let gone = || TransportError::Unreachable("nobody is there".into());
-        let cut = self.cut.lock().expect("no panics");
-        if cut.contains(&to) || from.is_some_and(|from| cut.contains(&from)) {
-            return Err(gone());
-        }
-        self.members.lock().expect("no panics").get(&to).cloned().ok_or_else(gone)
-    }
-}
-
-struct Line(Board, NodeId);
-
-impl Transport for Line {
-    fn call(
-        &self,
-        to: NodeId,
-        _member: &Member,
-        message: Bytes,
-        _patience: Duration,
-    ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
-        let peer = self.0.reach(Some(self.1), to);
-        async move { peer?.receive(message).await }.boxed()
-    }
-}
-
-impl Others for Board {
+impl Others for Asked<'_> {
     fn ask(
         &self,
         to: NodeId,
         _member: &Member,
         question: &Question,
     ) -> BoxFuture<'static, Result<Answer, TransportError>> {
-        let (peer, question) = (self.reach(None, to), question.clone());
+        let (peer, question) = (self.0.reach(self.1, to), question.clone());
         async move { peer?.answer(question).await.map_err(TransportError::Refused) }.boxed()
     }
 
@@ -81,7 +48,7 @@ impl Others for Board {
 
 /// Three members, each on a disk of its own.
 struct Three {
-    board: Board,
+    board: Arc<Board>,
     disks: BTreeMap<NodeId, SimDisk>,
     deaths: Arc<Mutex<Vec<String>>>,
     runtime: tokio::runtime::Runtime,
@@ -100,7 +67,7 @@ impl Three {
         let three = Self { board, disks, deaths, runtime: runtime.expect("a runtime") };
         Wal::create(&three.disk(id(1)), Path::new(DIR), "repairs", id(1)).expect("made");
         three.start(id(1)).expect("opens");
-        let first = three.leader();
+        let first = three.board.leader();
         for number in 2..=3 {
             Wal::create_member(&three.disk(id(number)), Path::new(DIR), "repairs", id(number)).expect("made");
             three.start(id(number)).expect("opens");
@@ -117,46 +84,35 @@ impl Three {
     }
 
     fn start(&self, node: NodeId) -> Result<ClusterLog, OpenClusterError> {
-        let options = Options {
-            election: (Duration::from_millis(1500), Duration::from_millis(2500)),
-            heartbeat: Duration::from_millis(150),
-            wal: small(),
-            ..Options::default()
-        };
-        let (way, deaths) = (Arc::new(Line(self.board.clone(), node)), Arc::clone(&self.deaths));
+        let options =
+            Options { election: ELECTION, heartbeat: HEARTBEAT, wal: small(), ..Options::default() };
+        let way = Arc::new(Line { board: Arc::clone(&self.board), from: node });
+        let deaths = Arc::clone(&self.deaths);
         let fatal = Box::new(move |error: &rt::DiskError| {
             deaths.lock().expect("no panics").push(error.to_string());
         });
         let (log, _) =
             ClusterLog::open(self.disk(node), Path::new(DIR), options, &ThreadSpawner, way, fatal)?;
-        self.board.members.lock().expect("no panics").insert(node, log.clone());
+        self.board.starts(log.clone());
         Ok(log)
     }
 
     fn stop(&self, node: NodeId) {
-        let log = self.board.members.lock().expect("no panics").remove(&node).expect("it runs");
-        log.close();
+        self.board.ends(node).close();
     }
 
     fn repair(&self, node: NodeId) -> Result<Vec<Repaired>, NotRepaired> {
         let disk = self.disk(node);
-        self.runtime.block_on(cluster::repair(&disk, Path::new(DIR), &small(), &self.board))
-    }
-
-    fn leader(&self) -> ClusterLog {
-        soon("a leader", || {
-            let members = self.board.members.lock().expect("no panics");
-            members.values().find(|log| log.authority().borrow().is_some()).cloned()
-        })
+        self.runtime.block_on(cluster::repair(&disk, Path::new(DIR), &small(), &Asked(&self.board, node)))
     }
 
     fn follower(&self) -> NodeId {
-        let leader = self.leader().node();
+        let leader = self.board.leader().node();
         [id(2), id(3), id(1)].into_iter().find(|node| *node != leader).expect("one of them")
     }
 
     fn write(&self, count: usize) {
-        let log = self.leader();
+        let log = self.board.leader();
         for number in 0..count {
             let batch = Batch::new(vec![Bytes::from(format!("event {number} {}", "x".repeat(100)))]);
             log.append(log.head().event, batch).wait().expect("appended");
@@ -164,8 +120,8 @@ impl Three {
     }
 
     fn level(&self, node: NodeId) -> ClusterLog {
-        let head = self.leader().head().event;
-        let log = self.board.members.lock().expect("no panics")[&node].clone();
+        let head = self.board.leader().head().event;
+        let log = self.board.member(node);
         soon("it to have everything", || (log.head().event >= head).then_some(()));
         log
     }
@@ -182,19 +138,7 @@ impl Three {
 
 impl Drop for Three {
     fn drop(&mut self) {
-        let members = std::mem::take(&mut *self.board.members.lock().expect("no panics"));
-        members.into_values().for_each(|log| log.close());
-    }
-}
-
-fn soon<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        self.board.close();
     }
 }
 
@@ -213,18 +157,18 @@ fn fm_cfg6_a_damaged_end_is_taken_from_a_leader_that_proves_that_it_leads() {
     assert!(error.is_damage(), "{error}");
     three.write(10);
     // One that leads and hears nobody does not say that it leads.
-    let leader = three.leader();
-    three.board.cut.lock().expect("no panics").insert(leader.node());
+    let leader = three.board.leader();
+    three.board.cut(leader.node());
     let asked = three.runtime.block_on(leader.answer(Question::Lead));
     assert!(asked.is_err(), "{asked:?}");
-    three.board.cut.lock().expect("no panics").clear();
+    three.board.heal();
 
     let done = three.repair(hurt).expect("repaired");
     assert_eq!(done.len(), 1, "{done:?}");
     three.start(hurt).expect("opens");
     three.write(10);
     let log = three.level(hurt);
-    assert_eq!(three.all(&log), three.all(&three.leader()));
+    assert_eq!(three.all(&log), three.all(&three.board.leader()));
     assert_eq!(wal::quarantined(&*three.disk(hurt), Path::new(DIR)).expect("lists"), done[0].kept);
 }
 
@@ -260,7 +204,7 @@ fn fm_cfg6_what_a_read_finds_damaged_is_repaired_by_the_next_start() {
     assert_eq!(done.len(), 1, "{done:?}");
     three.start(hurt).expect("opens");
     let log = three.level(hurt);
-    assert_eq!(three.all(&log), three.all(&three.leader()));
+    assert_eq!(three.all(&log), three.all(&three.board.leader()));
     let report = wal::verify(&*three.disk(hurt), Path::new(DIR)).expect("verifies");
     assert!(report.is_good(), "{:?}", report.problems);
 }

@@ -2,9 +2,10 @@
 
 use super::{
     adapter::{Machine, Storage},
+    awake::stay_awake,
     gate::Gate,
     greeting::greet,
-    log::{BY_ITSELF, Borrowed, Failover, Inner, LOOK, Opened, Options, Reason, lock},
+    log::{BY_ITSELF, Borrowed, Failover, Inner, LOOK, Opened, Options, Reason, WORD_LOST, lock},
     shape::{Call, Data, Leader, Shape, ours},
     transport::Network,
 };
@@ -75,6 +76,7 @@ impl Start {
             Ok(runtime) => runtime,
             Err(error) => return drop(started.send(Err(error.to_string()))),
         };
+        runtime.spawn(stay_awake(Arc::clone(&self.gate)));
         runtime.block_on(self.run(started, stopped));
     }
 
@@ -173,7 +175,7 @@ impl Start {
                 Some(leader) => {
                     self.hold(None);
                     asked = Some(leader);
-                    match self.open_epoch(&raft, leader).await {
+                    match self.open_epoch(&raft, leader, opened).await {
                         Opening::Committed => {}
                         Opening::Pending => proposed = asked,
                         Opening::Refused => {
@@ -294,12 +296,19 @@ impl Start {
 
     /// Proposes the entry that opens this node's epoch in a term it leads. A reason is used up by the epoch
     /// that says it.
-    async fn open_epoch(&self, raft: &Raft<Shape, Machine>, leader: Leader) -> Opening {
+    async fn open_epoch(
+        &self,
+        raft: &Raft<Shape, Machine>,
+        leader: Leader,
+        before: Option<Opened>,
+    ) -> Opening {
         Boundary::EpochOpening.reached();
+        let by_word = self.options.failover == Failover::Operator && !self.is_named(before);
+        let unsaid = if by_word { WORD_LOST } else { BY_ITSELF };
         // Taken: an entry whose fate is not known bears it, and no other may. Put back if it was not taken.
         let reason = lock(&self.reason).take().filter(Reason::holds);
         let why = reason.as_ref().map(|reason| &reason.why[..]);
-        let payload = epoch_payload(leader.node, why.unwrap_or(BY_ITSELF));
+        let payload = epoch_payload(leader.node, why.unwrap_or(unsaid));
         let data = Data { code: Kind::Epoch.code(), payload };
         let (tell, told) = oneshot::channel();
         let call = Call(Box::new(move |result: ClientWriteResult<Shape>| {

@@ -36,6 +36,10 @@ use types::{ByteSize, Epoch, EventId, Index, NodeId, Term, limits};
 /// What an epoch says that no operator asked for.
 pub(super) const BY_ITSELF: &[u8] = b"elected";
 
+/// What an epoch says of a node that an operator's word had elected, and that ended before it could say the
+/// word itself: the word is in the journal of the member that was asked.
+pub(super) const WORD_LOST: &[u8] = b"elected on an operator's word, and cut short before its epoch was open";
+
 /// Between two looks at something that is waited for.
 pub(super) const LOOK: Duration = Duration::from_millis(2);
 
@@ -138,7 +142,7 @@ pub(super) struct Inner {
     /// Who was a member when the log was opened.
     pub(super) members: Membership<NodeId, Member>,
     pub(super) patience: Duration,
-    reason: Arc<Mutex<Option<Reason>>>,
+    pub(super) reason: Arc<Mutex<Option<Reason>>>,
     fence: watch::Sender<Option<Epoch>>,
     heard: Mutex<Heard>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
@@ -210,7 +214,7 @@ pub(super) struct Reason {
     pub(super) why: Vec<u8>,
     until: Instant,
     /// Who has told it, if it was another node.
-    told: Option<NodeId>,
+    pub(super) told: Option<NodeId>,
 }
 
 impl Reason {

@@ -15,7 +15,7 @@
 //! after it the new one.
 
 use super::{
-    log::ClusterLog,
+    log::{ClusterLog, lock},
     shape::{Candidate, Leader, Shape, ours},
     transport::{Message, TransportError},
 };
@@ -236,10 +236,13 @@ impl ClusterLog {
         let mut words = Words(Some(self));
         // Asked again and again: consensus does not stand while this node itself has just heard the old
         // primary, and nothing tells whether it has stood.
+        let mut asked = false;
         let won = loop {
             if self.raft().trigger().elect(true).await.is_err() {
-                return Promotion::NotWon;
+                // Consensus has stopped, perhaps after it stood.
+                return if asked { Promotion::Unknown } else { Promotion::NotWon };
             }
+            asked = true;
             let again = deadline.min(tokio::time::Instant::now() + self.inner().patience);
             let won = authority.wait_for(|held| held.is_some_and(|held| held.epoch > before));
             let won = tokio::time::timeout_at(again, won).await.map(|won| won.map(|held| *held));
@@ -256,18 +259,30 @@ impl ClusterLog {
                 None => Promotion::Unknown,
             },
             Ok(Err(_)) => Promotion::Unknown,
-            Err(_) => {
-                let metrics = self.raft().metrics().borrow_watched().clone();
-                let voted_for_itself = metrics.vote.leader_id.node == self.node();
-                let stands = metrics.state == ServerState::Leader || metrics.state == ServerState::Candidate;
-                if stands && voted_for_itself { Promotion::Unknown } else { Promotion::NotWon }
-            }
+            Err(_) => self.not_won_yet(why),
         };
         if promotion == Promotion::Unknown {
             // It may still win, and its epoch says then why.
             words.0 = None;
         }
         promotion
+    }
+
+    /// What is known of a promotion whose time is over. The words are taken by the entry that opens its epoch
+    /// and by nothing else: while they are unsaid, and this node does not stand any more, no epoch can come of
+    /// it. An entry that was handed over may be committed by whoever leads next.
+    fn not_won_yet(&self, why: &[u8]) -> Promotion {
+        // Held meanwhile, so that the words are not taken between the two looks.
+        let mut words = lock(&self.inner().reason);
+        let metrics = self.raft().metrics().borrow_watched().clone();
+        let stands = metrics.state == ServerState::Leader || metrics.state == ServerState::Candidate;
+        let may_win = stands && metrics.vote.leader_id.node == self.node();
+        let unsaid = words.as_ref().is_some_and(|words| words.told.is_none() && words.why == why);
+        if !unsaid || may_win {
+            return Promotion::Unknown;
+        }
+        *words = None;
+        Promotion::NotWon
     }
 }
 

@@ -22,6 +22,8 @@ pub const RECOVERED: &str = "an operator has recovered it";
 const REMOVED: &str = "the one before was removed";
 /// What it says of a node that stands by itself.
 const ELECTED: &str = "elected";
+/// What it says of one that an operator's word had elected, and that has lost the word.
+const WORD_LOST: &str = "elected on an operator's word, and cut short before its epoch was open";
 
 /// Holds the epochs of the committed entries, and the removals, against what was confirmed.
 ///
@@ -42,10 +44,12 @@ pub fn check(told: &Told, failover: Failover, entries: &[Entry]) -> Result<(), V
         let Some(before) = before else { continue };
         // One that was elected by an operator's word and ended before its epoch was written stands again by
         // itself, and has forgotten the word.
-        let by_word = asked
-            .or_else(|| all.clone().find(|(place, asked)| is_open(asked, node) && !used.contains(place)));
+        let by_word = asked.or_else(|| {
+            let is_it = |place: &usize, asked: &Asked| is_open(asked, node) && !used.contains(place);
+            all.clone().find(|(place, asked)| entry.why == WORD_LOST && is_it(place, asked))
+        });
         // So does one that was handed the lead by a leader that was to be removed.
-        let after_removal = [REMOVED, ELECTED].contains(&&*entry.why) && removed.contains(&before);
+        let after_removal = [REMOVED, ELECTED, WORD_LOST].contains(&&*entry.why) && removed.contains(&before);
         let recovered = entry.why == RECOVERED && told.recovered == Some(node);
         match by_word {
             _ if failover == Failover::Automatic && asked.is_none() => {}
@@ -101,8 +105,9 @@ mod tests {
         let operator = |entries: &[Entry]| check(&told, Failover::Operator, entries);
         let begin = opened(1, 1, BY_ITSELF);
         assert_eq!(operator(&[begin.clone(), opened(2, 2, &why)]), Ok(()));
-        assert_eq!(operator(&[begin.clone(), opened(2, 2, BY_ITSELF)]), Ok(()), "it forgot the word");
-        assert!(operator(&[begin.clone(), opened(2, 3, BY_ITSELF)]).is_err());
+        assert_eq!(operator(&[begin.clone(), opened(2, 2, WORD_LOST)]), Ok(()), "it forgot the word");
+        assert!(operator(&[begin.clone(), opened(2, 2, BY_ITSELF)]).is_err(), "and says so");
+        assert!(operator(&[begin.clone(), opened(2, 3, WORD_LOST)]).is_err());
         assert!(operator(&[begin.clone(), opened(2, 3, &why)]).is_err());
         assert!(operator(&[begin.clone(), opened(2, 3, REMOVED)]).is_err());
         let (_, back) = told.wanted(NodeId::from_u128(1));
