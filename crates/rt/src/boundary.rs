@@ -84,6 +84,18 @@ boundaries! {
     HandoverAsked = "handover.asked",
     /// The epoch of the target is committed at the old leader.
     HandoverTaken = "handover.taken",
+    /// A record is known to be damaged, and nobody was asked for what is lost.
+    RepairBegun = "repair.begun",
+    /// Some of what is lost was given, and lies aside.
+    RepairTaken = "repair.taken",
+    /// Everything is there, and the damaged files are kept.
+    RepairKept = "repair.kept",
+    /// It is durable that the damaged files are to be replaced.
+    RepairMarked = "repair.marked",
+    /// One of them is replaced.
+    RepairReplaced = "repair.replaced",
+    /// All are, and what says that they are to be is still there.
+    RepairDone = "repair.done",
     /// One that asked to join is a member, and was not told.
     MemberAdmitted = "member.admitted",
 }

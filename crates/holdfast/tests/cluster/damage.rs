@@ -7,9 +7,14 @@ use crate::{
     scene::{Cluster, Made, NAMES, SOON},
 };
 use demo::wait_for;
-use std::{path::PathBuf, time::Duration};
+use rt::Boundary::{self, *};
+use std::path::PathBuf;
 
 const ALL: [usize; 3] = [0, 1, 2];
+
+/// What a repair comes to, one after the other.
+pub const REPAIR: [Boundary; 6] =
+    [RepairBegun, RepairTaken, RepairKept, RepairMarked, RepairReplaced, RepairDone];
 
 /// The last segment of a member's log, and where its records end.
 fn segment(cluster: &Cluster, at: usize) -> (PathBuf, Vec<u8>, usize) {
@@ -105,12 +110,15 @@ fn fm_cfg6_a_repair_that_is_killed_goes_on_and_votes_for_nobody_before() {
     let (mut cluster, hurt) = scene();
     cluster.stop(hurt);
     flip(&cluster, hurt, 1.0);
-    // Killed again and again, a little later each time.
-    for step in 0..12 {
+    // Each goes on where the one before was killed, to the end.
+    for boundary in REPAIR {
+        cluster.arm(hurt, boundary, 1);
         cluster.launch(hurt).expect("a process");
-        std::thread::sleep(Duration::from_millis(20 + 15 * step));
-        cluster.kill(hurt);
+        cluster.killed_at(hurt, boundary);
     }
+    cluster.start(hurt);
+    is_repaired(&cluster, hurt);
+    cluster.stop(hurt);
     flip(&cluster, hurt, 0.6);
     // Nobody can be asked: it says so, and takes no part.
     cluster.host(hurt).cut(Way::Both);

@@ -266,7 +266,10 @@ impl Cluster {
 
     /// It does not, after all.
     pub fn disarm(&self, at: usize) {
-        std::fs::remove_file(self.killer(at)).ok();
+        match std::fs::remove_file(self.killer(at)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("not disarmed: {error}"),
+            _ => {}
+        }
     }
 
     /// Waits until a member has killed itself at the boundary for which it was armed.

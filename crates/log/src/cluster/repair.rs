@@ -22,7 +22,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
-use rt::Disk;
+use rt::{Boundary, Disk};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -163,6 +163,7 @@ pub(super) async fn repair_within(
         if known.is_empty() {
             return Err(NotRepaired::Alone { what });
         }
+        Boundary::RepairBegun.reached();
         others.tell(&what);
         tracing::warn!(%what, members = known.len(), "a damaged record: what is lost is asked for");
         let scene = Scene { others, known, what: what.clone(), waits: *waits };

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::Head;
 use bytes::Bytes;
-use rt::{Disk, DiskError, DiskFile, DiskLock};
+use rt::{Boundary, Disk, DiskError, DiskFile, DiskLock};
 use serde::{Deserialize, Serialize};
 use std::{
     path::{Path, PathBuf},
@@ -282,7 +282,9 @@ impl Repair {
             });
             self.head = head;
         }
-        self.write(&mut buffer)
+        self.write(&mut buffer)?;
+        Boundary::RepairTaken.reached();
+        Ok(())
     }
 
     /// Whether a file begins with this entry.
@@ -403,6 +405,7 @@ impl Repair {
         for part in &self.stretch.files {
             kept.extend(quarantine::keep(disk, &self.dir, &part.path(&self.dir))?);
         }
+        Boundary::RepairKept.reached();
         let plain = |part: &Part| (part.first.get(), part.archived);
         let replacing = Replacing {
             old: self.stretch.files.iter().map(plain).collect(),
@@ -411,6 +414,7 @@ impl Repair {
         };
         let body = postcard::to_stdvec(&replacing).expect("names are plain data");
         rt::replace_file(disk, &self.dir.join(MARKER), &checked(MAGIC, &body))?;
+        Boundary::RepairMarked.reached();
         replace(disk, &self.dir)?;
         let entries = (self.stretch.base.index.next(), self.head.index);
         Ok(Repaired { wrong: self.stretch.wrong, entries, kept })
@@ -468,6 +472,7 @@ fn replace(disk: &dyn Disk, dir: &Path) -> Result<(), RepairError> {
             false => segment_path(&dir.join(PLACE), part.first),
         };
         rt::replace_file(disk, &part.path(dir), &disk.read(&from)?)?;
+        Boundary::RepairReplaced.reached();
     }
     for old in replacing.old.iter().filter(|old| !replacing.new.contains(old)) {
         match disk.remove(&part(old).path(dir)) {
@@ -481,6 +486,7 @@ fn replace(disk: &dyn Disk, dir: &Path) -> Result<(), RepairError> {
         save_mark(disk, dir, &Head::from_bytes(end))?;
     }
     quarantine::clear_suspect(disk, dir)?;
+    Boundary::RepairDone.reached();
     disk.remove(&path)?;
     disk.sync_dir(dir)?;
     Ok(clear(disk, dir)?)
