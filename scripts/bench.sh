@@ -14,7 +14,7 @@ for manifest in crates/*/Cargo.toml; do
     mapfile -t benches < <(sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"/\1/p' "$manifest")
     for bench in "${benches[@]}"; do
         echo "bench: $package $bench" >&2
-        HOLDFAST_BENCH_DIR=$PWD/target/bench cargo bench --quiet -p "$package" --bench "$bench"
+        HOLDFAST_BENCH_DIR=$PWD/target/bench cargo bench --quiet --workspace --bench "$bench"
     done
 done
 [ -n "$found" ] || { echo "bench: no package has a [[bench]]" >&2; exit 1; }

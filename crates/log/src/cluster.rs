@@ -18,6 +18,7 @@
 //! - An append whose leader is gone is *unknown*: only the log can say, and it does once it has moved on.
 
 mod adapter;
+mod awake;
 mod consensus;
 #[cfg(test)]
 mod fault_tests;

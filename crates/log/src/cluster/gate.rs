@@ -38,6 +38,7 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
 };
+use tokio::sync::Notify;
 use types::{EventId, NodeId, limits};
 
 /// What an append is compared with before it is proposed, and what waits to be.
@@ -59,6 +60,10 @@ pub(super) struct Gate {
     entries: usize,
     /// Somebody is handing entries over, and looks again before it is done.
     sending: bool,
+    /// How often an entry was handed over or settled.
+    moves: u64,
+    /// Is told of each that is handed over.
+    handed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -110,6 +115,16 @@ impl Gate {
         self.in_flight -= self.queue.len();
         self.end = self.sent;
         Answers(self.queue.drain(..).map(|waiting| (waiting.pending, Err(error.clone()))).collect())
+    }
+
+    /// How often an entry was handed over or settled.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// What is told of each entry that is handed over.
+    pub(super) fn handed(&self) -> Arc<Notify> {
+        Arc::clone(&self.handed)
     }
 
     /// Takes an append into the queue. `head` gives that of what is committed, `other` says who has the
@@ -167,6 +182,8 @@ impl Gate {
         let payload = entry::proposal(self.sent, authority.epoch, &events);
         self.sent = self.sent.plus(events.len() as u64);
         self.entries += 1;
+        self.moves += 1;
+        self.handed.notify_one();
         Some(Next { payload, leader, parts })
     }
 }
@@ -235,6 +252,7 @@ impl Owed {
         let behind = {
             let mut gate = lock(&self.gate);
             gate.entries -= 1;
+            gate.moves += 1;
             gate.in_flight -= parts.len();
             match &answer {
                 Ok(_) => Answers(Vec::new()),
