@@ -72,6 +72,8 @@ pub struct BackupFailure {
 /// A backup was asked for. It is made beside everything else: the status says when it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BackupAsked {
+    /// Always *executed*: it was asked for.
+    pub outcome: crate::Outcome,
     /// The backup will have this event.
     #[schema(value_type = u64)]
     pub event: EventId,

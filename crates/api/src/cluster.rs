@@ -1,6 +1,6 @@
 //! The cluster: who is a member and how far each is, and the acts on it.
 
-use crate::BackupStatus;
+use crate::{BackupStatus, Outcome};
 use serde::{Deserialize, Serialize};
 use types::{
     ByteSize, DurationMs, Epoch, EventId, Index, InstanceId, Name, NodeId, Term, Timestamp, history::Held,
@@ -172,6 +172,8 @@ pub struct MemberJoinRequest {
 /// A secret that admits one member, once. It is in this answer and in no other.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberJoinSecret {
+    /// Always *executed*.
+    pub outcome: Outcome,
     /// What the machine that joins is given.
     pub secret: String,
     /// When it ends by itself.
@@ -202,10 +204,12 @@ pub struct ClusterActRequest {
 }
 
 /// A guarded act that was done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActDone {
+    /// Always *executed*.
+    pub outcome: Outcome,
     /// What was done, in words.
-    pub outcome: String,
+    pub done: String,
     /// The epoch that it opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
@@ -219,9 +223,18 @@ pub struct ActDone {
     pub gap_ms: Option<u64>,
 }
 
+impl ActDone {
+    /// An act that was done, in words; what else is known of it is added.
+    pub fn executed(done: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Executed, done: done.into(), epoch: None, event: None, gap_ms: None }
+    }
+}
+
 /// A snapshot that was made on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SnapshotDone {
+    /// Always *executed*.
+    pub outcome: Outcome,
     /// The event it reflects.
     #[schema(value_type = u64)]
     pub event: EventId,

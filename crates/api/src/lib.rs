@@ -6,6 +6,7 @@
 //! - [`routes`]: every path and method, as the server mounts them and the clients call them.
 //! - [`Problem`] and [`Code`]: every way in which a call can fail, closed set.
 //! - [`Client`]: for people and programs, with a bearer token. It never sends anything twice.
+//! - [`Sending`]: a write that is sent once, and asked for when its answer was lost.
 //! - [`NodeClient`]: for agents and edges, with a node's credential.
 
 mod apply;
@@ -19,6 +20,7 @@ mod guard;
 mod node;
 mod node_client;
 mod operate;
+mod outcome;
 mod problem;
 pub mod routes;
 mod rows;
@@ -45,6 +47,7 @@ pub use operate::{
     Live, Ready, RebuildAnswer, RequestState, RequestVerdict, TokenRequest, TokenRole, TokenRow, Version,
     ViewRow, Whoami,
 };
+pub use outcome::{Came, Sending};
 pub use problem::{Code, Outcome, Problem};
 pub use rows::{
     AppRow, BackendRow, DeployRow, DeployState, EnvRow, EnvStatus, Explanation, ExplanationLine, InstanceRow,

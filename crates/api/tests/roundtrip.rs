@@ -279,12 +279,14 @@ proptest! {
             node: seed.maybe(seed.text.clone()), reason: seed.text.clone(), acknowledge: vec![seed.text.clone()],
         });
         same(ActDone {
-            outcome: seed.text.clone(), epoch: seed.maybe(Epoch::new(seed.n)),
+            outcome: Outcome::Executed, done: seed.text.clone(), epoch: seed.maybe(Epoch::new(seed.n)),
             event: seed.maybe(EventId::new(seed.n)), gap_ms: seed.maybe(seed.n),
         });
         same(MemberJoinRequest { expires_in: DurationMs::from_ms(seed.n) });
-        same(MemberJoinSecret { secret: seed.text.clone(), expires: Timestamp::from_ms(seed.n) });
-        same(SnapshotDone { event: EventId::new(seed.n) });
+        same(MemberJoinSecret {
+            outcome: Outcome::Executed, secret: seed.text.clone(), expires: Timestamp::from_ms(seed.n),
+        });
+        same(SnapshotDone { outcome: Outcome::Executed, event: EventId::new(seed.n) });
     }
 
     #[test]

@@ -22,6 +22,7 @@ use domain::{
 };
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use log::{AppendError, Authority, Log};
+use rt::Boundary;
 use std::{
     sync::{
         Arc, Mutex, OnceLock, RwLock,
@@ -649,6 +650,10 @@ impl Driver {
         &self,
         (decided, answers): (Decided, Vec<oneshot::Sender<Answer>>),
     ) -> impl Future<Output = (Result<(), AppendError>, UnderWay)> + use<> {
+        let asked = decided.envelopes.iter().any(|envelope| envelope.request.is_some());
+        if asked {
+            Boundary::WriteDecided.reached();
+        }
         let appended = (!decided.batch.events.is_empty())
             .then(|| self.core.0.log.append(decided.expected, decided.batch));
         let waiting = decided.outcomes.into_iter().zip(answers).collect();
@@ -658,6 +663,9 @@ impl Driver {
                 Some(appended) => appended.await.map(|_| ()),
                 None => Ok(()),
             };
+            if asked && result.is_ok() {
+                Boundary::WriteDurable.reached();
+            }
             (result, batch)
         }
     }

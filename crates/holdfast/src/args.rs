@@ -23,8 +23,9 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Global {
-    /// The server, as in http://127.0.0.1:7070
-    #[arg(long, global = true, env = "HOLDFAST_SERVER", value_name = "URL")]
+    /// The server, as in http://127.0.0.1:7070; with others of its cluster behind it, with commas between,
+    /// which are asked too what became of a request whose answer was lost
+    #[arg(long, global = true, env = "HOLDFAST_SERVER", value_name = "URL[,URL…]")]
     pub server: Option<String>,
     /// The bearer token; better given by the environment
     #[arg(long, global = true, env = "HOLDFAST_TOKEN", value_name = "SECRET", hide_env_values = true)]

@@ -79,6 +79,9 @@ impl Saved {
 pub struct Context {
     /// The way to the server.
     pub client: Client,
+    /// Other servers of the same cluster. They are asked what became of a request whose answer was lost,
+    /// and nothing else.
+    pub others: Vec<Client>,
     /// The org.
     pub org: Name,
     /// The environment.
@@ -91,6 +94,8 @@ pub struct Context {
     pub timeout: Option<DurationMs>,
     app: Option<Name>,
     request_id: Option<RequestId>,
+    /// What a command needs to mean the same servers wherever it is typed.
+    flags: String,
 }
 
 /// Whether a write waits for what it begins.
@@ -152,18 +157,29 @@ impl Context {
     }
 
     fn compose(global: &Global, saved: Saved, here: Option<Name>) -> Result<Self, Failure> {
-        let known = saved.server.as_deref().unwrap_or(DEFAULT_SERVER).trim_end_matches('/').to_owned();
-        let server = global.server.as_deref().unwrap_or(&known).trim_end_matches('/').to_owned();
-        let is_known = server == known;
+        let known = servers(saved.server.as_deref().unwrap_or(DEFAULT_SERVER));
+        let named = global.server.as_deref().map_or_else(|| known.clone(), servers);
+        if named.is_empty() || named.len() > limits::CLIENT_SERVERS {
+            let what = format!("--server takes 1 to {} URLs, with commas between", limits::CLIENT_SERVERS);
+            return Err(Failure::usage(what, "holdfast --server http://127.0.0.1:7070 …"));
+        }
+        let is_known = named.iter().all(|server| known.contains(server));
         let token = global.token.clone().or_else(|| saved.token.filter(|_| is_known));
-        let client = Client::new(&server, token).map_err(|error| {
-            Failure::usage(error.to_string(), "holdfast --server http://127.0.0.1:7070 …")
-        })?;
         let answer = limits::CLIENT_ANSWER.as_ms();
         let answer = global.timeout.map_or(answer, |timeout| timeout.as_ms().clamp(1, answer));
+        let client = |server: &String| match Client::new(server, token.clone()) {
+            Ok(client) => Ok(client.with_timeout(Duration::from_millis(answer))),
+            Err(error) => Err(Failure::usage(error.to_string(), "holdfast --server http://127.0.0.1:7070 …")),
+        };
+        let mut clients = named.iter().map(client).collect::<Result<Vec<_>, _>>()?;
+        let others = clients.split_off(1);
+        let client = clients.pop().expect("there is a first one");
+        let flags = if named == known { String::new() } else { format!(" --server {}", named.join(",")) };
         let default = |text: &str| text.parse::<Name>().expect("a valid name");
         Ok(Self {
-            client: client.with_timeout(Duration::from_millis(answer)),
+            client,
+            others,
+            flags,
             org: global.org.clone().or(saved.org).unwrap_or_else(|| default(DEFAULT_ORG)),
             env: global.env.clone().or(saved.env).unwrap_or_else(|| default(DEFAULT_ENV)),
             app: global.app.clone().or(here).or(saved.app),
@@ -194,6 +210,19 @@ impl Context {
         self.request_id.unwrap_or_else(fresh_request_id)
     }
 
+    /// The two commands that make it certain what became of a request.
+    pub fn resolves(&self, id: RequestId) -> String {
+        let flags = &self.flags;
+        format!(
+            "holdfast requests show {id}{flags} (or, so that it can never run: holdfast requests void {id}{flags})"
+        )
+    }
+
+    /// The command that shows the cluster, at the same server.
+    pub fn shows_cluster(&self) -> String {
+        format!("holdfast cluster status{}", self.flags)
+    }
+
     /// Whether the request of this command's write was named by whoever runs it.
     pub const fn names_request(&self) -> bool {
         self.request_id.is_some()
@@ -203,6 +232,12 @@ impl Context {
     pub fn deadline(&self, otherwise: DurationMs) -> tokio::time::Instant {
         tokio::time::Instant::now() + Duration::from(self.timeout.unwrap_or(otherwise))
     }
+}
+
+/// The URLs of a list, each without the slash at its end.
+fn servers(list: &str) -> Vec<String> {
+    let each = list.split(',').map(|server| server.trim().trim_end_matches('/'));
+    each.filter(|server| !server.is_empty()).map(str::to_owned).collect()
 }
 
 /// A new request id, born now.
@@ -257,6 +292,30 @@ mod tests {
         assert!(!has(&other));
         let same = Global { server: Some("http://10.0.0.1:7070/".into()), ..Global::default() };
         assert!(has(&same));
+    }
+
+    #[test]
+    fn other_servers_are_named_behind_the_first() {
+        let two = |server: Option<&str>, saved: Saved| {
+            let global = Global { server: server.map(str::to_owned), ..Global::default() };
+            Context::compose(&global, saved, None).expect("composed")
+        };
+        let listed = Saved { server: Some("http://10.0.0.1:7070,http://10.0.0.2:7070/".into()), ..saved() };
+        let context = two(None, listed.clone());
+        assert_eq!(context.client.server(), "http://10.0.0.1:7070");
+        assert_eq!(context.others.len(), 1);
+        assert_eq!(context.others[0].server(), "http://10.0.0.2:7070");
+        assert!(context.others[0].has_token());
+        let id = context.intent();
+        assert!(!context.resolves(id).contains("--server"));
+        // One of those that are known is known; one more is not.
+        assert!(two(Some("http://10.0.0.2:7070"), listed.clone()).client.has_token());
+        let context = two(Some("http://10.0.0.2:7070, http://10.0.0.3:7070"), listed.clone());
+        assert!(!context.client.has_token() && !context.others[0].has_token());
+        let shows = format!("holdfast requests show {id} --server http://10.0.0.2:7070,http://10.0.0.3:7070 ");
+        assert!(context.resolves(id).starts_with(&shows), "{}", context.resolves(id));
+        let none = Global { server: Some(" , ".into()), ..Global::default() };
+        assert_eq!(Context::compose(&none, listed, None).expect_err("none").exit, 2);
     }
 
     #[test]

@@ -79,6 +79,11 @@ impl Failure {
         }
     }
 
+    /// A write was not executed, or nobody could say whether it was.
+    pub fn of_write(problem: Box<Problem>) -> Self {
+        Self::from(*problem).with_login_hint()
+    }
+
     /// A write was certainly not executed.
     pub fn not_executed(error: &ClientError, request_id: RequestId) -> Self {
         let mut failure = match error {

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod context;
 mod failure;
+mod interrupt;
 mod manifest;
 mod output;
 mod private_file;

@@ -3,6 +3,8 @@
 
 #[path = "truth/guarded.rs"]
 mod guarded;
+#[path = "truth/lost.rs"]
+mod lost;
 #[path = "truth/offline.rs"]
 mod offline;
 
@@ -385,7 +387,7 @@ fn apply(fake: &Fake, more: &[&str]) -> Said {
 fn apply_without_a_yes_and_without_a_terminal_sends_nothing() {
     let fake = deploying("succeeded");
     let said = apply(&fake, &[]);
-    assert_eq!(said.code, 2, "{}", said.err);
+    assert_eq!(said.code, 5, "{}", said.err);
     assert!(said.err.contains("--yes"), "{}", said.err);
     assert!(said.err.contains("  + app = shop"), "the difference is shown: {}", said.err);
     assert!(fake.writes().is_empty());
@@ -567,7 +569,7 @@ fn who_reads_the_receipt_does_not_change_the_outcome() {
 fn rollback_to_wherever_asks_first() {
     let fake = deploying("succeeded");
     let said = holdfast(&fake.url, &["rollback"]);
-    assert_eq!(said.code, 2, "{}", said.err);
+    assert_eq!(said.code, 5, "{}", said.err);
     assert!(said.err.contains("--yes"), "{}", said.err);
     assert!(fake.writes().is_empty(), "nothing was sent");
     for args in [&["rollback", "--yes"][..], &["rollback", "2"]] {

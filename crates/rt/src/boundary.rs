@@ -98,6 +98,26 @@ boundaries! {
     RepairDone = "repair.done",
     /// One that asked to join is a member, and was not told.
     MemberAdmitted = "member.admitted",
+    /// A write was read and let in, and is not handed to the sequencer.
+    WriteReceived = "write.received",
+    /// A batch with a request is decided, and not handed to the log.
+    WriteDecided = "write.decided",
+    /// Such a batch is durable, and nobody was told.
+    WriteDurable = "write.durable",
+    /// The verdict on a write is known to its handler, and not answered.
+    WriteAnswered = "write.answered",
+    /// An act was explained, and its token is not handed out yet.
+    ActExplained = "act.explained",
+    /// The token of an act is used up, and its confirmation stands nowhere yet.
+    ActJudged = "act.judged",
+    /// An act was done, and what came of it does not stand in the journal.
+    ActDone = "act.done",
+    /// The command line has a request id for a write, and has sent nothing.
+    CallBegun = "call.begun",
+    /// It was shown what an act would do, and nobody has confirmed it.
+    CallExplained = "call.explained",
+    /// It knows what came of a write, and has told nobody.
+    CallAnswered = "call.answered",
 }
 
 impl Boundary {

@@ -62,6 +62,8 @@ pub const CLIENT_CONNECT: DurationMs = DurationMs::from_secs(5);
 pub const CLIENT_ANSWER: DurationMs = DurationMs::from_secs(30);
 /// The largest answer a client takes into memory.
 pub const CLIENT_BODY: usize = 32 << 20;
+/// Servers that one command line knows: the one that is asked, and those that may know what became of it.
+pub const CLIENT_SERVERS: usize = 16;
 /// How long a command line whose connection broke asks what became of its request.
 pub const OUTCOME_ASK: DurationMs = DurationMs::from_secs(5);
 /// Between two looks at something that is waited for.

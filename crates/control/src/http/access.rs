@@ -119,12 +119,19 @@ pub(super) async fn gate(State(http): State<Http>, request: Request, next: Next)
         let problem = rim::method_not_allowed(request.method(), path.as_str());
         return Refused::from(problem).into_response();
     };
+    let once = if row.once { write::request_id(request.headers()) } else { None };
+    let headers = once.map(|_| request.headers().clone());
     let mut request = match forward::way(&http, row, request).await {
         Ok(forward::Way::Here(request)) => *request,
         Ok(forward::Way::Answered(response)) => return *response,
-        Err(refused) => return refused.into_response(),
+        Err(mut refused) => {
+            if let Some((id, headers)) = once.zip(headers) {
+                let caller = admit(&http, row, &headers).ok().flatten();
+                copies::recall(&http, caller.as_ref(), id, &mut refused.problem);
+            }
+            return refused.into_response();
+        }
     };
-    let once = if row.once { write::request_id(request.headers()) } else { None };
     let admitted = admit(&http, row, request.headers());
     let caller = admitted.as_ref().ok().copied().flatten();
     let mut response = match admitted {

@@ -5,7 +5,7 @@ use super::{
     answer::{At, Result},
 };
 use crate::{cluster::MemberReport, writer::Core};
-use api::{ArchiveRow, BackupAsked, BackupFailure, BackupRow, BackupStatus, Code, Problem};
+use api::{ArchiveRow, BackupAsked, BackupFailure, BackupRow, BackupStatus, Code, Outcome, Problem};
 use axum::extract::State;
 use types::{EventId, Timestamp};
 
@@ -57,7 +57,8 @@ pub(super) async fn ask(State(http): State<Http>) -> Result<At<BackupAsked>> {
         let hint = "start it with --backup-to and --backup-key-file, or back it up from outside with --to";
         return Err(problem.with_hint(hint).into());
     };
-    let asked = BackupAsked { event: http.core.head().event, at: http.core.now() };
+    let (event, at) = (http.core.head().event, http.core.now());
+    let asked = BackupAsked { outcome: Outcome::Executed, event, at };
     backups.ask();
     Ok(At::new(asked.event, asked))
 }

@@ -29,7 +29,7 @@ use crate::{
 };
 use api::{
     ClusterActRequest, ClusterStatus, Code, Failover, MemberJoinRequest, MemberJoinSecret, MemberRow,
-    PeerRefused, Problem, SnapshotDone,
+    Outcome, PeerRefused, Problem, SnapshotDone,
 };
 use axum::extract::State;
 use domain::{Command, NewToken};
@@ -189,7 +189,7 @@ pub(super) async fn join_token(
     let executed = write.submit(&http, Command::CreateMemberJoin { token }).await?;
     let authority = cluster.identity().fingerprint().map_err(|error| internal(&error))?;
     let secret = Invitation { secret, authority }.to_string();
-    Ok(At::new(executed.event, MemberJoinSecret { secret, expires }))
+    Ok(At::new(executed.event, MemberJoinSecret { outcome: Outcome::Executed, secret, expires }))
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Refused {
@@ -204,7 +204,7 @@ pub(super) async fn snapshot(State(http): State<Http>) -> Result<At<SnapshotDone
         let problem = Problem::new(Code::Unavailable, format!("the snapshot could not be made: {why}"));
         problem.with_hint("the log goes on without it; the one before is kept")
     })?;
-    Ok(At::new(event, SnapshotDone { event }))
+    Ok(At::new(event, SnapshotDone { outcome: Outcome::Executed, event }))
 }
 
 /// How long an act may take once it is confirmed.

@@ -78,6 +78,23 @@ pub(super) fn tell(http: &Http, caller: Option<&Caller>, id: RequestId, carried:
     }
 }
 
+/// The same for a copy that this member could not hand on, and so knows nothing of: an earlier one may
+/// have left its verdict here.
+pub(super) fn recall(http: &Http, caller: Option<&Caller>, id: RequestId, problem: &mut Problem) {
+    let state = http.core.state();
+    let decided = state.requests.get(id).filter(|decided| requests::is_visible(&state, caller, decided));
+    let outcome = match decided.map(|decided| &decided.verdict) {
+        Some(Verdict::Executed(_)) => Outcome::Executed,
+        Some(Verdict::Refused { .. } | Verdict::Voided) => Outcome::NotExecuted,
+        None => return,
+    };
+    problem.request_id = Some(id);
+    if outcome != problem.outcome {
+        problem.outcome = outcome;
+        problem.hint = Some(format!("holdfast requests show {id}"));
+    }
+}
+
 /// What is known of a request, if its verdict is one to be looked at.
 fn known(
     http: &Http,

@@ -136,6 +136,7 @@ impl Guard {
             at: self.core.now(),
         };
         self.give(&token, given)?;
+        Boundary::ActExplained.reached();
         let Shown { act, will, touches, irreversible, invariants, overrides, facts, .. } = shown;
         let expires_ms = limits::CONFIRMATION_LIFE.as_ms();
         Ok(Explained { act, will, touches, irreversible, invariants, overrides, facts, token, expires_ms })
@@ -176,6 +177,7 @@ impl Guard {
         };
         match self.judge(caller, said, shown) {
             Ok(confirmed) => {
+                Boundary::ActJudged.reached();
                 self.write_down(note(Ended::Confirmed, &confirmed.reason)).await?;
                 Boundary::ActConfirmed.reached();
                 Ok(confirmed)

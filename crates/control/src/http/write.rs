@@ -15,6 +15,7 @@ use crate::writer::Answer;
 use api::{Code, EventSummary, Outcome, Problem, Receipt, ResultBody, routes};
 use axum::http::{HeaderMap, header};
 use domain::{Actor, Command, Done, Envelope, Event, State, Verdict};
+use rt::Boundary;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -108,6 +109,7 @@ impl Write {
 
     /// Has a command decided under this request, within a bound.
     pub(super) async fn submit(&self, http: &Http, command: Command) -> Result<Executed> {
+        Boundary::WriteReceived.reached();
         let (core, actor, request) = (http.core.clone(), self.actor, Some((self.id, self.hash)));
         let copy = self.copy.clone();
         // A task of its own: what is queued is under way until the log has answered, even when its
@@ -121,6 +123,7 @@ impl Write {
             let detail = format!("the log did not answer within {}", limits::VERDICT_WAIT);
             return Err(self.unknown(detail));
         };
+        Boundary::WriteAnswered.reached();
         match answer.unwrap_or_else(|error| Answer::Unknown { why: error.to_string() }) {
             Answer::Executed { done, event, replayed } => Ok(Executed { done, event, replayed }),
             Answer::Refused { code, text, event, .. } => Err(refusal(known(&code), text, event)),

@@ -5,10 +5,10 @@ use crate::{
     args::{ApplyArgs, DeployArgs, Global, YesArgs},
     context::{Context, Patience, Place},
     failure::Failure,
-    manifest,
+    interrupt, manifest,
     output::{self, Form},
 };
-use api::{ApplyRequest, ClientError, Code, DeployRequest, DeployRow, Difference, PlanAnswer};
+use api::{ApplyRequest, ClientError, Code, DeployRequest, DeployRow, Difference, PlanAnswer, Problem};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -129,11 +129,11 @@ pub fn confirm(yes: YesArgs, question: &str) -> Result<(), Failure> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(Failure::usage(
-            "this needs a yes, and there is no terminal to ask on; nothing was sent",
-            "the same command with --yes",
-        ));
+        let what = "this needs a yes, and there is no terminal to ask on; nothing was sent";
+        return Err(not_confirmed(what, "the same command with --yes"));
     }
+    let interrupted = not_confirmed("not confirmed: interrupted; nothing was sent", "the same command, and yes");
+    interrupt::means(interrupted, Form::Text);
     let mut err = std::io::stderr();
     write!(err, "{question} [y/N] ")
         .and_then(|()| err.flush())
@@ -142,10 +142,15 @@ pub fn confirm(yes: YesArgs, question: &str) -> Result<(), Failure> {
     std::io::stdin()
         .read_line(&mut answer)
         .map_err(|error| Failure::local(format!("the answer cannot be read: {error}")))?;
+    interrupt::means_nothing();
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failure::usage("not confirmed; nothing was sent", "the same command, and yes")),
+        _ => Err(not_confirmed("not confirmed; nothing was sent", "the same command, and yes")),
     }
+}
+
+fn not_confirmed(what: &str, next: &str) -> Failure {
+    Problem::new(Code::ConfirmationRequired, what).with_hint(next).into()
 }
 
 /// Deploys an image: onto what is declared or, for a new app, with the least manifest there is.

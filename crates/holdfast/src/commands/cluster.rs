@@ -9,13 +9,14 @@ pub mod recover;
 pub mod start;
 mod status;
 
+use super::write;
 use crate::{
     args::cluster::ClusterVerb,
     context::Context,
     failure::Failure,
     output::{self, Form},
 };
-use api::{ClientError, ClusterActRequest, Code, MemberJoinRequest, Outcome, Problem, routes};
+use api::{Came, Client, ClientError, ClusterActRequest, Code, MemberJoinRequest, Outcome, Problem, routes};
 use confirm::{Act, Resolve};
 use types::{DurationMs, RequestId};
 
@@ -48,7 +49,7 @@ pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
             (act("handover", routes::CLUSTER_HANDOVER, Resolve::Status, node, why.reason), why.confirm)
         }
         ClusterVerb::Fence(args) => {
-            (act("fence", routes::CLUSTER_FENCE, Resolve::Request, None, args.reason), args.confirm)
+            (act("fence", routes::CLUSTER_FENCE, Resolve::Status, None, args.reason), args.confirm)
         }
         ClusterVerb::Remove(args) => {
             let (node, why) = (Some(args.node), args.why);
@@ -64,9 +65,18 @@ pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
 async fn join_token(context: &Context, expires_in: DurationMs) -> Result<(), Failure> {
     let id = context.intent();
     let request = MemberJoinRequest { expires_in };
-    let made = context.client.create_member_secret(id, &request).await;
-    // A secret that was made and never seen opens a place until it ends: that is worth saying.
-    let made = made.map_err(|error| failed(error, id, &format!("holdfast requests show {id}")))?;
+    let call = async |client: &Client| client.create_member_secret(id, &request).await;
+    let made = match write::once(context, id, &context.resolves(id), call).await? {
+        Came::Answered(made) => made,
+        // A secret that was made and never seen opens a place until it ends: that is worth saying.
+        Came::Found { state, .. } => {
+            output::note("the secret was in the answer that was lost, and is nowhere else; make another");
+            if context.form == Form::Json {
+                output::outcome_json(&state);
+            }
+            return Ok(());
+        }
+    };
     match context.form {
         Form::Json => output::outcome_json(&made),
         Form::Text => {
@@ -81,7 +91,7 @@ async fn join_token(context: &Context, expires_in: DurationMs) -> Result<(), Fai
 async fn snapshot(context: &Context) -> Result<(), Failure> {
     let id = context.intent();
     let made = context.client.snapshot(id).await;
-    let made = made.map_err(|error| failed(error, id, "holdfast cluster status"))?;
+    let made = made.map_err(|error| failed(error, id, &context.shows_cluster()))?;
     match context.form {
         Form::Json => output::outcome_json(&made),
         Form::Text => output::outcome(&format!("snapshot of event {}\n", made.event)),

@@ -1,9 +1,5 @@
-//! Sending a write once, and telling what became of it.
-//!
-//! Invariant: a write is sent at most once by one run of the command line. If its outcome is in
-//! doubt, the log is asked, for a bounded time; if that gives no final answer, the command exits
-//! with *unknown* and the two commands that resolve it. Sending again, and voiding, are the
-//! operator's to decide.
+//! Sending a write once, and telling what became of it: [`api::Sending`] sends and asks, and here it is
+//! told, also to whoever interrupts it.
 //!
 //! Once the log has said *executed*, nothing that is read afterwards can take it back.
 
@@ -11,12 +7,14 @@ use super::follow;
 use crate::{
     context::Context,
     failure::Failure,
+    interrupt,
     output::{self, Form},
 };
 use api::{
-    Client, ClientError, Code, EventSummary, EventsQuery, Outcome, Problem, Receipt, RequestState,
-    RequestVerdict, ResultBody,
+    Came, Client, ClientError, Code, EventSummary, EventsQuery, Outcome, Problem, Receipt, RequestState,
+    ResultBody, Sending,
 };
+use rt::Boundary;
 use tokio::time::Instant;
 use types::{EventId, RequestId, limits};
 
@@ -36,76 +34,60 @@ where
     F: AsyncFnOnce(&Client, RequestId) -> Result<Receipt, ClientError>,
 {
     let id = context.intent();
-    let error = match call(&context.client, id).await {
-        Ok(receipt) => return Ok(Executed { receipt, unread: None }),
-        Err(error) => error,
+    let next = context.resolves(id);
+    let executed = match once(context, id, &next, async |client| call(client, id).await).await? {
+        Came::Answered(receipt) => Executed { receipt, unread: None },
+        Came::Found { state, by } => recovered(&by, state).await,
     };
-    match &error {
-        ClientError::NotSent { .. } => return Err(Failure::not_executed(&error, id)),
-        ClientError::Problem(problem) if problem.outcome == Outcome::NotExecuted => {
-            return Err(Failure::not_executed(&error, id));
-        }
-        ClientError::Problem(_) | ClientError::Unknown { .. } | ClientError::BadAnswer { .. } => {}
+    let receipt = &executed.receipt;
+    let what = format!("executed at event {}; interrupted before its end was seen", receipt.event);
+    let problem = Problem::new(Code::StillGoing, what).with_outcome(Outcome::Executed).with_request(id);
+    interrupt::means(problem.with_hint("holdfast wait converged").into(), context.form);
+    Ok(executed)
+}
+
+/// Sends anything that changes something, once; `next` tells its outcome when nobody could say.
+pub async fn once<T>(
+    context: &Context,
+    id: RequestId,
+    next: &str,
+    call: impl AsyncFnOnce(&Client) -> Result<T, ClientError>,
+) -> Result<Came<T>, Failure> {
+    let what = format!(
+        "interrupted before an answer came; whether request {id} was executed is not known, and it was not sent again"
+    );
+    let interrupted = Problem::new(Code::UnknownOutcome, what).with_request(id).with_hint(next);
+    interrupt::means(interrupted.into(), context.form);
+    // Whoever is killed now finds the request by this. Programs name it themselves.
+    if context.form == Form::Text && !context.names_request() {
+        output::note(&format!("request {id}"));
     }
-    output::note(&format!("{error}"));
-    output::note(&format!("asking the log what became of request {id}"));
-    settle(context, id, &error).await
-}
-
-/// Asks until there is a final answer or the time for it is over.
-async fn settle(context: &Context, id: RequestId, error: &ClientError) -> Result<Executed, Failure> {
-    let deadline = Instant::now() + limits::OUTCOME_ASK.into();
-    let client = context.client.clone().with_timeout(limits::OUTCOME_ASK.into());
-    loop {
-        match tokio::time::timeout_at(deadline, client.request(id)).await {
-            Ok(Ok(state)) if state.is_final => return conclude(&client, state, deadline).await,
-            Ok(_) => {}
-            Err(_) => return Err(unknown(id, error)),
+    let patience = limits::OUTCOME_ASK.into();
+    let sending = Sending { id, to: &context.client, others: &context.others, patience, next };
+    let doubt = |error: &ClientError| {
+        // With JSON there is one problem object, and this is none.
+        if context.form == Form::Text {
+            output::note(&format!("{error}"));
+            output::note(&format!("asking the log what became of request {id}"));
         }
-        if tokio::time::timeout_at(deadline, tokio::time::sleep(limits::WAIT_POLL.into())).await.is_err() {
-            return Err(unknown(id, error));
-        }
-    }
-}
-
-fn unknown(id: RequestId, error: &ClientError) -> Failure {
-    let what = format!("{error}; whether request {id} was executed is not known, and it was not sent again");
-    Problem::new(Code::UnknownOutcome, what)
-        .with_request(id)
-        .with_hint(format!(
-            "holdfast requests show {id} (or, so that it can never run: holdfast requests void {id})"
-        ))
-        .into()
-}
-
-/// The log has spoken.
-async fn conclude(client: &Client, state: RequestState, deadline: Instant) -> Result<Executed, Failure> {
-    let id = state.request_id;
-    let reason = state.reason.clone().unwrap_or_else(|| "no reason is recorded".to_owned());
-    let refused = |code: Code, what: String| {
-        Err(Problem::new(code, what).with_request(id).with_outcome(Outcome::NotExecuted).into())
     };
-    match state.state {
-        RequestVerdict::Executed => {
-            let event = state.event.unwrap_or(EventId::ZERO);
-            output::note(&format!("the log says: executed at event {event}"));
-            Ok(recovered(client, id, event, deadline).await)
-        }
-        RequestVerdict::Refused => {
-            refused(state.code.unwrap_or(Code::Conflict), format!("the log says: refused: {reason}"))
-        }
-        RequestVerdict::Voided => refused(Code::RequestVoided, format!("the log says: voided: {reason}")),
-        RequestVerdict::Expired | RequestVerdict::NotSeen => {
-            let what =
-                format!("request {id} is behind the log's horizon, and what became of it is no longer known");
-            Err(Problem::new(Code::UnknownOutcome, what).with_request(id).with_hint("holdfast status").into())
-        }
+    Boundary::CallBegun.reached();
+    let came = sending.once(call, doubt).await.map_err(Failure::of_write);
+    Boundary::CallAnswered.reached();
+    let came = came?;
+    if let (Came::Found { state, .. }, Form::Text) = (&came, context.form) {
+        let event = state.event.unwrap_or(EventId::ZERO);
+        output::note(&format!("the log says: executed at event {event}"));
     }
+    Ok(came)
 }
 
 /// The receipt of a request whose answer was lost, as far as its events tell. They are asked for until
 /// they are there or the time is over: without them nobody can say what the request has begun.
-async fn recovered(client: &Client, id: RequestId, last: EventId, deadline: Instant) -> Executed {
+async fn recovered(by: &Client, state: RequestState) -> Executed {
+    let (id, last) = (state.request_id, state.event.unwrap_or(EventId::ZERO));
+    let client = by.clone().with_timeout(limits::OUTCOME_ASK.into());
+    let deadline = Instant::now() + limits::OUTCOME_ASK.into();
     let first = EventId::new(last.get().saturating_sub(limits::COMMAND_EVENTS as u64));
     let query = EventsQuery { after: first, limit: Some(limits::COMMAND_EVENTS), wait: false };
     let mut progress = output::Progress::new(Form::Json);
@@ -129,6 +111,9 @@ async fn recovered(client: &Client, id: RequestId, last: EventId, deadline: Inst
             "node" => result.node = subject.parse().ok(),
             "token" => result.token = subject.parse().ok(),
             _ => {}
+        }
+        if event.kind == "token.created" {
+            result.unchanged = Some("executed; its secret was in the answer that was lost, and is nowhere else".to_owned());
         }
         events.push(EventSummary { id: event.id, kind: event.kind, subject: event.subject.id });
     }

@@ -78,7 +78,7 @@ fn json_gives_the_explanation_as_data_and_the_problem_beside_it() {
 
 #[test]
 fn a_token_runs_the_act_once_as_a_script() {
-    let done = json!({ "outcome": "two has authority", "epoch": 4, "event": 12, "gap_ms": 40 });
+    let done = json!({ "outcome": "executed", "done": "two has authority", "epoch": 4, "event": 12, "gap_ms": 40 });
     let fake = Fake::start(move |_| Reaction::Answer(200, done.clone()));
     let confirm = ["--confirm", "act_0123", "--acknowledge", "lose 3 events", "--request-id", ID];
     let said = holdfast(&fake.url, &[PROMOTE, &confirm].concat());
@@ -119,8 +119,23 @@ fn an_act_whose_answer_is_lost_is_unknown_and_not_sent_again() {
         let said = holdfast(&fake.url, &[args, &["--confirm", "act_1", "--request-id", ID]].concat());
         assert_eq!(said.code, 7, "{}", said.err);
         assert!(said.err.contains(&next), "{}", said.err);
-        assert_eq!(fake.count(), 1);
+        assert_eq!(fake.writes().len(), 1);
     }
+    // What is a request in the log is looked up there.
+    let fake = losing(state("executed", true, Some(42), None, None));
+    let remove = ["cluster", "remove", "two", "--reason", "sold", "--confirm", "act_1", "--request-id", ID];
+    let said = holdfast(&fake.url, &remove);
+    assert_eq!((said.code, said.out.as_str()), (0, "the log says: executed (event 42)\n"), "{}", said.err);
+    assert_eq!(fake.writes().len(), 1);
+    let fake = losing(state("voided", true, Some(9), Some("by its owner"), None));
+    assert_eq!(holdfast(&fake.url, &remove).code, 5);
+    // What is not is told by the state of the cluster, and no request is asked for in vain.
+    let fake = Fake::start(|_| Reaction::Cut);
+    let said = holdfast(&fake.url, &["cluster", "fence", "--confirm", "act_1", "--json"]);
+    assert_eq!((said.code, fake.count()), (7, 1), "{}", said.err);
+    let problem: Value = serde_json::from_str(&said.err).expect("one problem");
+    assert_eq!(problem["outcome"], "unknown");
+    assert_eq!(problem["hint"], format!("holdfast cluster status --server {}", fake.url));
     // The explanation changes nothing: it may be asked for again.
     let fake = Fake::start(|_| Reaction::Cut);
     assert_eq!(holdfast(&fake.url, PROMOTE).code, 6);
@@ -129,13 +144,13 @@ fn an_act_whose_answer_is_lost_is_unknown_and_not_sent_again() {
 #[test]
 fn a_secret_for_a_member_is_data_and_a_lost_one_is_unknown() {
     let fake = Fake::start(|_| {
-        Reaction::Answer(200, json!({ "secret": "hfm_1", "expires": 1_800_000_000_000_u64 }))
+        Reaction::Answer(200, json!({ "outcome": "executed", "secret": "hfm_1", "expires": 1_800_000_000_000_u64 }))
     });
     let said = holdfast(&fake.url, &["cluster", "join-token"]);
     assert_eq!((said.code, said.out.as_str()), (0, "hfm_1\n"));
     assert!(fake.writes()[0].text.contains(r#"{"expires_in":"1h"}"#), "{:?}", fake.writes());
     let cut = Fake::start(|_| Reaction::Cut);
     assert_eq!(holdfast(&cut.url, &["cluster", "join-token"]).code, 7);
-    let fake = Fake::start(|_| Reaction::Answer(200, json!({ "event": 41 })));
+    let fake = Fake::start(|_| Reaction::Answer(200, json!({ "outcome": "executed", "event": 41 })));
     assert_eq!(holdfast(&fake.url, &["cluster", "snapshot"]).out, "snapshot of event 41\n");
 }

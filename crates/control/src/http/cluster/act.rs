@@ -29,6 +29,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use domain::Confirmed;
+use rt::Boundary;
 use std::sync::Arc;
 use types::NodeId;
 
@@ -96,6 +97,7 @@ where
     let (http, running) = (Arc::clone(http), run(confirmed.clone()));
     let done = rt::spawn(async move {
         let Came { ended, told, answer } = running.await;
+        Boundary::ActDone.reached();
         // What was done is done, also when the journal does not take it; that it was confirmed stands there.
         if let Err(refused) = http.guard.ended(&confirmed, &said, &shown, (ended, &told)).await {
             tracing::error!(why = refused.problem.detail, "the end of an act could not be written down");

@@ -46,8 +46,8 @@ pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, sai
     }
     let write = Write::read(&http, &said, caller.actor())?;
     if let Some(executed) = write.before(&http.core.state())? {
-        let outcome = "it was adopted before, by this very request".to_owned();
-        let done = ActDone { outcome, event: Some(executed.event), ..ActDone::default() };
+        let done = ActDone::executed("it was adopted before, by this very request");
+        let done = ActDone { event: Some(executed.event), ..done };
         return Ok(At::new(executed.event, done).into_response());
     }
     let state = http.core.state();
@@ -65,9 +65,9 @@ pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, sai
             }
         };
         let event = executed.event;
-        let outcome = "adopted: the nodes are sent the plans of this log as they ask for them".to_owned();
+        let done = "adopted: the nodes are sent the plans of this log as they ask for them";
         let epoch = Some(core.core.head().epoch);
-        let done = ActDone { outcome, epoch, event: Some(event), gap_ms: None };
+        let done = ActDone { epoch, event: Some(event), ..ActDone::executed(done) };
         Came { ended: Ended::Executed, told: format!("event {event}"), answer: Ok(At::new(event, done)) }
     })
     .await

@@ -57,9 +57,9 @@ pub(super) fn in_epoch(confirmed: &Confirmed) -> Vec<u8> {
 fn came_of(handed: std::result::Result<HandedOver, HandOverError>, name: &str, head: EventId) -> Came {
     match handed {
         Ok(handed) => {
-            let outcome = format!("{name} sequences in epoch {}", handed.epoch);
+            let done = ActDone::executed(format!("{name} sequences in epoch {}", handed.epoch));
             let gap_ms = u64::try_from(handed.gap.as_millis()).ok();
-            let done = ActDone { outcome, epoch: Some(handed.epoch), event: Some(head), gap_ms };
+            let done = ActDone { epoch: Some(handed.epoch), event: Some(head), gap_ms, ..done };
             let told = format!("epoch {}", handed.epoch);
             Came { ended: Ended::Executed, told, answer: Ok(At::new(head, done)) }
         }
@@ -153,11 +153,11 @@ async fn fenced(cluster: Cluster, name: String) -> Came {
     let fenced = rt::blocking(move || (log.fence(), log.head())).await;
     let (why, code) = match fenced {
         Ok((Ok(epoch), head)) => {
-            let outcome = format!(
+            let done = format!(
                 "{name} is fenced in epoch {epoch}, at entry {} and event {}",
                 head.index, head.event
             );
-            let done = ActDone { outcome, epoch: Some(epoch), event: Some(head.event), gap_ms: None };
+            let done = ActDone { epoch: Some(epoch), event: Some(head.event), ..ActDone::executed(done) };
             let told = format!("epoch {epoch}");
             return Came { ended: Ended::Executed, told, answer: Ok(At::new(head.event, done)) };
         }

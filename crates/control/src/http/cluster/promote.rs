@@ -55,8 +55,8 @@ fn came_of(promotion: Promotion, cluster: &Cluster, name: &str) -> Came {
     match promotion {
         Promotion::Succeeded(epoch) => {
             let head = cluster.log().head().event;
-            let outcome = format!("{name} sequences in epoch {epoch}");
-            let done = ActDone { outcome, epoch: Some(epoch), event: Some(head), gap_ms: None };
+            let done = ActDone::executed(format!("{name} sequences in epoch {epoch}"));
+            let done = ActDone { epoch: Some(epoch), event: Some(head), ..done };
             let told = format!("epoch {epoch} is open");
             Came { ended: Ended::Executed, told, answer: Ok(At::new(head, done)) }
         }

@@ -40,8 +40,8 @@ pub(in crate::http) async fn remove(
     }
     let write = Write::read(&http, &said, caller.actor())?;
     if let Some(executed) = write.before(&http.core.state())? {
-        let outcome = "it was removed before, by this very request".to_owned();
-        let done = ActDone { outcome, epoch: None, event: Some(executed.event), gap_ms: None };
+        let done = ActDone::executed("it was removed before, by this very request");
+        let done = ActDone { event: Some(executed.event), ..done };
         return Ok(At::new(executed.event, done).into_response());
     }
     let node = named(cluster, &asked)?;
@@ -58,13 +58,13 @@ pub(in crate::http) async fn remove(
             }
         };
         let event = executed.event;
-        let outcome = match gone(&run, node).await {
+        let done = match gone(&run, node).await {
             true => format!("{name} is no member any more; what it says is refused"),
             false => format!(
                 "{name} is removed by event {event}; the members are changed as soon as a majority answers"
             ),
         };
-        let done = ActDone { outcome, epoch: None, event: Some(event), gap_ms: None };
+        let done = ActDone { event: Some(event), ..ActDone::executed(done) };
         Came { ended: Ended::Executed, told: format!("event {event}"), answer: Ok(At::new(event, done)) }
     })
     .await

@@ -65,7 +65,7 @@ pub async fn ask(context: &Context, key: &KeyArgs) -> Result<(), Failure> {
     }
     let id = context.intent();
     let asked = context.client.ask_backup(id).await;
-    let asked = asked.map_err(|error| failed(error, id, "holdfast cluster status"))?;
+    let asked = asked.map_err(|error| failed(error, id, &context.shows_cluster()))?;
     if context.patience == Patience::NoWait {
         match context.form {
             Form::Json => output::outcome_json(&asked),

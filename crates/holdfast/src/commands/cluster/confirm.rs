@@ -6,13 +6,15 @@
 //! - an act is sent once. When its outcome is not known, the command says how to find out.
 
 use super::{explanation, failed};
+use crate::commands::write;
 use crate::{
     args::cluster::ConfirmArgs,
     context::Context,
     failure::Failure,
+    interrupt,
     output::{self, Form},
 };
-use api::{ActDone, ClusterActRequest, Code, ConfirmedBy, Explained, Problem};
+use api::{ActDone, Came, ClusterActRequest, Code, Client, ConfirmedBy, Explained, Problem};
 use std::io::{BufRead, IsTerminal as _, Write};
 use types::RequestId;
 
@@ -32,9 +34,10 @@ pub struct Act {
 /// What tells the outcome of an act whose answer was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolve {
-    /// It is a request in the log.
+    /// It is a request in the log: the command line asks what became of it.
     Request,
-    /// It shows in the state of the cluster.
+    /// It is none, for it needs no log, and shows in the state of the cluster. It cannot run later: its
+    /// confirmation was used or dies.
     Status,
 }
 
@@ -49,6 +52,7 @@ pub async fn run(context: &Context, mut act: Act, args: ConfirmArgs) -> Result<(
     let explained = context.client.explain_act(act.path, id, &act.request).await;
     // An explanation changes nothing, so its outcome is not in doubt.
     let explained = explained.map_err(Failure::of_read)?;
+    rt::Boundary::CallExplained.reached();
     match settle(context.form, &explained, &args, || command(context, &act, &explained))? {
         Answer::Explained => Ok(()),
         Answer::Yes(acknowledge) => {
@@ -87,7 +91,11 @@ pub fn settle(
         return if args.explain { Ok(Answer::Explained) } else { Err(unanswered(explained, command())) };
     }
     output::note(explanation::text(explained).trim_end());
-    ask(explained, &mut std::io::stdin().lock(), &mut std::io::stderr()).map(Answer::Yes)
+    let interrupted = format!("{} was not confirmed: interrupted; nothing was done", explained.act);
+    interrupt::means(Problem::new(Code::ConfirmationRequired, interrupted).into(), form);
+    let answer = ask(explained, &mut std::io::stdin().lock(), &mut std::io::stderr());
+    interrupt::means_nothing();
+    answer.map(Answer::Yes)
 }
 
 fn ignore_yes(args: &ConfirmArgs) {
@@ -176,8 +184,22 @@ async fn send(
     id: RequestId,
     confirmation: (&str, ConfirmedBy),
 ) -> Result<(), Failure> {
-    let sent = context.client.confirm_act::<ActDone>(act.path, id, confirmation, &act.request).await;
-    let done = sent.map_err(|error| with_command(failed(error, id, &resolve(act.resolve, id)), act))?;
+    let call = async |client: &Client| {
+        client.confirm_act::<ActDone>(act.path, id, confirmation, &act.request).await
+    };
+    let sent = match act.resolve {
+        Resolve::Request => write::once(context, id, &context.resolves(id), call).await.map(|came| match came {
+            Came::Answered(done) => done,
+            Came::Found { state, .. } => {
+                ActDone { event: state.event, ..ActDone::executed("the log says: executed") }
+            }
+        }),
+        Resolve::Status => {
+            interrupt::means(unknown(id, "interrupted before an answer came", context), context.form);
+            call(&context.client).await.map_err(|error| failed(error, id, &context.shows_cluster()))
+        }
+    };
+    let done = sent.map_err(|failure| with_command(failure, act))?;
     match context.form {
         Form::Json => output::outcome_json(&done),
         Form::Text => output::outcome(&format!("{}\n", line_of(&done))),
@@ -195,15 +217,13 @@ fn with_command(mut failure: Failure, act: &Act) -> Failure {
     failure
 }
 
-fn resolve(resolve: Resolve, id: RequestId) -> String {
-    match resolve {
-        Resolve::Request => format!("holdfast requests show {id}"),
-        Resolve::Status => "holdfast cluster status".to_owned(),
-    }
+fn unknown(id: RequestId, why: &str, context: &Context) -> Failure {
+    let what = format!("{why}; whether it was done is not known, and it was not sent again");
+    Problem::new(Code::UnknownOutcome, what).with_request(id).with_hint(context.shows_cluster()).into()
 }
 
 fn line_of(done: &ActDone) -> String {
-    let mut text = done.outcome.clone();
+    let mut text = done.done.clone();
     let mut more = Vec::new();
     more.extend(done.epoch.map(|epoch| format!("epoch {epoch}")));
     more.extend(done.event.map(|event| format!("event {event}")));
@@ -271,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_was_done_is_told_in_one_line() {
-        let done = ActDone { outcome: "two has authority".into(), gap_ms: Some(40), ..ActDone::default() };
+        let done = ActDone { gap_ms: Some(40), ..ActDone::executed("two has authority") };
         assert_eq!(line_of(&done), "two has authority (no writes for 40 ms)");
     }
 }

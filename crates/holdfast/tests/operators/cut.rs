@@ -1,0 +1,370 @@
+//! Every connection of every command that changes something, cut at every place that is different, in
+//! every way: what the command line says is held against the log. No verdict may be wrong.
+//!
+//! Most cuts are tried on the command line's own code in this process: [`api::Sending`], which sends, asks
+//! and judges, with [`api::Client`] below it; the command line adds the words and nothing to the verdict.
+//! The others are tried on the program. `HOLDFAST_CUTS` is how many there are in all; a test run has a
+//! share of them.
+
+use crate::{
+    proxy::{Cut, How, Place, Proxy, Which},
+    scene::{SOON, Scene, fresh, said},
+};
+use api::{
+    Came, Client, ClientError, DeployRequest, JoinTokenRequest, MemberJoinRequest, Outcome, Problem, Receipt,
+    RequestVerdict, RestartRequest, RollbackRequest, ScaleRequest, Sending, TokenRequest, TokenRole,
+};
+use demo::wait_for;
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command, sync::Arc, time::Duration};
+use types::{DurationMs, Name, RequestId, TokenId};
+
+/// Cuts of a test run; of them, so many are tried on the program.
+const SHARE: usize = 330;
+const ON_THE_PROGRAM: f64 = 0.1;
+/// So many are under way at once.
+const AT_ONCE: usize = 48;
+/// How long a client in this process waits for an answer, and then asks: less than a person would.
+const ANSWER: Duration = Duration::from_millis(1500);
+const ASK: Duration = Duration::from_millis(1500);
+
+/// The places, in the order of time.
+const PLACES: [Place; 14] = [
+    Place::Taken,
+    Place::Head(0),
+    Place::Head(400),
+    Place::Head(1000),
+    Place::Body(0),
+    Place::Body(500),
+    Place::Body(1000),
+    Place::Sent,
+    Place::Done,
+    Place::AnswerHead(10),
+    Place::AnswerHead(1000),
+    Place::AnswerBody(0),
+    Place::AnswerBody(1000),
+    Place::Answered,
+];
+const HOWS: [How; 3] = [How::Reset, How::Finish, How::Silence];
+const WHICH: [Which; 3] = [Which::Writes, Which::WritesAndAfter, Which::All];
+
+/// Everything that changes something and is a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verb {
+    Scale,
+    Restart,
+    Rollback,
+    Deploy,
+    CreateToken,
+    RevokeToken,
+    NodeSecret,
+    MemberSecret,
+    DrainNode,
+    ActivateNode,
+}
+
+const VERBS: [Verb; 10] = [
+    Verb::CreateToken,
+    Verb::Scale,
+    Verb::Deploy,
+    Verb::RevokeToken,
+    Verb::Restart,
+    Verb::NodeSecret,
+    Verb::Rollback,
+    Verb::MemberSecret,
+    Verb::DrainNode,
+    Verb::ActivateNode,
+];
+
+/// One trial.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    verb: Verb,
+    cut: Cut,
+    id: RequestId,
+}
+
+/// What was told of it.
+#[derive(Clone, Debug)]
+struct Told {
+    trial: Trial,
+    exit: i32,
+    outcome: String,
+    writes: usize,
+    words: String,
+}
+
+fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+/// Trial number so and so: every verb meets every cut in the end.
+fn trial(number: usize) -> Trial {
+    let cuts = PLACES.len() * HOWS.len() * WHICH.len();
+    // Steps that have no divisor with the counts, so that a share has all of each as well.
+    let at = number * 41 % cuts;
+    let cut = Cut {
+        place: PLACES[at % PLACES.len()],
+        how: HOWS[at / PLACES.len() % HOWS.len()],
+        which: WHICH[at / PLACES.len() / HOWS.len()],
+    };
+    Trial { verb: VERBS[(number + number / cuts) % VERBS.len()], cut, id: fresh() }
+}
+
+/// What the app is made from: an image with nothing in it.
+fn image(dir: &Path) -> String {
+    let layout = dir.join("image").display().to_string();
+    for arguments in [["init", "--layout", &layout], ["new", "--image", &format!("{layout}:v1")]] {
+        demo::image::run(Command::new("umoci").args(arguments)).expect("an image (make setup brings umoci)");
+    }
+    format!("oci:{layout}:v1")
+}
+
+/// A server with an app that has two releases.
+fn scene() -> (Scene, String) {
+    let scene = Scene::of(1);
+    let image = image(scene.dir());
+    for memory in ["64Mi", "65Mi"] {
+        let text = format!(
+            "schema = 1\napp = \"shop\"\n[image]\nref = \"{image}\"\n[processes.web]\nmemory = \"{memory}\"\n"
+        );
+        std::fs::write(scene.dir().join("holdfast.toml"), text).expect("written");
+        let apply = ["apply", "--yes", "--no-wait", "--server", &scene.url(0)];
+        scene.cli(&apply).executed().expect("applied");
+    }
+    (scene, image)
+}
+
+async fn call(client: &Client, trial: Trial, image: &str) -> Result<(), ClientError> {
+    let (org, app, env) = (name("main"), name("shop"), name("prod"));
+    let (place, id) = ((&org, &app, &env), trial.id);
+    let number = u32::try_from(id.as_u128() % 5).expect("small") + 1;
+    let hour = DurationMs::from_secs(3600);
+    let gone = |receipt: Receipt| assert_eq!((receipt.request_id, receipt.outcome), (id, Outcome::Executed));
+    match trial.verb {
+        Verb::Scale => {
+            client.scale(place, id, &ScaleRequest { process: name("web"), replicas: number }).await.map(gone)
+        }
+        Verb::Restart => client.restart(place, id, &RestartRequest { process: None }).await.map(gone),
+        Verb::Rollback => {
+            client.rollback(place, id, &RollbackRequest { release: Some("1".into()) }).await.map(gone)
+        }
+        Verb::Deploy => client.deploy(place, id, &DeployRequest { image: image.to_owned() }).await.map(gone),
+        Verb::CreateToken => {
+            let request = TokenRequest { name: name("ci"), role: TokenRole::Viewer, org: None, expires_in: hour };
+            client.create_token(id, &request).await.map(gone)
+        }
+        Verb::RevokeToken => client.revoke_token(id, TokenId::from_u128(5)).await.map(gone),
+        Verb::NodeSecret => {
+            client.create_join_token(id, &JoinTokenRequest { expires_in: hour }).await.map(gone)
+        }
+        Verb::MemberSecret => {
+            client.create_member_secret(id, &MemberJoinRequest { expires_in: hour }).await.map(drop)
+        }
+        Verb::DrainNode => client.drain_node(id, "nobody").await.map(gone),
+        Verb::ActivateNode => client.activate_node(id, "nobody").await.map(gone),
+    }
+}
+
+/// The command line of the program for the same.
+fn line(trial: Trial, image: &str) -> Vec<String> {
+    let token = TokenId::from_u128(5).to_string();
+    let words: &[&str] = match trial.verb {
+        Verb::Scale => &["scale", "web=3", "--app", "shop"],
+        Verb::Restart => &["restart", "--app", "shop"],
+        Verb::Rollback => &["rollback", "1", "--app", "shop"],
+        Verb::Deploy => &["deploy", "--image", image, "--app", "shop", "--yes"],
+        Verb::CreateToken => &["tokens", "create", "ci", "--role", "viewer"],
+        Verb::RevokeToken => &["tokens", "revoke", &token],
+        Verb::NodeSecret => &["nodes", "join-token"],
+        Verb::MemberSecret => &["cluster", "join-token"],
+        Verb::DrainNode => &["nodes", "drain", "nobody"],
+        Verb::ActivateNode => &["nodes", "activate", "nobody"],
+    };
+    let more = ["--no-wait", "--json", "--timeout", "2s", "--request-id", &trial.id.to_string()];
+    words.iter().chain(&more).map(ToString::to_string).collect()
+}
+
+/// A trial in this process.
+async fn in_process(to: SocketAddr, secret: String, image: Arc<String>, trial: Trial) -> Told {
+    let proxy = Proxy::start(to, trial.cut).await;
+    let client = Client::new(&proxy.url, Some(secret)).expect("a client").with_timeout(ANSWER);
+    let sending = Sending { id: trial.id, to: &client, others: &[], patience: ASK, next: "holdfast requests …" };
+    let came = sending.once(async |client| call(client, trial, &image).await, |_| {}).await;
+    let (exit, outcome, words) = match came {
+        Ok(Came::Answered(()) | Came::Found { .. }) => (0, Outcome::Executed, String::new()),
+        Err(problem) => (i32::from(problem.exit_code()), problem.outcome, problem.to_string()),
+    };
+    Told { trial, exit, outcome: outcome.to_string(), writes: proxy.writes().len(), words }
+}
+
+/// A trial of the program.
+async fn with_the_program(to: SocketAddr, mut command: Command, trial: Trial) -> Told {
+    let proxy = Proxy::start(to, trial.cut).await;
+    command.args(["--server", &proxy.url]);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+    let said = said(&output.expect("the program runs"));
+    let text = if said.code == 0 { &said.stdout } else { &said.stderr };
+    let value: serde_json::Value =
+        serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {trial:?}: {said:?}"));
+    let outcome = value["outcome"].as_str().unwrap_or_else(|| panic!("{trial:?}: {said:?}")).to_owned();
+    if said.code == 7 && outcome == "unknown" {
+        let hint = value["hint"].as_str().unwrap_or_default();
+        for verb in ["show", "void"] {
+            assert!(hint.contains(&format!("holdfast requests {verb} {}", trial.id)), "{trial:?}: {said:?}");
+        }
+    }
+    let words = said.stderr.trim().to_owned();
+    Told { trial, exit: said.code, outcome, writes: proxy.writes().len(), words }
+}
+
+async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
+    let to: SocketAddr = scene.address(0).parse().expect("an address");
+    let image = Arc::new(image.to_owned());
+    let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    // Each of them is a process.
+    let programs = Arc::new(tokio::sync::Semaphore::new(8));
+    let every = (1.0 / ON_THE_PROGRAM) as usize;
+    let begun = (0..count).map(|number| {
+        // One in so many, and not always the same kind.
+        let on_the_program = (number + number / every) % every == 0;
+        let (places, programs) = (Arc::clone(&places), Arc::clone(&programs));
+        let (image, secret) = (Arc::clone(&image), scene.token().to_owned());
+        let trial = trial(number);
+        let command = scene.command(&line(trial, &image).iter().map(String::as_str).collect::<Vec<_>>());
+        tokio::spawn(async move {
+            let semaphore = if on_the_program { programs } else { places };
+            let _place = semaphore.acquire_owned().await.expect("never closed");
+            match on_the_program {
+                true => with_the_program(to, command, trial).await,
+                false => in_process(to, secret, image, trial).await,
+            }
+        })
+    });
+    let begun: Vec<_> = begun.collect();
+    let mut told = Vec::new();
+    for trial in begun {
+        told.push(trial.await.expect("no panic"));
+    }
+    told
+}
+
+/// What is wrong with what was told, if anything is.
+fn wrong(told: &Told, verdict: RequestVerdict) -> Option<&'static str> {
+    let ran = verdict == RequestVerdict::Executed;
+    let known = match told.exit {
+        0 => Some("executed"),
+        1..=6 => Some("not_executed"),
+        _ => None,
+    };
+    if known.is_some_and(|known| known != told.outcome) || told.exit == 7 && told.outcome == "not_executed" {
+        return Some("the exit code and the outcome say different things");
+    }
+    match told.outcome.as_str() {
+        "executed" if !ran => Some("told as executed, and it was not"),
+        "not_executed" if ran => Some("told as not executed, and it was"),
+        _ if told.writes > 1 => Some("it was sent more than once"),
+        _ => None,
+    }
+}
+
+#[test]
+fn fm_o5_a_connection_cut_anywhere_never_makes_a_wrong_verdict() {
+    let count = std::env::var("HOLDFAST_CUTS").ok().and_then(|count| count.parse().ok()).unwrap_or(SHARE);
+    let (mut scene, image) = scene();
+    let started = std::time::Instant::now();
+    let told = scene.block(all_of(&scene, &image, count));
+    let took = started.elapsed();
+    // What was under way when its client went is decided by now, or never was begun.
+    let head = scene.events(0).len();
+    scene.restart(0);
+    assert!(scene.events(0).len() >= head);
+    let mut counts: BTreeMap<(i32, String, RequestVerdict), usize> = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    for told in &told {
+        let (id, mut state) = (told.trial.id, scene.state(0, told.trial.id));
+        let before = state.state;
+        if told.outcome == "unknown" && !state.is_final {
+            // The second of the two commands that were named: from here on it is certain.
+            state = scene.block(scene.client(0).void(id)).expect("voided");
+            assert!(state.is_final, "{told:?}: {state:?}");
+        }
+        *counts.entry((told.exit, told.outcome.clone(), before)).or_default() += 1;
+        if let Some(why) = wrong(told, state.state) {
+            mistakes.push(format!("{why}: {told:?}: {state:?}"));
+        }
+    }
+    // By the events themselves: whole, once, and nothing of what did not run.
+    let caused = scene.caused(0);
+    for told in &told {
+        let ran = scene.runs(&caused, told.trial.id);
+        if (told.outcome == "executed" && !ran) || (told.outcome == "not_executed" && ran) {
+            mistakes.push(format!("by the events of the log: {ran}: {told:?}"));
+        }
+    }
+    eprintln!("{} cuts in {took:?}; exit, outcome, the log then: {counts:#?}", told.len());
+    assert_eq!(mistakes, Vec::<String>::new());
+    let distinct = |outcome: &str| told.iter().filter(|told| told.outcome == outcome).count();
+    for outcome in ["executed", "not_executed", "unknown"] {
+        assert!(distinct(outcome) > 0, "the cuts make all three: {counts:?}");
+    }
+}
+
+/// A server that cannot be reached at all: the connection is never made.
+#[test]
+fn fm_o5_a_connection_that_is_never_made_is_not_executed() {
+    let (scene, image) = scene();
+    // Refused at once: nobody listens. Never answered: the queue of who listens is full.
+    let refused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = refused.local_addr().expect("bound");
+    drop(refused);
+    let silent = Full::new();
+    let secret = scene.token().to_owned();
+    for (number, to) in [(0, port), (1, port), (2, port), (3, silent.address), (4, silent.address)] {
+        let trial = trial(number);
+        let client = Client::new(&format!("http://{to}"), Some(secret.clone())).expect("a client");
+        let sending =
+            Sending { id: trial.id, to: &client, others: &[], patience: ASK, next: "holdfast requests …" };
+        let came = scene.block(sending.once(async |client| call(client, trial, &image).await, |_| {}));
+        let problem: Box<Problem> = came.map(drop).expect_err("nobody answers");
+        assert_eq!((problem.exit_code(), problem.outcome), (6, Outcome::NotExecuted), "{problem:?}");
+    }
+    let said = scene.cli(&["tokens", "create", "ci", "--role", "viewer", "--server", &format!("http://{}", silent.address)]);
+    assert_eq!(said.code, 6, "{said:?}");
+}
+
+/// Somebody who listens and takes nobody, with no room left.
+struct Full {
+    address: SocketAddr,
+    _listener: std::net::TcpListener,
+    _waiting: Vec<std::net::TcpStream>,
+}
+
+impl Full {
+    fn new() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        // SAFETY: plain system call on a descriptor that is open; it makes the queue shorter.
+        let shorter = unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 0) };
+        assert_eq!(shorter, 0);
+        let address = listener.local_addr().expect("bound");
+        let mut waiting = Vec::new();
+        wait_for("a queue that is full", SOON, || {
+            match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+                Ok(stream) => {
+                    waiting.push(stream);
+                    None
+                }
+                Err(_) => Some(()),
+            }
+        })
+        .expect("it fills up");
+        Self { address, _listener: listener, _waiting: waiting }
+    }
+}
+
+impl Scene {
+    /// Whether a request ran, by the events that it caused and by its verdict among them.
+    fn runs(&self, caused: &BTreeMap<RequestId, Vec<String>>, id: RequestId) -> bool {
+        // One that changes nothing and is executed all the same leaves its verdict alone.
+        caused.contains_key(&id) && self.state(0, id).state == RequestVerdict::Executed
+    }
+}
