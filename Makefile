@@ -60,4 +60,4 @@ sim: ## SEEDS=n rounds of each kind in the simulator (FROM=n: from that seed; KI
 	SEEDS=$(SEEDS) $(CARGO) run --quiet -p holdfast-sim
 
 e2e: setup build ## only the tests that kill real processes
-	$(if $(NEXTEST),$(CARGO) nextest run --workspace -E 'package(holdfast) & test(/(^|::)fm_/)',RUST_TEST_THREADS=1 $(CARGO) test -p holdfast --test failure_model --test cluster)
+	$(if $(NEXTEST),$(CARGO) nextest run --workspace -E 'package(holdfast) & test(/(^|::)fm_/)',RUST_TEST_THREADS=1 $(CARGO) test -p holdfast --test failure_model --test cluster --test operators)

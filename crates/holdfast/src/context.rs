@@ -312,7 +312,8 @@ mod tests {
         assert!(two(Some("http://10.0.0.2:7070"), listed.clone()).client.has_token());
         let context = two(Some("http://10.0.0.2:7070, http://10.0.0.3:7070"), listed.clone());
         assert!(!context.client.has_token() && !context.others[0].has_token());
-        let shows = format!("holdfast requests show {id} --server http://10.0.0.2:7070,http://10.0.0.3:7070 ");
+        let shows =
+            format!("holdfast requests show {id} --server http://10.0.0.2:7070,http://10.0.0.3:7070 ");
         assert!(context.resolves(id).starts_with(&shows), "{}", context.resolves(id));
         let none = Global { server: Some(" , ".into()), ..Global::default() };
         assert_eq!(Context::compose(&none, listed, None).expect_err("none").exit, 2);

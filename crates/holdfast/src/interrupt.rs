@@ -6,7 +6,10 @@
 //! ends as the system ends it.
 
 use crate::{failure::Failure, output::Form};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, Once, PoisonError,
+    mpsc::{SyncSender, sync_channel},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What an interruption means now.
@@ -23,8 +26,11 @@ fn now() -> MutexGuard<'static, Option<(Failure, Form)>> {
 pub fn means(failure: Failure, form: Form) {
     *now() = Some((failure, form));
     WATCH.call_once(|| {
-        // Without a thread the system's own way is left: the process ends and says nothing.
-        let _unwatched = std::thread::Builder::new().name("signals".to_owned()).spawn(watch);
+        // Until signals are watched for, the system's own way is left: the process ends and says nothing.
+        let (ready, watched) = sync_channel(1);
+        let _thread = std::thread::Builder::new().name("signals".to_owned()).spawn(|| watch(ready));
+        // An error as well as a word: there is nobody to wait for any more.
+        let _ready = watched.recv();
     });
 }
 
@@ -33,15 +39,15 @@ pub fn means_nothing() {
     *now() = None;
 }
 
-fn watch() {
+fn watch(ready: SyncSender<()>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
         let listen = |kind| signal(kind).ok();
-        let Some((mut int, mut term)) =
-            listen(SignalKind::interrupt()).zip(listen(SignalKind::terminate()))
+        let Some((mut int, mut term)) = listen(SignalKind::interrupt()).zip(listen(SignalKind::terminate()))
         else {
             return;
         };
+        drop(ready);
         tokio::select! {
             _ = int.recv() => {}
             _ = term.recv() => {}

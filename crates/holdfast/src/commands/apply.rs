@@ -132,7 +132,8 @@ pub fn confirm(yes: YesArgs, question: &str) -> Result<(), Failure> {
         let what = "this needs a yes, and there is no terminal to ask on; nothing was sent";
         return Err(not_confirmed(what, "the same command with --yes"));
     }
-    let interrupted = not_confirmed("not confirmed: interrupted; nothing was sent", "the same command, and yes");
+    let interrupted =
+        not_confirmed("not confirmed: interrupted; nothing was sent", "the same command, and yes");
     interrupt::means(interrupted, Form::Text);
     let mut err = std::io::stderr();
     write!(err, "{question} [y/N] ")

@@ -113,7 +113,8 @@ async fn recovered(by: &Client, state: RequestState) -> Executed {
             _ => {}
         }
         if event.kind == "token.created" {
-            result.unchanged = Some("executed; its secret was in the answer that was lost, and is nowhere else".to_owned());
+            result.unchanged =
+                Some("executed; its secret was in the answer that was lost, and is nowhere else".to_owned());
         }
         events.push(EventSummary { id: event.id, kind: event.kind, subject: event.subject.id });
     }

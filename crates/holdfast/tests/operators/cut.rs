@@ -85,6 +85,7 @@ struct Trial {
 
 /// What was told of it.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "words are for whoever reads a mistake")]
 struct Told {
     trial: Trial,
     exit: i32,
@@ -111,7 +112,7 @@ fn trial(number: usize) -> Trial {
 }
 
 /// What the app is made from: an image with nothing in it.
-fn image(dir: &Path) -> String {
+pub fn image(dir: &Path) -> String {
     let layout = dir.join("image").display().to_string();
     for arguments in [["init", "--layout", &layout], ["new", "--image", &format!("{layout}:v1")]] {
         demo::image::run(Command::new("umoci").args(arguments)).expect("an image (make setup brings umoci)");
@@ -123,15 +124,18 @@ fn image(dir: &Path) -> String {
 fn scene() -> (Scene, String) {
     let scene = Scene::of(1);
     let image = image(scene.dir());
-    for memory in ["64Mi", "65Mi"] {
-        let text = format!(
-            "schema = 1\napp = \"shop\"\n[image]\nref = \"{image}\"\n[processes.web]\nmemory = \"{memory}\"\n"
-        );
-        std::fs::write(scene.dir().join("holdfast.toml"), text).expect("written");
-        let apply = ["apply", "--yes", "--no-wait", "--server", &scene.url(0)];
-        scene.cli(&apply).executed().expect("applied");
-    }
+    ["64Mi", "65Mi"].iter().for_each(|memory| apply(&scene, &image, memory));
     (scene, image)
+}
+
+/// Declares the app.
+pub fn apply(scene: &Scene, image: &str, memory: &str) {
+    let text = format!(
+        "schema = 1\napp = \"shop\"\n[image]\nref = \"{image}\"\n[processes.web]\nmemory = \"{memory}\"\n"
+    );
+    std::fs::write(scene.dir().join("holdfast.toml"), text).expect("written");
+    let apply = ["apply", "--yes", "--no-wait", "--server", &scene.url(0)];
+    scene.cli(&apply).executed().expect("applied");
 }
 
 async fn call(client: &Client, trial: Trial, image: &str) -> Result<(), ClientError> {
@@ -150,7 +154,8 @@ async fn call(client: &Client, trial: Trial, image: &str) -> Result<(), ClientEr
         }
         Verb::Deploy => client.deploy(place, id, &DeployRequest { image: image.to_owned() }).await.map(gone),
         Verb::CreateToken => {
-            let request = TokenRequest { name: name("ci"), role: TokenRole::Viewer, org: None, expires_in: hour };
+            let request =
+                TokenRequest { name: name("ci"), role: TokenRole::Viewer, org: None, expires_in: hour };
             client.create_token(id, &request).await.map(gone)
         }
         Verb::RevokeToken => client.revoke_token(id, TokenId::from_u128(5)).await.map(gone),
@@ -188,7 +193,8 @@ fn line(trial: Trial, image: &str) -> Vec<String> {
 async fn in_process(to: SocketAddr, secret: String, image: Arc<String>, trial: Trial) -> Told {
     let proxy = Proxy::start(to, trial.cut).await;
     let client = Client::new(&proxy.url, Some(secret)).expect("a client").with_timeout(ANSWER);
-    let sending = Sending { id: trial.id, to: &client, others: &[], patience: ASK, next: "holdfast requests …" };
+    let sending =
+        Sending { id: trial.id, to: &client, others: &[], patience: ASK, next: "holdfast requests …" };
     let came = sending.once(async |client| call(client, trial, &image).await, |_| {}).await;
     let (exit, outcome, words) = match came {
         Ok(Came::Answered(()) | Came::Found { .. }) => (0, Outcome::Executed, String::new()),
@@ -328,7 +334,15 @@ fn fm_o5_a_connection_that_is_never_made_is_not_executed() {
         let problem: Box<Problem> = came.map(drop).expect_err("nobody answers");
         assert_eq!((problem.exit_code(), problem.outcome), (6, Outcome::NotExecuted), "{problem:?}");
     }
-    let said = scene.cli(&["tokens", "create", "ci", "--role", "viewer", "--server", &format!("http://{}", silent.address)]);
+    let said = scene.cli(&[
+        "tokens",
+        "create",
+        "ci",
+        "--role",
+        "viewer",
+        "--server",
+        &format!("http://{}", silent.address),
+    ]);
     assert_eq!(said.code, 6, "{said:?}");
 }
 

@@ -7,8 +7,8 @@
 //! it ran, once and wholly, and that nobody ran it again.
 
 mod cut;
-mod proxy;
 mod prompt;
+mod proxy;
 mod rows;
 mod scene;
 mod twice;

@@ -170,7 +170,7 @@ fn part(whole: usize, thousandths: u32) -> usize {
 async fn pass(mut client: TcpStream, to: SocketAddr, cut: Cut, book: &Mutex<Book>) -> std::io::Result<()> {
     let after = cut.which == Which::WritesAndAfter && lock(book).begun;
     if cut.place == Place::Taken && (cut.which == Which::All || after) {
-        end([&mut client], cut.how).await;
+        end(vec![&mut client], cut.how).await;
         return Ok(());
     }
     let asked = message(&mut client).await?;
@@ -189,7 +189,7 @@ async fn pass(mut client: TcpStream, to: SocketAddr, cut: Cut, book: &Mutex<Book
     };
     let Some(place) = is_cut.then_some(cut.place) else { return through(client, to, &asked).await };
     if place == Place::Taken {
-        end([&mut client], cut.how).await;
+        end(vec![&mut client], cut.how).await;
         return Ok(());
     }
     let mut server = TcpStream::connect(to).await?;
@@ -200,7 +200,7 @@ async fn pass(mut client: TcpStream, to: SocketAddr, cut: Cut, book: &Mutex<Book
     };
     server.write_all(request).await?;
     if matches!(place, Place::Head(_) | Place::Body(_) | Place::Sent) {
-        end([&mut client, &mut server], cut.how).await;
+        end(vec![&mut client, &mut server], cut.how).await;
         return Ok(());
     }
     let answer = message(&mut server).await?;
@@ -211,7 +211,7 @@ async fn pass(mut client: TcpStream, to: SocketAddr, cut: Cut, book: &Mutex<Book
         _ => &[],
     };
     client.write_all(passed).await?;
-    end([&mut client], cut.how).await;
+    end(vec![&mut client], cut.how).await;
     Ok(())
 }
 
@@ -224,7 +224,14 @@ async fn through(mut client: TcpStream, to: SocketAddr, asked: &Message) -> std:
     Ok(())
 }
 
-async fn end<const N: usize>(streams: [&mut TcpStream; N], how: How) {
+async fn end(mut streams: Vec<&mut TcpStream>, how: How) {
+    if how == How::Silence {
+        let first = streams.remove(0);
+        // Until whoever waits gives up; nobody hears of the other end either.
+        let mut nowhere = tokio::io::sink();
+        tokio::time::timeout(SILENCE, tokio::io::copy(first, &mut nowhere)).await.ok();
+        return;
+    }
     for stream in streams {
         match how {
             How::Reset => {
@@ -236,11 +243,7 @@ async fn end<const N: usize>(streams: [&mut TcpStream; N], how: How) {
                 // One that is gone has ended already.
                 stream.shutdown().await.ok();
             }
-            How::Silence => {
-                // Until the peer gives up.
-                let gone = tokio::io::copy(stream, &mut tokio::io::sink());
-                tokio::time::timeout(SILENCE, gone).await.ok();
-            }
+            How::Silence => unreachable!("waited for above"),
         }
     }
 }

@@ -39,7 +39,11 @@ pub fn fresh() -> RequestId {
 /// What a run of the command line said.
 pub fn said(output: &Output) -> Cli {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Cli { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    Cli {
+        code: output.status.code().unwrap_or(-1),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
 }
 
 impl Scene {
@@ -155,10 +159,6 @@ impl Scene {
     /// Runs a future to its end.
     pub fn block<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
-    }
-
-    pub fn runtime(&self) -> &tokio::runtime::Runtime {
-        &self.runtime
     }
 
     /// Starts a server and waits until it knows who leads.

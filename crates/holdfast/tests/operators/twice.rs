@@ -1,8 +1,11 @@
 //! Requests that come twice, and requests that are lost.
 
-use crate::scene::{Scene, fresh, said};
+use crate::{
+    cut,
+    scene::{SOON, Scene, fresh, said},
+};
 use api::RequestVerdict;
-use demo::Cli;
+use demo::{Cli, wait_for};
 use types::RequestId;
 
 fn create(name: &str, id: RequestId, url: &str) -> Vec<String> {
@@ -21,6 +24,54 @@ fn event(told: &Cli) -> u64 {
     let receipt = told.json().expect("a receipt");
     assert_eq!((told.code, receipt["outcome"].as_str()), (0, Some("executed")), "{told:?}");
     receipt["event"].as_u64().expect("an event")
+}
+
+#[test]
+fn fm_o3_requests_show_answers_from_the_log_at_every_server() {
+    let mut scene = Scene::of(3);
+    let url = scene.url(1);
+    let (executed, refused, voided, not_seen) = (fresh(), fresh(), fresh(), fresh());
+    let expired = RequestId::from_parts(types::Timestamp::from_ms(5), 1);
+    event(&scene.cli(&words(&create("ci", executed, &url))));
+    cut::apply(&scene, &cut::image(scene.dir()), "64Mi");
+    let id = refused.to_string();
+    let scale = ["scale", "nobody=3", "--app", "shop", "--request-id", &id, "--server", &url];
+    assert_eq!(scene.cli(&scale).code, 4, "refused by a rule");
+    assert_eq!(scene.cli(&["requests", "void", &voided.to_string(), "--server", &url]).code, 0);
+    let all = [
+        (executed, RequestVerdict::Executed, true),
+        (refused, RequestVerdict::Refused, true),
+        (voided, RequestVerdict::Voided, true),
+        (expired, RequestVerdict::Expired, true),
+        (not_seen, RequestVerdict::NotSeen, false),
+    ];
+    let told = |scene: &Scene, at: usize| {
+        all.iter().all(|(id, verdict, is_final)| {
+            let line = ["requests", "show", &id.to_string(), "--json", "--server", &scene.url(at)];
+            let shown = scene.cli(&line);
+            let Ok(state) = shown.json() else { return false };
+            let verdict = serde_json::to_value(verdict).expect("a word");
+            let exit = if *is_final { 0 } else { 7 };
+            state["state"] == verdict && state["final"] == *is_final && shown.code == exit
+        })
+    };
+    let everywhere = |scene: &Scene, servers: &[usize]| {
+        for at in servers {
+            // One that was not there may have to catch up; it never says anything else for certain.
+            wait_for("five answers", SOON, || told(scene, *at).then_some(()))
+                .unwrap_or_else(|error| panic!("{error}: at {at}"));
+        }
+    };
+    everywhere(&scene, &[0, 1, 2]);
+    let leader = scene.leader();
+    scene.kill(leader);
+    scene.leader();
+    let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+    everywhere(&scene, &others);
+    others.iter().for_each(|at| scene.kill(*at));
+    (0..3).for_each(|at| scene.launch(at));
+    scene.leader();
+    everywhere(&scene, &[0, 1, 2]);
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn json_gives_the_explanation_as_data_and_the_problem_beside_it() {
 
 #[test]
 fn a_token_runs_the_act_once_as_a_script() {
-    let done = json!({ "outcome": "executed", "done": "two has authority", "epoch": 4, "event": 12, "gap_ms": 40 });
+    let done =
+        json!({ "outcome": "executed", "done": "two has authority", "epoch": 4, "event": 12, "gap_ms": 40 });
     let fake = Fake::start(move |_| Reaction::Answer(200, done.clone()));
     let confirm = ["--confirm", "act_0123", "--acknowledge", "lose 3 events", "--request-id", ID];
     let said = holdfast(&fake.url, &[PROMOTE, &confirm].concat());
@@ -144,7 +145,10 @@ fn an_act_whose_answer_is_lost_is_unknown_and_not_sent_again() {
 #[test]
 fn a_secret_for_a_member_is_data_and_a_lost_one_is_unknown() {
     let fake = Fake::start(|_| {
-        Reaction::Answer(200, json!({ "outcome": "executed", "secret": "hfm_1", "expires": 1_800_000_000_000_u64 }))
+        Reaction::Answer(
+            200,
+            json!({ "outcome": "executed", "secret": "hfm_1", "expires": 1_800_000_000_000_u64 }),
+        )
     });
     let said = holdfast(&fake.url, &["cluster", "join-token"]);
     assert_eq!((said.code, said.out.as_str()), (0, "hfm_1\n"));

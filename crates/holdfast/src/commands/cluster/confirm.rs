@@ -6,15 +6,15 @@
 //! - an act is sent once. When its outcome is not known, the command says how to find out.
 
 use super::{explanation, failed};
-use crate::commands::write;
 use crate::{
     args::cluster::ConfirmArgs,
+    commands::write,
     context::Context,
     failure::Failure,
     interrupt,
     output::{self, Form},
 };
-use api::{ActDone, Came, ClusterActRequest, Code, Client, ConfirmedBy, Explained, Problem};
+use api::{ActDone, Came, Client, ClusterActRequest, Code, ConfirmedBy, Explained, Problem};
 use std::io::{BufRead, IsTerminal as _, Write};
 use types::RequestId;
 
@@ -184,16 +184,17 @@ async fn send(
     id: RequestId,
     confirmation: (&str, ConfirmedBy),
 ) -> Result<(), Failure> {
-    let call = async |client: &Client| {
-        client.confirm_act::<ActDone>(act.path, id, confirmation, &act.request).await
-    };
+    let call =
+        async |client: &Client| client.confirm_act::<ActDone>(act.path, id, confirmation, &act.request).await;
     let sent = match act.resolve {
-        Resolve::Request => write::once(context, id, &context.resolves(id), call).await.map(|came| match came {
-            Came::Answered(done) => done,
-            Came::Found { state, .. } => {
-                ActDone { event: state.event, ..ActDone::executed("the log says: executed") }
-            }
-        }),
+        Resolve::Request => {
+            write::once(context, id, &context.resolves(id), call).await.map(|came| match came {
+                Came::Answered(done) => done,
+                Came::Found { state, .. } => {
+                    ActDone { event: state.event, ..ActDone::executed("the log says: executed") }
+                }
+            })
+        }
         Resolve::Status => {
             interrupt::means(unknown(id, "interrupted before an answer came", context), context.form);
             call(&context.client).await.map_err(|error| failed(error, id, &context.shows_cluster()))
