@@ -98,6 +98,15 @@ fn holds(seed: u64) {
     assert!(round.violation.is_none(), "{:?}\n{}", round.violation, round.story.join("\n"));
 }
 
+/// Found in the simulator itself: the refusal of an older copy is an answer too, and was taken for a sign that
+/// the copy was heard.
+#[test]
+fn an_older_copy_is_refused_by_an_answer() {
+    let round = cluster_round(369, None, &None);
+    assert!(round.violation.is_none(), "{:?}\n{}", round.violation, round.story.join("\n"));
+    assert!(round.tally.old_identities_refused > 0, "{}", round.tally);
+}
+
 /// Found by the simulator: commands that came while the lead was lost for a moment kept the writer from
 /// ever taking another.
 #[test]

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Consensus costs the same for an entry of one event and of a thousand, so what waits while
-//! [`limits::ENTRIES_IN_FLIGHT`] entries are under way becomes one entry. That entry is a proposal on the head
-//! of the first append in it: it takes effect as a whole or not at all, and when the first would have been
-//! void, so would have been the others.
+//! [`limits::ENTRIES_IN_FLIGHT`] entries are under way becomes one entry; and while one is, those who were just
+//! answered are waited for. That entry is a proposal on the head of the first append in it: it takes effect as
+//! a whole or not at all, and when the first would have been void, so would have been the others.
 //!
 //! Invariants:
 //!
@@ -58,6 +58,8 @@ pub(super) struct Gate {
     queue: VecDeque<Waiting>,
     /// Entries handed to consensus and not settled.
     entries: usize,
+    /// How many appends were in the entry that was settled last. Who was answered often appends again at once.
+    answered: usize,
     /// Somebody is handing entries over, and looks again before it is done.
     sending: bool,
     /// How often an entry was handed over or settled.
@@ -165,7 +167,10 @@ impl Gate {
     /// What is to be handed over next: as much of the queue as one entry takes.
     fn next(&mut self) -> Option<Next> {
         let (authority, leader) = self.authority?;
-        if self.entries >= limits::ENTRIES_IN_FLIGHT || self.queue.is_empty() {
+        // While another is under way nothing is lost by waiting for as many as were just answered, and the disk
+        // takes about as long for one append as for all of them.
+        let has_company = self.entries == 0 || self.queue.len() >= self.answered;
+        if self.entries >= limits::ENTRIES_IN_FLIGHT || self.queue.is_empty() || !has_company {
             return None;
         }
         let (mut events, mut parts) = (Vec::new(), Vec::new());
@@ -253,6 +258,7 @@ impl Owed {
             let mut gate = lock(&self.gate);
             gate.entries -= 1;
             gate.moves += 1;
+            gate.answered = parts.len();
             gate.in_flight -= parts.len();
             match &answer {
                 Ok(_) => Answers(Vec::new()),
@@ -326,6 +332,22 @@ mod tests {
         let _six = take(&mut gate, 16, &[1]).expect("is taken");
         assert!(gate.next().is_none(), "{} entries are under way", limits::ENTRIES_IN_FLIGHT);
         assert_eq!(gate.in_flight, 6);
+    }
+
+    #[test]
+    fn while_an_entry_is_under_way_as_many_as_were_just_answered_are_waited_for() {
+        let mut gate = gate(0);
+        gate.answered = 3;
+        let _one = take(&mut gate, 0, &[1]).expect("is taken");
+        assert!(gate.next().is_some(), "nothing is under way");
+        let _two = take(&mut gate, 1, &[1]).expect("is taken");
+        let _three = take(&mut gate, 2, &[1]).expect("is taken");
+        assert!(gate.next().is_none(), "a third is on its way");
+        let _four = take(&mut gate, 3, &[1]).expect("is taken");
+        assert_eq!(gate.next().expect("all are there").parts.len(), 3);
+        let _five = take(&mut gate, 4, &[1]).expect("is taken");
+        gate.entries = 0;
+        assert_eq!(gate.next().expect("nothing is under way").parts.len(), 1);
     }
 
     #[test]

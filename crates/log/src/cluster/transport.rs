@@ -72,6 +72,11 @@ impl Message {
         Some(NodeId::from_u128(u128::from_le_bytes(node)))
     }
 
+    /// Whether an answer says that the asker is not heard: it is an older copy of its directory.
+    pub fn is_refusal(answer: &[u8]) -> bool {
+        answer.starts_with(&[VERSION, REFUSAL])
+    }
+
     /// The kind of a message, its sender, and its content.
     ///
     /// # Errors

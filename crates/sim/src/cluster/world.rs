@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Violation, invariants::one_authority};
 use bytes::Bytes;
-use log::cluster::{ClusterLog, TransportError};
+use log::cluster::{ClusterLog, Message, TransportError};
 use rt::{Process, SimClock, SimDisk, SimRandom, SimTasks};
 use std::{
     collections::BTreeMap,
@@ -189,17 +189,18 @@ impl World {
     ) {
         let mut operators = lock(&self.operators);
         let is_old = operators.old == Some(sender);
-        if answer.is_ok() {
+        let is_refused = answer.as_ref().is_ok_and(|answer| Message::is_refusal(answer));
+        let is_heard = answer.is_ok() && !is_refused;
+        if is_heard {
             operators.heard.insert((by, from), sender);
         }
         drop(operators);
-        match (is_old, answer) {
-            (true, Ok(_)) => {
-                let what = format!("{} heard the older copy of {}", number(by), number(from));
-                self.violated(Violation::new(one_authority::NAME, what));
-            }
-            (true, Err(_)) => self.count(|tally| tally.old_identities_refused += 1),
-            (false, _) => {}
+        if is_old && is_heard {
+            let what = format!("{} heard the older copy of {}", number(by), number(from));
+            self.violated(Violation::new(one_authority::NAME, what));
+        }
+        if is_old && is_refused {
+            self.count(|tally| tally.old_identities_refused += 1);
         }
     }
 
