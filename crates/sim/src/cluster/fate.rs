@@ -4,7 +4,7 @@ use super::{
     client, members,
     net::number,
     recovery,
-    world::{Power, World},
+    world::{Era, Power, World},
 };
 use log::cluster::{Failover, Promotion};
 use rt::{Fault, Operation, SimTasks};
@@ -321,11 +321,12 @@ async fn snapshot(world: Arc<World>, node: NodeId) {
     world.count(|tally| tally.snapshots += u64::from(matches!(saved, Some(Ok(_)))));
 }
 
-/// One node in each round: were all fenced, nobody could ever lift it.
+/// One node in each round, and none of a cluster that was recovered, which begins with one voter: were all
+/// fenced, nobody could ever lift it.
 async fn fence(world: Arc<World>, node: NodeId) {
     let Some((process, log)) = world.running(node) else { return };
     let era = world.era_of(node);
-    if world.told(era).fence.is_some() {
+    if era == Era::Recovered || world.told(era).fence.is_some() {
         return;
     }
     world.told(era).fence = Some((node, None));

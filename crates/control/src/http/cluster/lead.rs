@@ -133,13 +133,17 @@ fn fencing(cluster: &Cluster, sequences: bool) -> Shown {
     if sequences {
         will.push("it sequences now: from the marker on no member takes writes until another one is elected or promoted".to_owned());
     }
+    let mut irreversible = vec!["the marker is lifted by a higher epoch and by nothing else".to_owned()];
+    if cluster.log().status().voters.len() < 2 {
+        irreversible.push("no other member votes, so none can open one: only holdfast cluster recover goes on with this log".to_owned());
+    }
     Shown {
         act: format!("cluster fence {name}"),
         will,
         touches: vec![format!(
             "{name} alone: it votes, follows and serves reads as before, and deposes nobody"
         )],
-        irreversible: vec!["the marker is lifted by a higher epoch and by nothing else".to_owned()],
+        irreversible,
         invariants: vec![proof("one_authority", "a fenced node holds no authority, also after a restart")],
         overrides: Vec::new(),
         facts: json!({ "epoch": head.epoch.get(), "last event": head.event.get(), "last entry": head.index.get(), "sequences now": sequences }),
