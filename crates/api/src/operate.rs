@@ -2,6 +2,7 @@
 
 use crate::Code;
 use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
 use types::{DurationMs, Epoch, EventId, Name, RequestId, Timestamp, TokenId};
 use utoipa::ToSchema;
 
@@ -9,10 +10,51 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenRole {
-    /// Everything, in its org or, without one, everywhere.
+    /// Everything.
     Owner,
-    /// Read, in its org or, without one, everywhere.
+    /// Everything but owners, their tokens, and new members of the cluster.
+    Admin,
+    /// Deploys, works on nodes, and does guarded acts.
+    Operator,
+    /// Deploys, scales and rolls back.
+    Developer,
+    /// Reads apps and what runs of them.
     Viewer,
+    /// Reads events, requests, audit and who may get in.
+    Auditor,
+}
+
+impl TokenRole {
+    /// All of them, from the one that may most.
+    pub const ALL: [Self; 6] =
+        [Self::Owner, Self::Admin, Self::Operator, Self::Developer, Self::Viewer, Self::Auditor];
+
+    /// The word on the wire and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Developer => "developer",
+            Self::Viewer => "viewer",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+impl fmt::Display for TokenRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for TokenRole {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.map(Self::as_str).join(", ");
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(format!("wants one of {known}"))
+    }
 }
 
 /// Make a token. The answer's `result.secret` is the only time its secret is seen.

@@ -17,7 +17,7 @@ mod server;
 mod snapshot;
 mod writer;
 
-pub use http::{Images, Options, Resolving, openapi, router, serve};
+pub use http::{Images, Options, Resolving, access, openapi, router, serve};
 pub use journal::{Ended, Entry, Journal, JournalError, Note, Verified};
 pub use observe::Observations;
 pub use secret::Secret;

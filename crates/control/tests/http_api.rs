@@ -18,6 +18,8 @@ mod nodes;
 mod operate;
 #[path = "http_api/reads.rs"]
 mod reads;
+#[path = "http_api/roles.rs"]
+mod roles;
 #[path = "http_api/server.rs"]
 mod server;
 #[path = "http_api/writes.rs"]

@@ -51,7 +51,7 @@ pub enum Actor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything in its org, and the nodes.
+    /// Everything in its org, and the server.
     Owner,
     /// Reads in its org.
     Viewer,
@@ -61,6 +61,14 @@ pub enum Role {
     Node,
     /// Admits one member of the cluster, once.
     MemberJoin,
+    /// Everything in its org but the owners, and the nodes.
+    Admin,
+    /// Apps, nodes and guarded acts.
+    Operator,
+    /// Apps.
+    Developer,
+    /// Reads what is done and by whom.
+    Auditor,
 }
 
 /// The aggregate an event belongs to.

@@ -367,8 +367,8 @@ pub enum TokensVerb {
     /// Make one; its secret is printed once
     Create {
         name: Name,
-        /// owner or viewer
-        #[arg(long, value_parser = role_of)]
+        /// owner, admin, operator, developer, viewer or auditor
+        #[arg(long)]
         role: api::TokenRole,
         /// How long it lives
         #[arg(long, default_value = "90d", value_name = "DURATION")]
@@ -439,14 +439,6 @@ fn scale_of(text: &str) -> Result<(Name, u32), String> {
         return Err(format!("{replicas} instances are more than the limit of {}", types::limits::REPLICAS));
     }
     Ok((process, replicas))
-}
-
-fn role_of(text: &str) -> Result<api::TokenRole, String> {
-    match text {
-        "owner" => Ok(api::TokenRole::Owner),
-        "viewer" => Ok(api::TokenRole::Viewer),
-        _ => Err("wants owner or viewer".to_owned()),
-    }
 }
 
 #[cfg(test)]

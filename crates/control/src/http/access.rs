@@ -7,6 +7,7 @@ use super::{
     Http,
     answer::{Carried, Refused, Result, missing, refused},
     copies, forward, rim,
+    roles::{self, Permission},
     table::{self, Row, Rule},
     write,
 };
@@ -35,8 +36,8 @@ pub(super) struct Caller {
 pub(super) enum Who {
     /// A person or a program, in one org.
     Person {
-        /// Reads and writes, or only reads.
-        owner: bool,
+        /// What it may do: one of [`roles::PEOPLE`].
+        role: Role,
         /// The org the token is bound to.
         org: OrgId,
     },
@@ -70,9 +71,36 @@ impl Caller {
         }
     }
 
-    /// Whether it may read what belongs to the server as a whole.
-    pub(super) fn is_owner(&self) -> bool {
-        matches!(self.who, Who::Person { owner: true, .. })
+    /// Whether its role has a permission.
+    pub(super) fn may(&self, permission: Permission) -> bool {
+        matches!(self.who, Who::Person { role, .. } if permission.is_of(role))
+    }
+
+    /// The same for what goes on only then.
+    pub(super) fn must(&self, permission: Permission) -> Result<()> {
+        let Who::Person { role, .. } = self.who else {
+            let detail = "a node's credential opens nothing but the node's own paths";
+            return Err(refused(Code::Forbidden, detail));
+        };
+        if permission.is_of(role) {
+            return Ok(());
+        }
+        let detail = format!("the role {} may not do this; it takes {}", roles::name(role), permission.holders());
+        let problem = Problem::new(Code::Forbidden, detail);
+        Err(problem.with_hint("holdfast whoami says who you are; docs/access.md says who may do what").into())
+    }
+
+    /// Whether it may give a role to somebody, or take it away.
+    pub(super) fn must_cover(&self, given: Role) -> Result<()> {
+        match self.who {
+            Who::Person { role, .. } if roles::covers(role, given) => Ok(()),
+            Who::Person { role, .. } => {
+                let (giver, given) = (roles::name(role), roles::name(given));
+                let detail = format!("the role {giver} may not give or take away the role {given}");
+                Err(refused(Code::Forbidden, detail))
+            }
+            Who::Node(_) => Err(refused(Code::Forbidden, "a node gives no role")),
+        }
     }
 
     /// As the log names it.
@@ -157,19 +185,12 @@ fn admit(http: &Http, row: &Row, headers: &HeaderMap) -> Result<Option<Caller>> 
         return Ok(None);
     }
     let caller = authenticate(&http.core.state(), headers, http.core.now())?;
-    match (row.rule, caller.who) {
-        (Rule::Viewer, Who::Person { .. })
-        | (Rule::Owner, Who::Person { owner: true, .. })
-        | (Rule::Node, Who::Node(_)) => Ok(Some(caller)),
-        (Rule::Owner, Who::Person { owner: false, .. }) => {
-            Err(refused(Code::Forbidden, "this token may read only; the call needs an owner's"))
-        }
-        (Rule::Node, Who::Person { .. }) => Err(refused(Code::Forbidden, "only nodes may call this")),
-        (_, Who::Node(_)) => {
-            Err(refused(Code::Forbidden, "a node's credential opens nothing but the node's own paths"))
-        }
-        (Rule::Open, Who::Person { .. }) => Ok(Some(caller)),
+    match row.rule {
+        Rule::Open => {}
+        Rule::May(permission) => caller.must(permission)?,
+        Rule::Node => drop(caller.node()?),
     }
+    Ok(Some(caller))
 }
 
 /// Finds out whose secret the request carries.
@@ -207,8 +228,7 @@ pub(super) fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp)
         return Err(stranger(&why, "ask an owner for a new one: holdfast tokens create"));
     }
     let who = match (token.role, token.org, token.node) {
-        (Role::Owner, Some(org), _) => Who::Person { owner: true, org },
-        (Role::Viewer, Some(org), _) => Who::Person { owner: false, org },
+        (role, Some(org), _) if roles::PEOPLE.contains(&role) => Who::Person { role, org },
         (Role::Node, _, Some(node)) => Who::Node(node),
         _ => {
             return Err(refused(

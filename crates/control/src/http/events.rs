@@ -9,6 +9,7 @@ use super::{
     answer::{At, Refused, Result, refused},
     input::Asked,
     requests,
+    roles::Permission,
     serve::Stopping,
     streams::{self, Ticket},
 };
@@ -167,14 +168,14 @@ impl Following {
     }
 }
 
-/// Whether a caller may see an event: what belongs to its org, and for owners who may open it and
+/// Whether a caller may see an event: what belongs to its org and, by its role, who may open it and
 /// what belongs to the server as a whole.
 fn is_visible(state: &Decided, caller: &Caller, envelope: &Envelope) -> bool {
     let Ok(org) = caller.own_org() else { return false };
     match owner_of(state, envelope) {
         Belongs::To(of) => of == org,
-        Belongs::ToOwnersOf(of) => of == org && caller.is_owner(),
-        Belongs::ToServer => caller.is_owner(),
+        Belongs::Access(of) => of == org && caller.may(Permission::ReadAccess),
+        Belongs::ToServer => caller.may(Permission::ReadServer),
         // A thing that is gone from the state belongs to the only org there is or, where there are
         // more, is shown to nobody rather than to the wrong one.
         Belongs::Forgotten => state.orgs.len() == 1,
@@ -183,7 +184,7 @@ fn is_visible(state: &Decided, caller: &Caller, envelope: &Envelope) -> bool {
 
 enum Belongs {
     To(OrgId),
-    ToOwnersOf(OrgId),
+    Access(OrgId),
     ToServer,
     Forgotten,
 }
@@ -195,7 +196,7 @@ fn owner_of(state: &Decided, envelope: &Envelope) -> Belongs {
         Subject::Cluster | Subject::Node(_) | Subject::Member(_) => return Belongs::ToServer,
         Subject::Token(id) => {
             let org = state.tokens.get(&id).and_then(|token| token.org);
-            return org.map_or(Belongs::ToServer, Belongs::ToOwnersOf);
+            return org.map_or(Belongs::ToServer, Belongs::Access);
         }
         Subject::Request(_) => match envelope.event {
             Event::RequestDecided { principal, .. } => match requests::principal_org(state, principal) {

@@ -47,7 +47,7 @@ pub(super) enum Place {
 
 /// Who has to answer a request to this row.
 pub(super) fn place(row: &table::Row) -> Place {
-    let is_own = row.method == "GET" && (row.rule != table::Rule::Viewer && row.rule != table::Rule::Owner)
+    let is_own = row.method == "GET" && !matches!(row.rule, table::Rule::May(_))
         || [at::LOGS, at::EVENTS, at::VIEWS, at::VIEW_REBUILD, at::ASK, at::WHOAMI].contains(&row.path)
         || (row.path.starts_with(OWN) && ![at::CLUSTER_JOIN_TOKENS, at::CLUSTER_BACKUP].contains(&row.path));
     match row.method {

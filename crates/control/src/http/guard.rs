@@ -14,6 +14,7 @@ use super::{
     access::Caller,
     answer::{Refused, Result, refused},
     input::Said,
+    roles::Permission,
     write,
 };
 use crate::{
@@ -122,7 +123,7 @@ impl Guard {
 
     /// Explains an act and gives the token that runs it.
     pub(crate) fn explain(&self, caller: &Caller, said: &Said, shown: Shown) -> Result<Explained> {
-        owner(caller)?;
+        caller.must(Permission::Guarded)?;
         let words: Words = write::parse(said)?;
         bounded(&words)?;
         let bound = bound(&shown)?;
@@ -166,7 +167,7 @@ impl Guard {
     /// Holds a confirmation against what would happen now. Whatever comes of it, except that there was
     /// no token at all, stands in the journal when this returns.
     pub(crate) async fn confirm(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmed> {
-        owner(caller)?;
+        caller.must(Permission::Guarded)?;
         let actor = actor(caller.actor());
         let note = |outcome, reason: &str| Note {
             actor: actor.clone(),
@@ -194,7 +195,7 @@ impl Guard {
     /// Writes down that an act was denied for which somebody had brought a token. The denial stands, written
     /// down or not.
     pub(crate) async fn denied(&self, caller: &Caller, said: &Said, act: &str, why: &str) {
-        if wants_explanation(said) || !caller.is_owner() || !said.parts.headers.contains_key(routes::CONFIRM)
+        if wants_explanation(said) || !caller.may(Permission::Guarded) || !said.parts.headers.contains_key(routes::CONFIRM)
         {
             return;
         }
@@ -318,13 +319,6 @@ fn query(said: &Said) -> impl Iterator<Item = &str> {
 
 fn is_flag(part: &str) -> bool {
     part.split('=').next() == Some(routes::EXPLAIN_FLAG)
-}
-
-fn owner(caller: &Caller) -> Result<()> {
-    match caller.is_owner() {
-        true => Ok(()),
-        false => Err(refused(Code::Forbidden, "guarded acts are for owners")),
-    }
 }
 
 /// SHA-256 over method, path, the query without the flag, and the body without its acknowledgements,

@@ -35,6 +35,7 @@ mod repairing;
 mod reports;
 mod requests;
 mod rim;
+mod roles;
 mod rows;
 mod serve;
 mod status;
@@ -45,6 +46,7 @@ mod write;
 
 pub use images::{Images, Resolving};
 pub use openapi::openapi;
+pub use roles::access;
 pub(crate) use repairing::serve_meanwhile;
 pub use serve::serve;
 

@@ -142,10 +142,9 @@ fn paths() -> Paths {
 
 fn operation(row: &Row) -> Operation {
     let who = match row.rule {
-        Rule::Open => "Open to all.",
-        Rule::Viewer => "For viewers and owners.",
-        Rule::Owner => "For owners.",
-        Rule::Node => "For nodes.",
+        Rule::Open => "Open to all.".to_owned(),
+        Rule::May(permission) => format!("For the roles {}.", permission.holders().replace(" or ", " and ")),
+        Rule::Node => "For nodes.".to_owned(),
     };
     let mut operation = OperationBuilder::new()
         .summary(Some(row.summary))

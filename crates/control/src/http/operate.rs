@@ -2,13 +2,14 @@
 
 use super::{
     Http,
-    access::Caller,
+    access::{Caller, Who},
     answer::{At, Result, missing, refused},
     input::{Asked, Places},
     reads::{self, Order},
+    roles,
 };
 use crate::cluster::{Cluster, Mode};
-use api::{Code, Live, Page, PageQuery, Problem, Ready, RebuildAnswer, TokenRole, Version, ViewRow, Whoami};
+use api::{Code, Live, Page, PageQuery, Problem, Ready, RebuildAnswer, Version, ViewRow, Whoami};
 use axum::{Json, extract::State};
 use domain::view;
 
@@ -132,12 +133,15 @@ pub(super) async fn version(State(http): State<Http>) -> Json<Version> {
 /// `GET /v1/whoami`
 pub(super) async fn whoami(State(http): State<Http>, caller: Caller) -> Result<At<Whoami>> {
     let state = http.core.state();
-    let org = caller.own_org()?;
+    let Who::Person { role, org } = caller.who else {
+        return Err(refused(Code::Forbidden, "a node is no person"));
+    };
+    let role = roles::told(role).ok_or_else(|| refused(Code::Forbidden, "this token has no role of people"))?;
     let gone = || Problem::new(Code::Unauthenticated, "the token is not known any more");
     let token = state.tokens.get(&caller.token).ok_or_else(gone)?;
     let body = Whoami {
         principal: caller.token.to_string(),
-        role: if caller.is_owner() { TokenRole::Owner } else { TokenRole::Viewer },
+        role,
         org: state.orgs.get(&org).map(|org| org.name.clone()),
         token: caller.token,
         expires: token.expires,

@@ -1,9 +1,9 @@
 //! Rows for people, made from the state.
 
-use super::difference;
-use api::{AppRow, BackendRow, EnvRow, InstanceRow, NodeRow, ReleaseRow, RouteRow, TokenRole, TokenRow};
+use super::{difference, roles};
+use api::{AppRow, BackendRow, EnvRow, InstanceRow, NodeRow, ReleaseRow, RouteRow, TokenRow};
 use domain::{
-    NodeHealth, Role, State,
+    NodeHealth, State,
     plan::{Observed, RoleSeen},
     state::{Environment, Instance, InstanceState, Node, NodeState, ReleaseState, Route, RouteState, Token},
 };
@@ -167,11 +167,7 @@ pub(super) fn node(id: NodeId, node: &Node, observed: &Observed, now: Timestamp)
 
 /// A token of people or programs; none for those of nodes.
 pub(super) fn token(state: &State, id: TokenId, token: &Token) -> Option<TokenRow> {
-    let role = match token.role {
-        Role::Owner => TokenRole::Owner,
-        Role::Viewer => TokenRole::Viewer,
-        Role::Join | Role::MemberJoin | Role::Node => return None,
-    };
+    let role = roles::told(token.role)?;
     Some(TokenRow {
         id,
         name: token.name.clone(),

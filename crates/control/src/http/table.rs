@@ -3,6 +3,7 @@
 //! The gate reads who may; the contract at `/v1/openapi.json` is written from the rest, so that
 //! neither can say something else than the other.
 
+use super::roles::Permission;
 use api::routes as at;
 
 /// Who may use a route.
@@ -10,10 +11,8 @@ use api::routes as at;
 pub(super) enum Rule {
     /// Everybody; the handler sees no caller.
     Open,
-    /// Owners and viewers, each in its org.
-    Viewer,
-    /// Owners, each in its org.
-    Owner,
+    /// People and programs whose role has the permission, each in its org.
+    May(Permission),
     /// Nodes, each for itself.
     Node,
 }
@@ -54,20 +53,20 @@ const fn get(path: &'static str, rule: Rule, says: Says, summary: &'static str) 
 }
 
 /// A list: paged, and as fresh as asked for.
-const fn list(path: &'static str, rule: Rule, row: &'static str, summary: &'static str) -> Row {
-    let row = get(path, rule, Says::Page(row), summary);
+const fn list(path: &'static str, may: Permission, row: &'static str, summary: &'static str) -> Row {
+    let row = get(path, Rule::May(may), Says::Page(row), summary);
     Row { query: &["cursor", "limit", "at_least"], ..row }
 }
 
 /// One thing, as fresh as asked for.
 const fn one(path: &'static str, row: &'static str, summary: &'static str) -> Row {
-    Row { query: &["at_least"], ..get(path, Rule::Viewer, Says::Json(row), summary) }
+    Row { query: &["at_least"], ..get(path, Rule::May(Read), Says::Json(row), summary) }
 }
 
 /// A write with a request id and a receipt.
-const fn write(path: &'static str, body: &'static str, summary: &'static str) -> Row {
+const fn write(path: &'static str, may: Permission, body: &'static str, summary: &'static str) -> Row {
     let says = Says::Json("Receipt");
-    Row { method: "POST", path, rule: Rule::Owner, summary, query: &[], body: Some(body), once: true, says }
+    Row { method: "POST", path, rule: Rule::May(may), summary, query: &[], body: Some(body), once: true, says }
 }
 
 /// What a node says.
@@ -78,39 +77,42 @@ const fn node(path: &'static str, body: &'static str, says: Says, summary: &'sta
 /// A guarded act on the cluster.
 const fn act(path: &'static str, summary: &'static str) -> Row {
     let says = Says::Json("ActDone");
-    let row = Row { once: false, says, ..write(path, "ClusterActRequest", summary) };
+    let row = Row { once: false, says, ..write(path, Guarded, "ClusterActRequest", summary) };
     Row { query: &["explain"], ..row }
 }
 
-use Rule::{Node, Open, Owner, Viewer};
+use Permission::{
+    Deploy, Enlarge, Govern, Guarded, Operate, Read, ReadAccess, ReadLogs, ReadServer,
+};
+use Rule::{May, Node, Open};
 use Says::{Json, Nothing, Stream, Text};
 
 /// Everything there is. What is not here is not served.
 pub(super) const TABLE: &[Row] = &[
-    Row { query: &["plan"], ..write(at::APPLY, "ApplyRequest", "Plan or apply a manifest") },
-    list(at::APPS, Viewer, "AppRow", "The apps of an org"),
+    Row { query: &["plan"], ..write(at::APPLY, Deploy, "ApplyRequest", "Plan or apply a manifest") },
+    list(at::APPS, Read, "AppRow", "The apps of an org"),
     one(at::APP, "AppRow", "One app"),
-    list(at::ENVS, Viewer, "EnvRow", "The environments of an app"),
+    list(at::ENVS, Read, "EnvRow", "The environments of an app"),
     one(at::ENV, "EnvStatus", "The status of an environment"),
-    write(at::SCALE, "ScaleRequest", "Scale a process"),
-    write(at::RESTART, "RestartRequest", "Replace instances by fresh ones"),
-    write(at::ROLLBACK, "RollbackRequest", "Go back to an earlier release"),
-    write(at::DEPLOY, "DeployRequest", "Deploy another image"),
-    list(at::RELEASES, Viewer, "ReleaseRow", "Releases, the newest first"),
-    list(at::DEPLOYS, Viewer, "DeployRow", "Deploys, the newest first"),
+    write(at::SCALE, Deploy, "ScaleRequest", "Scale a process"),
+    write(at::RESTART, Deploy, "RestartRequest", "Replace instances by fresh ones"),
+    write(at::ROLLBACK, Deploy, "RollbackRequest", "Go back to an earlier release"),
+    write(at::DEPLOY, Deploy, "DeployRequest", "Deploy another image"),
+    list(at::RELEASES, Read, "ReleaseRow", "Releases, the newest first"),
+    list(at::DEPLOYS, Read, "DeployRow", "Deploys, the newest first"),
     one(at::DEPLOY_ONE, "DeployRow", "One deploy"),
-    list(at::INSTANCES, Viewer, "InstanceRow", "Instances"),
+    list(at::INSTANCES, Read, "InstanceRow", "Instances"),
     one(at::EXPLAIN, "Explanation", "Why an environment is as it is"),
-    list(at::ROUTES, Viewer, "RouteRow", "The routes of an org"),
-    Row { query: &["tail", "follow"], ..get(at::LOGS, Viewer, Text("text/plain"), "The log of an instance") },
-    list(at::NODES, Owner, "NodeRow", "Nodes"),
-    Row { body: None, ..write(at::NODE_DRAIN, "", "Move instances away from a node") },
-    Row { body: None, ..write(at::NODE_ACTIVATE, "", "Let a node take instances again") },
-    list(at::TOKENS, Owner, "TokenRow", "Tokens"),
-    write(at::TOKENS, "TokenRequest", "Make a token; its secret is in this answer only"),
-    Row { method: "DELETE", body: None, ..write(at::TOKEN, "", "Revoke a token") },
-    write(at::JOIN_TOKENS, "JoinTokenRequest", "Make a secret that enrols one node"),
-    Row { rule: Open, says: Json("Enrolled"), ..write(at::ENROL, "EnrolRequest", "Become a node") },
+    list(at::ROUTES, Read, "RouteRow", "The routes of an org"),
+    Row { query: &["tail", "follow"], ..get(at::LOGS, May(ReadLogs), Text("text/plain"), "The log of an instance") },
+    list(at::NODES, ReadServer, "NodeRow", "Nodes"),
+    Row { body: None, ..write(at::NODE_DRAIN, Operate, "", "Move instances away from a node") },
+    Row { body: None, ..write(at::NODE_ACTIVATE, Operate, "", "Let a node take instances again") },
+    list(at::TOKENS, ReadAccess, "TokenRow", "Tokens"),
+    write(at::TOKENS, Govern, "TokenRequest", "Make a token; its secret is in this answer only"),
+    Row { method: "DELETE", body: None, ..write(at::TOKEN, Govern, "", "Revoke a token") },
+    write(at::JOIN_TOKENS, Operate, "JoinTokenRequest", "Make a secret that enrols one node"),
+    Row { rule: Open, says: Json("Enrolled"), ..write(at::ENROL, Operate, "EnrolRequest", "Become a node") },
     Row {
         query: &["after", "cluster", "epoch", "event", "poll"],
         ..get(at::AGENT_STREAM, Node, Stream("NodePlan", "NodePlan or LogsAsk"), "An agent's plans and asks")
@@ -124,26 +126,26 @@ pub(super) const TABLE: &[Row] = &[
     node(at::ASK, "bytes", Nothing, "Answer an ask for a log"),
     Row {
         query: &["after", "limit", "wait"],
-        ..get(at::EVENTS, Viewer, Stream("EventPage", "EventRow"), "Events")
+        ..get(at::EVENTS, May(Read), Stream("EventPage", "EventRow"), "Events")
     },
-    get(at::REQUEST, Viewer, Json("RequestState"), "What became of a request"),
+    get(at::REQUEST, May(Read), Json("RequestState"), "What became of a request"),
     Row {
         body: None,
         once: false,
         says: Json("RequestState"),
-        ..write(at::REQUEST_VOID, "", "A request that was not seen may never run")
+        ..write(at::REQUEST_VOID, Deploy, "", "A request that was not seen may never run")
     },
-    list(at::VIEWS, Viewer, "ViewRow", "Read views"),
+    list(at::VIEWS, Read, "ViewRow", "Read views"),
     Row {
         body: None,
         once: false,
         says: Json("RebuildAnswer"),
-        ..write(at::VIEW_REBUILD, "", "Fold a view anew and compare")
+        ..write(at::VIEW_REBUILD, Operate, "", "Fold a view anew and compare")
     },
-    get(at::CLUSTER, Viewer, Json("ClusterStatus"), "The members, and how far each is"),
+    get(at::CLUSTER, May(Read), Json("ClusterStatus"), "The members, and how far each is"),
     Row {
         says: Json("MemberJoinSecret"),
-        ..write(at::CLUSTER_JOIN_TOKENS, "MemberJoinRequest", "Make a secret that admits one member")
+        ..write(at::CLUSTER_JOIN_TOKENS, Enlarge, "MemberJoinRequest", "Make a secret that admits one member")
     },
     act(at::CLUSTER_PROMOTE, "Make a member the one that sequences, where the one that did is gone"),
     act(at::CLUSTER_HANDOVER, "Move the lead from the member that has it to another"),
@@ -157,20 +159,20 @@ pub(super) const TABLE: &[Row] = &[
         body: None,
         once: false,
         says: Json("SnapshotDone"),
-        ..write(at::CLUSTER_SNAPSHOT, "", "Make a snapshot of the state now")
+        ..write(at::CLUSTER_SNAPSHOT, Operate, "", "Make a snapshot of the state now")
     },
     Row {
         body: None,
         once: false,
         says: Json("BackupAsked"),
-        ..write(at::CLUSTER_BACKUP, "", "Make a backup of the log out of turn")
+        ..write(at::CLUSTER_BACKUP, Operate, "", "Make a backup of the log out of turn")
     },
     get(at::HEALTH_LIVE, Open, Json("Live"), "Whether the process answers"),
     get(at::HEALTH_READY, Open, Json("Ready"), "Whether it can do its work"),
     get(at::METRICS, Open, Text("text/plain"), "Figures for Prometheus"),
     get(at::OPENAPI, Open, Text("application/json"), "This contract"),
     get(at::VERSION, Open, Json("Version"), "What runs here"),
-    get(at::WHOAMI, Viewer, Json("Whoami"), "Who the token is"),
+    get(at::WHOAMI, May(Read), Json("Whoami"), "Who the token is"),
 ];
 
 /// The row of a method and a mounted path. `HEAD` asks what `GET` asks.
@@ -207,9 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn no_write_is_open_or_for_viewers_but_enrolling() {
+    fn no_write_is_open_or_for_those_who_only_read_but_enrolling() {
+        let reads = [Read, ReadLogs, ReadServer, ReadAccess];
         for row in TABLE.iter().filter(|row| row.method != "GET") {
-            assert!(matches!(row.rule, Owner | Node) || row.path == at::ENROL, "{} {}", row.method, row.path);
+            let changes = match row.rule {
+                May(permission) => !reads.contains(&permission),
+                Node => true,
+                Open => row.path == at::ENROL,
+            };
+            assert!(changes, "{} {}", row.method, row.path);
         }
     }
 }

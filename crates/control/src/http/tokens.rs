@@ -6,13 +6,13 @@ use super::{
     answer::{At, Result, missing, refused},
     input::{Asked, Places, Said},
     reads::{self, Order},
-    rows,
+    roles, rows,
     write::{self, Executed, Write},
 };
 use crate::secret::Secret;
-use api::{Code, Page, PageQuery, Receipt, TokenRequest, TokenRole, TokenRow};
+use api::{Code, Page, PageQuery, Receipt, TokenRequest, TokenRow};
 use axum::extract::State;
-use domain::{Command, NewToken, Role};
+use domain::{Command, NewToken};
 use types::{DurationMs, TokenId};
 
 /// The longest life of a token that is made over HTTP.
@@ -42,10 +42,8 @@ pub(super) async fn create(State(http): State<Http>, caller: Caller, said: Said)
         Some(name) => caller.org(&http.core.state(), name.as_str())?,
         None => caller.own_org()?,
     };
-    let role = match role {
-        TokenRole::Owner => Role::Owner,
-        TokenRole::Viewer => Role::Viewer,
-    };
+    let role = roles::meant(role);
+    caller.must_cover(role)?;
     let secret = Secret::make(http.core.random());
     let expires = Some(http.core.now().plus(lifetime(expires_in)?));
     let token = NewToken { name, hash: secret.hash(), expires };
@@ -92,7 +90,12 @@ pub(super) async fn revoke(
             let org = caller.own_org()?;
             // Join tokens and nodes belong to the server, which every owner may govern.
             let visible = |found: &domain::state::Token| found.org.is_none_or(|of| of == org);
-            http.core.state().tokens.get(&token).filter(|found| visible(found)).ok_or_else(gone)?;
+            let state = http.core.state();
+            let found = state.tokens.get(&token).filter(|found| visible(found)).ok_or_else(gone)?;
+            // Those of machines are no role of people: whoever governs may end them.
+            if roles::told(found.role).is_some() {
+                caller.must_cover(found.role)?;
+            }
             write.submit(&http, Command::RevokeToken { token }).await?
         }
     };

@@ -5,7 +5,7 @@ use api::{Code, routes};
 use std::collections::BTreeSet;
 
 /// Every method and path of the contract, with the places filled with things that are there.
-fn everything(org: &str) -> Vec<(String, &'static str, String)> {
+pub fn everything(org: &str) -> Vec<(String, &'static str, String)> {
     let contract = serde_json::to_value(holdfast_control::openapi()).expect("a contract");
     let mut all = Vec::new();
     for path in routes::ALL {

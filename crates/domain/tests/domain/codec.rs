@@ -34,6 +34,9 @@ fn verdicts() -> Vec<Verdict> {
     vec![Verdict::Executed(done), refused, Verdict::Voided]
 }
 
+/// The roles of people that came to format 1 after owners and viewers.
+const LATER_ROLES: [Role; 4] = [Role::Admin, Role::Operator, Role::Developer, Role::Auditor];
+
 /// A token of every role.
 fn tokens() -> Vec<Event> {
     let (token, at) = (TokenId::from_u128(10), Timestamp::from_ms(1_800_000_000_000));
@@ -43,7 +46,8 @@ fn tokens() -> Vec<Event> {
         let node = (role == Role::Node).then_some(NodeId::from_u128(9));
         Event::TokenCreated { token, org, name: name("t"), role, node, hash: [7; 32], expires }
     };
-    [Role::Owner, Role::Viewer, Role::Join, Role::Node, Role::MemberJoin].map(made).to_vec()
+    let all = [Role::Owner, Role::Viewer, Role::Join, Role::Node, Role::MemberJoin];
+    all.into_iter().chain(LATER_ROLES).map(made).collect()
 }
 
 /// What came to format 1 with the members of a cluster.
@@ -370,4 +374,15 @@ fn what_format_1_wrote_of_adoption_is_still_read() {
     let is_one = |envelope: &Envelope| matches!(envelope.event, Event::ClusterAdopted { .. });
     let began: Vec<Envelope> = envelopes().into_iter().filter(is_one).collect();
     assert_eq!(is_still_read("events-v1-adoption", &began), [37].into());
+}
+
+/// Written when more roles of people came to format 1.
+#[test]
+fn what_format_1_wrote_of_roles_is_still_read() {
+    let is_one = |envelope: &Envelope| match &envelope.event {
+        Event::TokenCreated { role, .. } => LATER_ROLES.contains(role),
+        _ => false,
+    };
+    let began: Vec<Envelope> = envelopes().into_iter().filter(is_one).collect();
+    assert_eq!(is_still_read("events-v1-roles", &began), [29].into());
 }

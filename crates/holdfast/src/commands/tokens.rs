@@ -7,15 +7,8 @@ use crate::{
     failure::Failure,
     output::{self, Form, or_dash},
 };
-use api::{TokenRequest, TokenRole};
+use api::TokenRequest;
 use tokio::time::Instant;
-
-const fn role(role: TokenRole) -> &'static str {
-    match role {
-        TokenRole::Owner => "owner",
-        TokenRole::Viewer => "viewer",
-    }
-}
 
 /// Lists, makes, revokes.
 pub async fn run(context: &Context, global: &Global, verb: Option<TokensVerb>) -> Result<(), Failure> {
@@ -47,7 +40,7 @@ async fn list(context: &Context) -> Result<(), Failure> {
             vec![
                 row.id.to_string(),
                 row.name.to_string(),
-                role(row.role).to_owned(),
+                row.role.to_string(),
                 or_dash(row.org.as_ref()),
                 row.expires.map_or_else(|| "never".to_owned(), output::time),
                 if row.revoked { "revoked" } else { "" }.to_owned(),
@@ -66,7 +59,7 @@ pub async fn whoami(context: &Context) -> Result<(), Failure> {
         Form::Text => {
             let org = answer.org.as_ref().map_or_else(|| "every org".to_owned(), ToString::to_string);
             let expires = answer.expires.map_or_else(|| "it is revoked".to_owned(), output::time);
-            output::line(&format!("{} is {} of {org} until {expires}", answer.principal, role(answer.role)));
+            output::line(&format!("{} is {} of {org} until {expires}", answer.principal, answer.role));
         }
     }
     Ok(())
