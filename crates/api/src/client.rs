@@ -176,9 +176,19 @@ impl Wire {
         }
     }
 
+    /// The same without its secret.
+    pub(crate) fn without_secret(self) -> Self {
+        Self { secret: None, ..self }
+    }
+
     /// Sends and reads one JSON answer.
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
         let response = self.send(request).await?;
+        self.answer(response).await
+    }
+
+    /// Reads one JSON answer.
+    pub(crate) async fn answer<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
         let status = response.status();
         let body = self.body(response).await?;
         serde_json::from_slice(&body).map_err(|error| self.bad(status, error.to_string()))

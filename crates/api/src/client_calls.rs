@@ -31,7 +31,7 @@ impl Client {
     }
 
     /// Every page of a list, one after the other.
-    async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
         let mut rows = Vec::new();
         let mut cursor: Option<String> = None;
         loop {

@@ -14,6 +14,7 @@ mod backup;
 mod client;
 mod client_calls;
 mod client_guarded;
+mod client_people;
 mod cluster;
 mod event;
 mod guard;
@@ -21,6 +22,7 @@ mod node;
 mod node_client;
 mod operate;
 mod outcome;
+mod people;
 mod problem;
 pub mod routes;
 mod rows;
@@ -32,6 +34,7 @@ pub use apply::{
 };
 pub use backup::{ArchiveRow, BackupAsked, BackupFailure, BackupRow, BackupStatus};
 pub use client::{Client, ClientError};
+pub use client_people::Session;
 pub use cluster::{
     ActDone, ApartRow, ClusterActRequest, ClusterStatus, Failover, MemberJoinRequest, MemberJoinSecret,
     MemberRow, PeerRefused, SnapshotDone,
@@ -48,6 +51,10 @@ pub use operate::{
     ViewRow, Whoami,
 };
 pub use outcome::{Came, Sending};
+pub use people::{
+    LoginAnswer, LoginRequest, OwnTokenRequest, Password, PasswordChange, PersonChange, PersonRequest,
+    PersonRow,
+};
 pub use problem::{Code, Outcome, Problem};
 pub use rows::{
     AppRow, BackendRow, DeployRow, DeployState, EnvRow, EnvStatus, Explanation, ExplanationLine, InstanceRow,

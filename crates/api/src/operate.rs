@@ -73,6 +73,10 @@ pub struct TokenRequest {
     /// How long it lives.
     #[schema(value_type = String)]
     pub expires_in: DurationMs,
+    /// Makes it a service principal, which confirms the guarded acts named here and no others, as in
+    /// `confirm:cluster.promote`. Absent means that it is no service principal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
 }
 
 /// A token, without its secret.
@@ -97,6 +101,13 @@ pub struct TokenRow {
     pub expires: Option<Timestamp>,
     /// Whether it was revoked.
     pub revoked: bool,
+    /// The member whose own it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub member: Option<Name>,
+    /// What it may confirm, if it is a service principal's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
 }
 
 /// What is known of a request.
@@ -212,14 +223,18 @@ pub struct Version {
 pub struct Whoami {
     /// The principal, as events name it.
     pub principal: String,
+    /// The name of the member that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub member: Option<Name>,
     /// What it may do.
     pub role: TokenRole,
     /// The org it is bound to; absent means all.
     #[schema(value_type = Option<String>)]
     pub org: Option<Name>,
-    /// The token used.
-    #[schema(value_type = String)]
-    pub token: TokenId,
+    /// The token used; absent in a session.
+    #[schema(value_type = Option<String>)]
+    pub token: Option<TokenId>,
     /// When the token ends by itself; absent means never.
     #[schema(value_type = Option<u64>)]
     pub expires: Option<Timestamp>,

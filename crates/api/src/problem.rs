@@ -102,6 +102,8 @@ codes! {
     NoSuchProcess = "no_such_process", 404, 4, "No such process";
     /// A quota or limit is reached.
     TooMany = "too_many", 429, 5, "A limit is reached";
+    /// Too many in too short a time; `Retry-After` says when to go on.
+    RateLimited = "rate_limited", 429, 6, "Too many in too short a time";
     /// The request body is larger than the limit.
     BodyTooLarge = "body_too_large", 413, 2, "The request is too large";
     /// `If-Match` names another state than the present one.
@@ -198,6 +200,9 @@ pub struct Problem {
     /// Where in the input, as keys joined by dots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// After how many seconds to try again; also in the header `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
 }
 
 impl Problem {
@@ -216,6 +221,7 @@ impl Problem {
             outcome: code.outcome(),
             hint: None,
             path: None,
+            retry_after_s: None,
         }
     }
 

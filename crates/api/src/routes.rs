@@ -15,6 +15,8 @@ pub const LAST_EVENT_ID: &str = "last-event-id";
 pub const CONFIRM: &str = "holdfast-confirm";
 /// The header that says who confirms a guarded act: `person` or, without it, `script`.
 pub const CONFIRMED_BY: &str = "holdfast-confirmed-by";
+/// The header in which a write of a session says its CSRF token.
+pub const CSRF: &str = "holdfast-csrf";
 /// The query of a guarded act that is only to be explained: `POST path?explain`.
 pub const EXPLAIN_FLAG: &str = "explain";
 
@@ -119,6 +121,20 @@ pub const OPENAPI: &str = "/v1/openapi.json";
 pub const VERSION: &str = "/v1/version";
 /// `GET`: who the token is.
 pub const WHOAMI: &str = "/v1/whoami";
+/// `POST`: change one's own password.
+pub const OWN_PASSWORD: &str = "/v1/whoami/password";
+/// `GET`, `POST`: tokens of one's own.
+pub const OWN_TOKENS: &str = "/v1/whoami/tokens";
+/// `DELETE`: one of them.
+pub const OWN_TOKEN: &str = "/v1/whoami/tokens/{id}";
+/// `POST`, open to all: a name and a password begin a session.
+pub const LOGIN: &str = "/v1/login";
+/// `POST`: end the session.
+pub const LOGOUT: &str = "/v1/logout";
+/// `GET`, `POST`: members of the org, who may log in.
+pub const MEMBERS: &str = "/v1/members";
+/// `POST`, `DELETE`: one of them.
+pub const MEMBER: &str = "/v1/members/{name}";
 
 /// Every path, for tests that compare the server, the contract and the documentation.
 pub const ALL: &[&str] = &[
@@ -170,6 +186,13 @@ pub const ALL: &[&str] = &[
     OPENAPI,
     VERSION,
     WHOAMI,
+    OWN_PASSWORD,
+    OWN_TOKENS,
+    OWN_TOKEN,
+    LOGIN,
+    LOGOUT,
+    MEMBERS,
+    MEMBER,
 ];
 
 /// Fills the places of a path in order. Anything but letters, digits and `-._~` is percent-encoded,

@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt::Debug, net::Ipv6Addr};
 use types::{
     AppId, ByteSize, DeployId, Digest, DurationMs, EnvId, Epoch, EventId, Generation, Index, InstanceId,
-    MilliCpu, Name, NodeId, ReleaseId, RequestId, RouteId, Term, Timestamp, TokenId,
+    MilliCpu, Name, NodeId, PersonId, ReleaseId, RequestId, RouteId, Term, Timestamp, TokenId,
     history::Held,
     manifest::{Manifest, RouteMode},
     plan::{Capacity, Change, NodeRole, PinnedImage, Reason, Transition},
@@ -206,11 +206,12 @@ proptest! {
         same(EventsQuery { after: EventId::new(seed.n), limit: seed.maybe(9), wait: seed.some });
         same(TokenRequest {
             name: seed.name.clone(), role: TokenRole::Viewer, org: seed.maybe(seed.name.clone()),
-            expires_in: DurationMs::from_ms(seed.n),
+            expires_in: DurationMs::from_ms(seed.n), scopes: seed.maybe(vec![seed.text.clone()]),
         });
         same(TokenRow {
             id: TokenId::from_u128(seed.bits), name: seed.name.clone(), role: TokenRole::Owner, org: None,
             created: Timestamp::from_ms(seed.n), expires: seed.some.then_some(Timestamp::from_ms(seed.n)), revoked: seed.some,
+            member: seed.maybe(seed.name.clone()), scopes: seed.maybe(vec![seed.text.clone()]),
         });
         same(RequestState {
             request_id: RequestId::from_u128(seed.bits), state: RequestVerdict::NotSeen, is_final: seed.some,
@@ -233,8 +234,10 @@ proptest! {
         same(Version { version: seed.text.clone(), api: seed.text.clone(), cluster: seed.text.clone() });
         same(Whoami {
             principal: seed.text.clone(), role: TokenRole::Owner, org: seed.maybe(seed.name.clone()),
-            token: TokenId::from_u128(seed.bits), expires: seed.some.then_some(Timestamp::from_ms(seed.n)), cluster: seed.text.clone(),
+            token: seed.maybe(TokenId::from_u128(seed.bits)), expires: seed.some.then_some(Timestamp::from_ms(seed.n)), cluster: seed.text.clone(),
+            member: seed.maybe(seed.name.clone()),
         });
+        people_read_back(&seed);
     }
 
     #[test]
@@ -348,4 +351,33 @@ fn an_unknown_key_in_a_request_is_refused() {
     let error = serde_json::from_str::<ScaleRequest>(r#"{"process":"web","replicas":1,"force":true}"#)
         .expect_err("an unknown key");
     assert!(error.to_string().contains("force"), "{error}");
+}
+
+fn people_read_back(seed: &Seed) {
+    let (name, role, password) = (seed.name.clone(), TokenRole::Admin, Password::new(seed.text.clone()));
+    same(LoginRequest { name: seed.text.clone(), password: password.clone() });
+    same(LoginAnswer {
+        person: PersonId::from_u128(seed.bits),
+        name: name.clone(),
+        role,
+        csrf: seed.text.clone(),
+        idle: DurationMs::from_ms(seed.n),
+        ends: Timestamp::from_ms(seed.n),
+    });
+    same(PersonRequest { name: name.clone(), role, password: password.clone() });
+    same(PersonChange { role: seed.maybe(role), password: seed.maybe(password.clone()) });
+    same(PasswordChange { current: password.clone(), password });
+    same(OwnTokenRequest {
+        name: name.clone(),
+        role: seed.maybe(role),
+        expires_in: DurationMs::from_ms(seed.n),
+    });
+    same(PersonRow {
+        id: PersonId::from_u128(seed.bits),
+        name: name.clone(),
+        role,
+        org: name,
+        added: Timestamp::from_ms(seed.n),
+        tokens: seed.n,
+    });
 }

@@ -16,6 +16,8 @@ mod logs;
 mod nodes;
 #[path = "http_api/operate.rs"]
 mod operate;
+#[path = "http_api/people.rs"]
+mod people;
 #[path = "http_api/reads.rs"]
 mod reads;
 #[path = "http_api/roles.rs"]

@@ -4,12 +4,12 @@ use crate::{
     backup::BackupNote,
     confirmed::Confirmed,
     event::{Actor, DeployFailure, NodeHealth, Role},
-    state::Taken,
+    state::{Holder, Taken},
 };
 use std::collections::BTreeSet;
 use types::{
-    DeployId, EnvId, EventId, InstanceId, Name, NodeId, OrgId, ReleaseId, RequestId, RouteId, Timestamp,
-    TokenId,
+    DeployId, EnvId, EventId, InstanceId, Name, NodeId, OrgId, PersonId, ReleaseId, RequestId, RouteId,
+    Timestamp, TokenId,
     manifest::Manifest,
     plan::{Capacity, NodeRole, PinnedImage, Transition},
 };
@@ -78,6 +78,28 @@ pub enum Command {
     },
     RevokeToken {
         token: TokenId,
+    },
+    /// A token of a person, or of a program with scopes.
+    IssueToken {
+        org: OrgId,
+        role: Role,
+        holder: Holder,
+        token: NewToken,
+    },
+    /// Somebody may log in. `hash` is Argon2id over the password.
+    AddPerson {
+        org: OrgId,
+        name: Name,
+        role: Role,
+        hash: String,
+    },
+    SetPerson {
+        person: PersonId,
+        role: Option<Role>,
+        hash: Option<String>,
+    },
+    RemovePerson {
+        person: PersonId,
     },
     /// A token that enrols one node.
     CreateJoin {

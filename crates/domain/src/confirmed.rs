@@ -14,6 +14,8 @@ pub enum Confirmation {
     Script,
     /// Whoever could write to the data directory, without a server.
     Offline,
+    /// A service principal, with a scope for this act.
+    Service,
 }
 
 /// The confirmation of a guarded act, as it goes into an event or into the entry of an epoch.

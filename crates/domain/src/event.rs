@@ -4,12 +4,16 @@
 //! variant at the END of the enum (its place is its number in the stored form), with the old one
 //! still applied as before.
 
-use crate::{backup::BackupNote, confirmed::Confirmed, state::Taken};
+use crate::{
+    backup::BackupNote,
+    confirmed::Confirmed,
+    state::{Holder, Taken},
+};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, net::Ipv6Addr};
+use std::{collections::BTreeSet, fmt, net::Ipv6Addr};
 use types::{
-    AppId, DeployId, EnvId, Epoch, EventId, InstanceId, Name, NodeId, OrgId, ReleaseId, RequestId, RouteId,
-    Timestamp, TokenId,
+    AppId, DeployId, EnvId, Epoch, EventId, InstanceId, Name, NodeId, OrgId, PersonId, ReleaseId, RequestId,
+    RouteId, Timestamp, TokenId,
     manifest::{Manifest, ProxyProtocol},
     plan::{Capacity, Change, NodeRole, PinnedImage, Reason, RouteMatch},
 };
@@ -45,6 +49,19 @@ pub enum Actor {
     Token(TokenId),
     /// A node, by its own credential.
     Node(NodeId),
+    /// Somebody who has logged in.
+    Person(PersonId),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("system"),
+            Self::Token(id) => id.fmt(f),
+            Self::Node(id) => id.fmt(f),
+            Self::Person(id) => id.fmt(f),
+        }
+    }
 }
 
 /// What a token may do.
@@ -88,6 +105,7 @@ pub enum Subject {
     Token(TokenId),
     Request(RequestId),
     Member(NodeId),
+    Person(PersonId),
 }
 
 /// Why a deploy was started.
@@ -367,6 +385,36 @@ pub enum Event {
         absent: Vec<InstanceId>,
         confirmed: Confirmed,
     },
+    /// Somebody may log in. `hash` is Argon2id over the password; the password itself is nowhere.
+    PersonAdded {
+        person: PersonId,
+        org: OrgId,
+        name: Name,
+        role: Role,
+        hash: String,
+    },
+    PersonRoleChanged {
+        person: PersonId,
+        role: Role,
+    },
+    PersonPasswordChanged {
+        person: PersonId,
+        hash: String,
+    },
+    /// Its tokens end with it.
+    PersonRemoved {
+        person: PersonId,
+    },
+    /// A token that belongs to a person, or to a program with scopes.
+    TokenIssued {
+        token: TokenId,
+        org: OrgId,
+        name: Name,
+        role: Role,
+        holder: Holder,
+        hash: [u8; 32],
+        expires: Option<Timestamp>,
+    },
 }
 
 impl Event {
@@ -431,6 +479,11 @@ impl Event {
                 BackupNote::Recovered { .. } => "backup.recovered",
             },
             Self::ClusterAdopted { .. } => "cluster.adopted",
+            Self::PersonAdded { .. } => "person.added",
+            Self::PersonRoleChanged { .. } => "person.role_changed",
+            Self::PersonPasswordChanged { .. } => "person.password_changed",
+            Self::PersonRemoved { .. } => "person.removed",
+            Self::TokenIssued { .. } => "token.issued",
         }
     }
 
@@ -470,7 +523,13 @@ impl Event {
             | Self::NodeActivated { node }
             | Self::NodeDraining { node }
             | Self::NodeHealthChanged { node, .. } => Subject::Node(*node),
-            Self::TokenCreated { token, .. } | Self::TokenRevoked { token } => Subject::Token(*token),
+            Self::TokenCreated { token, .. }
+            | Self::TokenRevoked { token }
+            | Self::TokenIssued { token, .. } => Subject::Token(*token),
+            Self::PersonAdded { person, .. }
+            | Self::PersonRoleChanged { person, .. }
+            | Self::PersonPasswordChanged { person, .. }
+            | Self::PersonRemoved { person } => Subject::Person(*person),
             Self::RequestDecided { request, .. } => Subject::Request(*request),
         }
     }

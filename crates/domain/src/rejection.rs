@@ -36,7 +36,7 @@ pub enum Rejection {
     Invalid { what: String, why: &'static str },
     #[error("the token is not valid any more")]
     TokenDead,
-    #[error("the last owner token of an org cannot be revoked")]
+    #[error("it is the last owner of the org: make another one first")]
     LastOwner,
     #[error("this log was begun already")]
     Begun,

@@ -4,6 +4,7 @@ pub mod backups;
 pub mod cluster;
 pub mod member;
 pub mod offline;
+pub mod people;
 
 use crate::output::Form;
 use clap::{Args, Parser, Subcommand};
@@ -253,6 +254,13 @@ pub enum Daily {
         #[command(subcommand)]
         verb: Option<TokensVerb>,
     },
+    /// Members of the org: people who may log in
+    Members {
+        #[command(subcommand)]
+        verb: Option<people::MembersVerb>,
+    },
+    /// Make a token of one's own by name and password, and save it
+    Login(people::LoginArgs),
     /// What became of a request
     Requests {
         #[command(subcommand)]
@@ -373,6 +381,12 @@ pub enum TokensVerb {
         /// How long it lives
         #[arg(long, default_value = "90d", value_name = "DURATION")]
         expires_in: DurationMs,
+        /// A service principal: it confirms the guarded acts that its scopes name, and no others
+        #[arg(long)]
+        service: bool,
+        /// What a service principal may confirm, as in confirm:cluster.promote; again for more
+        #[arg(long, value_name = "SCOPE")]
+        scope: Vec<String>,
     },
     /// Make one useless
     Revoke {
@@ -497,6 +511,12 @@ mod tests {
         "nodes join-token --expires-in 1h",
         "tokens list",
         "tokens create ci --role viewer --expires-in 1h",
+        "tokens create ci --role operator --service --scope confirm:cluster.promote",
+        "members list",
+        "members create ann --role admin",
+        "members set ann --role viewer --password",
+        "members delete ann",
+        "login ann --role viewer --token-name laptop --expires-in 1h",
         "tokens revoke tok_01JD0000000000000000000002",
         "requests show 01JD0000000000000000000001",
         "requests void 01JD0000000000000000000001",

@@ -12,6 +12,7 @@ mod follow;
 mod log;
 mod logs;
 mod look;
+mod members;
 mod nodes;
 mod requests;
 mod tokens;
@@ -91,6 +92,8 @@ async fn dispatch(command: Daily, context: &Context, global: &Global) -> Result<
         Daily::Routes => look::routes(context).await,
         Daily::Nodes { verb } => nodes::run(context, verb).await,
         Daily::Tokens { verb } => tokens::run(context, global, verb).await,
+        Daily::Members { verb } => members::run(context, verb).await,
+        Daily::Login(args) => members::login(context, args).await,
         Daily::Requests { verb } => requests::run(context, verb).await,
         Daily::Cluster { verb } => cluster::run(context, verb).await,
         Daily::Views { verb } => views::run(context, verb).await,

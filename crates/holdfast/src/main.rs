@@ -10,6 +10,7 @@ mod failure;
 mod interrupt;
 mod manifest;
 mod output;
+mod password;
 mod private_file;
 mod role_file;
 mod roles;

@@ -1,7 +1,7 @@
 //! Roles as processes: what they say when they cannot start, and how they end.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write as _},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -143,4 +143,62 @@ fn a_machine_that_is_no_node_says_how_to_become_one() {
     assert!(err.contains("holdfast nodes join-token"), "{err}");
     let (code, err) = said(&mut holdfast(dir.path(), &["log", "verify", "--data-dir", "none"]));
     assert_eq!(code, 4, "{err}");
+}
+
+/// Runs with one line on standard input; the exit code and all that it said.
+fn with_line(command: &mut Command, line: &str) -> (i32, String) {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut input = child.stdin.take().expect("piped");
+    writeln!(input, "{line}").expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    (output.status.code().unwrap_or(-1), text.concat())
+}
+
+#[test]
+fn a_member_logs_in_on_the_command_line_and_is_out_when_it_is_removed() {
+    const PASSWORD: &str = "tables of green rain";
+    let dir = tempfile::tempdir().expect("a directory");
+    let listen = free_address();
+    let server = Server::start(dir.path(), &listen);
+    let (code, err) = said(&mut holdfast(dir.path(), &["wait", "ready", "--timeout", "20s"]));
+    assert_eq!(code, 0, "{err}");
+    let create = ["members", "create", "ann", "--role", "developer"];
+    let (code, said_all) = with_line(&mut holdfast(dir.path(), &create), PASSWORD);
+    assert_eq!(code, 0, "{said_all}");
+    let (code, said_all) =
+        with_line(&mut holdfast(dir.path(), &["members", "create", "bea", "--role", "admin"]), "short");
+    assert_eq!(code, 2, "{said_all}");
+
+    let hers = dir.path().join("hers");
+    std::fs::create_dir(&hers).expect("a directory");
+    let url = format!("http://{listen}");
+    let login = ["login", "ann", "--server", &url];
+    let (code, said_all) = with_line(&mut holdfast(&hers, &login), "not the password at all");
+    assert_eq!(code, 3, "{said_all}");
+    let (code, said_all) = with_line(&mut holdfast(&hers, &login), PASSWORD);
+    assert_eq!((code, said_all.contains(PASSWORD)), (0, false), "{said_all}");
+    let saved = hers.join("context.toml");
+    assert_eq!(std::fs::metadata(&saved).expect("saved").permissions().mode() & 0o777, 0o600);
+    let whoami = holdfast(&hers, &["whoami"]).output().expect("it runs").stdout;
+    let whoami = String::from_utf8_lossy(&whoami).into_owned();
+    assert!(whoami.contains("(ann) is developer of main"), "{whoami}");
+    let (code, err) = said(&mut holdfast(&hers, &["tokens"]));
+    assert_eq!(code, 3, "a developer reads no tokens: {err}");
+    let (code, err) = said(&mut holdfast(dir.path(), &["members", "set", "ann", "--role", "viewer"]));
+    assert_eq!(code, 0, "{err}");
+    let (code, err) = said(&mut holdfast(&hers, &["whoami"]));
+    assert_eq!(code, 3, "her token may more than she may now: {err}");
+    let (code, err) = said(&mut holdfast(dir.path(), &["members", "delete", "ann"]));
+    assert_eq!(code, 0, "{err}");
+    let (code, err) = said(&mut holdfast(&hers, &["whoami"]));
+    assert_eq!(code, 3, "{err}");
+    drop(server);
+    let log =
+        holdfast(dir.path(), &["log", "cat", "--data-dir", "data", "--json"]).output().expect("it runs");
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(log.contains("person.removed"), "{log}");
+    assert!(!log.contains("argon2") && !log.contains(PASSWORD), "{log}");
 }

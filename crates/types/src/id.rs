@@ -107,6 +107,7 @@ id!(/** One isolated copy of a process. */ InstanceId, "ins_");
 id!(/** A route from a listener to a process. */ RouteId, "rte_");
 id!(/** A machine that runs an agent, an edge or both. */ NodeId, "nod_");
 id!(/** A bearer token; never the secret itself. */ TokenId, "tok_");
+id!(/** Somebody who may log in: a member of an org. */ PersonId, "per_");
 id!(/** What ties log lines of one piece of work together; has no meaning in the domain. */ Correlation, "cor_");
 
 id!(

@@ -15,7 +15,8 @@ mod time;
 
 pub use counter::{Epoch, EventId, Generation, Index, Term};
 pub use id::{
-    AppId, Correlation, DeployId, EnvId, InstanceId, NodeId, OrgId, ReleaseId, RequestId, RouteId, TokenId,
+    AppId, Correlation, DeployId, EnvId, InstanceId, NodeId, OrgId, PersonId, ReleaseId, RequestId, RouteId,
+    TokenId,
 };
 pub use name::{Digest, HostName, Name, ParseError, SecretKey};
 pub use size::{ByteSize, MilliCpu};

@@ -386,3 +386,49 @@ pub const ADOPT_NAMED: usize = 8;
 pub const ADOPT_NODES: usize = 256;
 /// How long agents keep what an adoption stops until every edge has let go of it.
 pub const ADOPT_EDGES: DurationMs = DurationMs::from_secs(10);
+
+/// People who may log in.
+pub const PEOPLE: usize = 10_000;
+/// Living tokens of one person.
+pub const TOKENS_OF_A_PERSON: usize = 50;
+/// Scopes of one service principal.
+pub const SCOPES: usize = 32;
+/// The longest scope.
+pub const SCOPE_CHARS: usize = 64;
+/// The shortest password: what NIST SP 800-63B (revision 4, 3.1.1.2) asks of one that stands alone.
+pub const PASSWORD_SHORTEST: usize = 15;
+/// The longest password in bytes; more than anybody types, and little to hash.
+pub const PASSWORD_LONGEST: usize = 1024;
+/// The longest text of a password's hash.
+pub const PASSWORD_HASH: usize = 256;
+/// Memory of one Argon2id in KiB, with [`ARGON2_PASSES`] and one lane: the first choice for servers of the
+/// OWASP Password Storage Cheat Sheet (19 MiB, 2 passes).
+pub const ARGON2_KIB: u32 = 19 * 1024;
+/// Passes of Argon2id over its memory.
+pub const ARGON2_PASSES: u32 = 2;
+/// Passwords hashed at once.
+pub const PASSWORD_HASHERS: usize = 2;
+/// Passwords that may wait to be hashed; one more is turned away.
+pub const PASSWORDS_WAITING: usize = 32;
+/// Failed logins under one name within [`LOGIN_WINDOW`]; then the name waits.
+pub const LOGIN_FAILURES_PER_NAME: u32 = 10;
+/// Failed logins from one address within [`LOGIN_WINDOW`]; then the address waits.
+pub const LOGIN_FAILURES_PER_ADDRESS: u32 = 50;
+/// The window in which failed logins are counted.
+pub const LOGIN_WINDOW: DurationMs = DurationMs::from_secs(300);
+/// Names and addresses whose failed logins are counted; past it the oldest is forgotten.
+pub const LOGIN_COUNTED: usize = 10_000;
+/// A session that nobody used for this long has ended.
+pub const SESSION_IDLE: DurationMs = DurationMs::from_secs(30 * 60);
+/// A session that is this old has ended, used or not.
+pub const SESSION_LIFE: DurationMs = DurationMs::from_secs(12 * 3600);
+/// Sessions of one person on one server; one more ends the oldest.
+pub const SESSIONS_OF_A_PERSON: usize = 20;
+/// Sessions on one server; past it the one that was idle for longest ends.
+pub const SESSIONS: usize = 10_000;
+/// Requests that one token or person may make in a second, over a while; nodes have no such limit.
+pub const REQUESTS_PER_SECOND: u32 = 1_000;
+/// Requests that one token or person may make at once after a pause.
+pub const REQUESTS_BURST: u32 = 4_000;
+/// Askers whose requests are counted; past it the one that was quiet for longest is forgotten.
+pub const ASKERS_COUNTED: usize = 10_000;

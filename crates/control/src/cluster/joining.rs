@@ -275,7 +275,7 @@ impl Cluster {
         // A used one is found by the request that used it, so that one sent again gets its own verdict.
         let used = || match state.requests.get(asked.request)?.principal {
             Actor::Token(token) => Some(token),
-            Actor::System | Actor::Node(_) => None,
+            Actor::System | Actor::Node(_) | Actor::Person(_) => None,
         };
         let found = state.token_hashes.get(&hash).copied().or_else(used);
         let is_for_members = |id: &types::TokenId| {

@@ -4,10 +4,11 @@
 //! nothing about any secret.
 
 use super::{
-    Http,
+    Http, Shared,
     answer::{Carried, Refused, Result, missing, refused},
     copies, forward, rim,
     roles::{self, Permission},
+    session,
     table::{self, Row, Rule},
     write,
 };
@@ -15,20 +16,39 @@ use crate::secret::Secret;
 use api::{Code, Problem, routes};
 use axum::{
     extract::{FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{Extensions, HeaderMap, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use domain::{Actor, Role, State as Decided};
-use types::{Name, NodeId, OrgId, Timestamp, TokenId};
+use domain::{
+    Actor, Role, State as Decided,
+    state::{Holder, Person, Token},
+};
+use types::{EventId, Name, NodeId, OrgId, PersonId, RequestId, Timestamp, TokenId};
 
 /// Who asks, as the gate found out. A handler of a route that is not open takes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Caller {
-    /// The token presented.
-    pub(super) token: TokenId,
+    /// What showed who it is.
+    pub(super) by: By,
     /// Whose it is.
     pub(super) who: Who,
+}
+
+/// What shows who somebody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// A bearer token.
+    Token(TokenId),
+    /// A session, opened with the password that an event had set.
+    Session {
+        /// Who has logged in.
+        person: PersonId,
+        /// That event.
+        password: EventId,
+        /// The session; none if it is another member's, which says so.
+        key: Option<session::Key>,
+    },
 }
 
 /// The two kinds of callers.
@@ -85,7 +105,8 @@ impl Caller {
         if permission.is_of(role) {
             return Ok(());
         }
-        let detail = format!("the role {} may not do this; it takes {}", roles::name(role), permission.holders());
+        let detail =
+            format!("the role {} may not do this; it takes {}", roles::name(role), permission.holders());
         let problem = Problem::new(Code::Forbidden, detail);
         Err(problem.with_hint("holdfast whoami says who you are; docs/access.md says who may do what").into())
     }
@@ -105,24 +126,49 @@ impl Caller {
 
     /// As the log names it.
     pub(super) fn actor(&self) -> Actor {
-        match self.who {
-            Who::Person { .. } => Actor::Token(self.token),
-            Who::Node(node) => Actor::Node(node),
+        match (self.who, self.by) {
+            (Who::Node(node), _) => Actor::Node(node),
+            (Who::Person { .. }, By::Token(token)) => Actor::Token(token),
+            (Who::Person { .. }, By::Session { person, .. }) => Actor::Person(person),
         }
     }
 
-    /// Whether its token still opens anything; whatever goes on for a while asks again and again.
-    pub(super) fn lives(&self, state: &Decided, now: Timestamp) -> bool {
-        state.tokens.get(&self.token).is_some_and(|token| token.lives(now))
+    /// The person that asks, by a session or by a token of its own.
+    pub(super) fn person(&self, state: &Decided) -> Option<PersonId> {
+        match self.by {
+            By::Session { person, .. } => Some(person),
+            By::Token(token) => match state.tokens.get(&token)?.holder {
+                Some(Holder::Person(person)) => Some(person),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether it would still be let in as what it was; whatever goes on for a while asks again and again.
+    pub(super) fn lives(&self, http: &Shared) -> bool {
+        let (state, now) = (http.core.state(), http.core.now());
+        match self.by {
+            By::Token(id) => state.tokens.get(&id).is_some_and(|token| {
+                token.lives(now) && matches!(of_token(&state, token), Ok(who) if who == self.who)
+            }),
+            By::Session { person, password, key } => {
+                let open = key.is_none_or(|key| http.sessions.lives(&key, now));
+                let same = |found: &Person| self.who == Who::Person { role: found.role, org: found.org };
+                open && session::still(&state, person, password).is_some_and(same)
+            }
+        }
     }
 
     /// The same for an answer that was waited for.
-    pub(super) fn still(&self, state: &Decided, now: Timestamp) -> Result<()> {
-        if self.lives(state, now) {
+    pub(super) fn still(&self, http: &Shared) -> Result<()> {
+        if self.lives(http) {
             return Ok(());
         }
-        let problem = Problem::new(Code::Unauthenticated, "the token expired or was revoked meanwhile");
-        Err(problem.with_hint("ask an owner for a new one: holdfast tokens create").into())
+        let why = "the token or session ended, or its role was changed meanwhile";
+        let problem = Problem::new(Code::Unauthenticated, why);
+        Err(problem
+            .with_hint("ask an owner for a new token (holdfast tokens create), or log in again")
+            .into())
     }
 }
 
@@ -148,21 +194,25 @@ pub(super) async fn gate(State(http): State<Http>, request: Request, next: Next)
         return Refused::from(problem).into_response();
     };
     let once = if row.once { write::request_id(request.headers()) } else { None };
-    let headers = once.map(|_| request.headers().clone());
+    let mut request = request;
+    if let Err(refused) = session::introduce(&http, row, &mut request) {
+        return told(&http, None, once, refused.into_response());
+    }
+    let shown = once.map(|_| (request.headers().clone(), request.extensions().clone()));
     let mut request = match forward::way(&http, row, request).await {
         Ok(forward::Way::Here(request)) => *request,
         Ok(forward::Way::Answered(response)) => return *response,
         Err(mut refused) => {
-            if let Some((id, headers)) = once.zip(headers) {
-                let caller = admit(&http, row, &headers).ok().flatten();
+            if let Some((id, (headers, extensions))) = once.zip(shown) {
+                let caller = admit(&http, row, &headers, &extensions).ok().flatten();
                 copies::recall(&http, caller.as_ref(), id, &mut refused.problem);
             }
             return refused.into_response();
         }
     };
-    let admitted = admit(&http, row, request.headers());
+    let admitted = admit(&http, row, request.headers(), request.extensions());
     let caller = admitted.as_ref().ok().copied().flatten();
-    let mut response = match admitted {
+    let response = match admitted {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
@@ -171,20 +221,31 @@ pub(super) async fn gate(State(http): State<Http>, request: Request, next: Next)
         }
         Err(refused) => refused.into_response(),
     };
-    if let (Some(id), Some(carried)) = (once, response.extensions_mut().get_mut::<Carried>()) {
-        copies::tell(&http, caller.as_ref(), id, carried);
-    }
+    let mut response = told(&http, caller.as_ref(), once, response);
     if let Some(age) = forward::age(&http) {
         response.headers_mut().insert(routes::HOLDFAST_AGE, age);
     }
     response
 }
 
-fn admit(http: &Http, row: &Row, headers: &HeaderMap) -> Result<Option<Caller>> {
+/// Has a problem say what is known of the request that it is about.
+fn told(http: &Http, caller: Option<&Caller>, once: Option<RequestId>, mut response: Response) -> Response {
+    if let (Some(id), Some(carried)) = (once, response.extensions_mut().get_mut::<Carried>()) {
+        copies::tell(http, caller, id, carried);
+    }
+    response
+}
+
+fn admit(http: &Http, row: &Row, headers: &HeaderMap, extensions: &Extensions) -> Result<Option<Caller>> {
     if row.rule == Rule::Open {
         return Ok(None);
     }
-    let caller = authenticate(&http.core.state(), headers, http.core.now())?;
+    let state = http.core.state();
+    let caller = match session::introduced(&state, extensions) {
+        Some(introduced) => introduced?,
+        None => authenticate(&state, headers, http.core.now())?,
+    };
+    http.pace.take(caller.actor())?;
     match row.rule {
         Rule::Open => {}
         Rule::May(permission) => caller.must(permission)?,
@@ -227,17 +288,23 @@ pub(super) fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp)
         let why = format!("the token expired at {end}");
         return Err(stranger(&why, "ask an owner for a new one: holdfast tokens create"));
     }
-    let who = match (token.role, token.org, token.node) {
-        (role, Some(org), _) if roles::PEOPLE.contains(&role) => Who::Person { role, org },
-        (Role::Node, _, Some(node)) => Who::Node(node),
-        _ => {
-            return Err(refused(
-                Code::Forbidden,
-                "a join token lets one machine join, and is for nothing else",
-            ));
+    Ok(Caller { by: By::Token(id), who: of_token(state, token)? })
+}
+
+/// Who presents a token. One of a person gives at most what that person may now.
+fn of_token(state: &Decided, token: &Token) -> Result<Who> {
+    if let Some(Holder::Person(id)) = token.holder {
+        let holder = state.people.get(&id).filter(|person| person.is_there());
+        if !holder.is_some_and(|person| roles::covers(person.role, token.role)) {
+            let detail = "the token may do more than its holder may now, so it opens nothing";
+            return Err(refused(Code::Forbidden, detail));
         }
-    };
-    Ok(Caller { token: id, who })
+    }
+    match (token.role, token.org, token.node) {
+        (role, Some(org), _) if roles::PEOPLE.contains(&role) => Ok(Who::Person { role, org }),
+        (Role::Node, _, Some(node)) => Ok(Who::Node(node)),
+        _ => Err(refused(Code::Forbidden, "a join token lets one machine join, and is for nothing else")),
+    }
 }
 
 fn bearer(header: &str) -> Option<&str> {

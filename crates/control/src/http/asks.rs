@@ -173,7 +173,7 @@ impl Reading {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             // A token dies by an event or by the clock, and a quiet log outlives it by neither.
-            if !self.caller.lives(&self.http.core.state(), self.http.core.now()) {
+            if !self.caller.lives(&self.http) {
                 return None;
             }
             tokio::select! {
@@ -216,7 +216,7 @@ pub(super) async fn answer(
             () = stopping.stopped() => return Ok(StatusCode::NO_CONTENT),
         };
         let Some(Ok(piece)) = piece else { return Ok(StatusCode::NO_CONTENT) };
-        caller.still(&http.core.state(), http.core.now())?;
+        caller.still(&http)?;
         if open.pieces.send(piece).await.is_err() {
             return Ok(StatusCode::NO_CONTENT);
         }

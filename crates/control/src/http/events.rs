@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use domain::{Actor, Envelope, State as Decided, Subject};
+use domain::{Envelope, State as Decided, Subject};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use types::{EventId, OrgId, limits};
@@ -108,7 +108,7 @@ async fn poll(mut reader: Reader, limit: usize, wait: bool, stopping: &Stopping)
             events.extend(reader.ready.drain(..count));
         }
         // It was waited for: the token may have died meanwhile.
-        reader.caller.still(&reader.http.core.state(), reader.http.core.now())?;
+        reader.caller.still(&reader.http)?;
         if !events.is_empty() || !wait {
             return Ok(EventPage { events, head });
         }
@@ -118,7 +118,7 @@ async fn poll(mut reader: Reader, limit: usize, wait: bool, stopping: &Stopping)
             () = stopping.stopped() => true,
         };
         if over {
-            reader.caller.still(&reader.http.core.state(), reader.http.core.now())?;
+            reader.caller.still(&reader.http)?;
             return Ok(EventPage { events, head });
         }
     }
@@ -150,8 +150,7 @@ impl Following {
     /// cannot be read.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let core = &self.reader.http.core;
-            if self.stopping.is_stopped() || !self.reader.caller.lives(&core.state(), core.now()) {
+            if self.stopping.is_stopped() || !self.reader.caller.lives(&self.reader.http) {
                 return None;
             }
             self.applied.borrow_and_update();
@@ -198,6 +197,9 @@ fn owner_of(state: &Decided, envelope: &Envelope) -> Belongs {
             let org = state.tokens.get(&id).and_then(|token| token.org);
             return org.map_or(Belongs::ToServer, Belongs::Access);
         }
+        Subject::Person(id) => {
+            return state.people.get(&id).map_or(Belongs::Forgotten, |person| Belongs::Access(person.org));
+        }
         Subject::Request(_) => match envelope.event {
             Event::RequestDecided { principal, .. } => match requests::principal_org(state, principal) {
                 Some(org) => Some(org),
@@ -239,24 +241,20 @@ pub(super) fn subject(subject: Subject, cluster: &str) -> (&'static str, String)
         Subject::Node(id) => ("node", id.to_string()),
         Subject::Member(id) => ("member", id.to_string()),
         Subject::Token(id) => ("token", id.to_string()),
+        Subject::Person(id) => ("person", id.to_string()),
         Subject::Request(id) => ("request", id.to_string()),
     }
 }
 
 fn row(state: &Arc<Decided>, envelope: &Envelope) -> EventRow {
     let (kind, id) = subject(envelope.event.subject(), &state.cluster);
-    let actor = match envelope.actor {
-        Actor::System => "system".to_owned(),
-        Actor::Token(id) => id.to_string(),
-        Actor::Node(id) => id.to_string(),
-    };
     EventRow {
         id: envelope.id,
         at: envelope.at,
         kind: envelope.event.kind().to_owned(),
         version: envelope.event.version(),
         subject: Row { kind: kind.to_owned(), id, sequence: envelope.sequence },
-        actor,
+        actor: envelope.actor.to_string(),
         request_id: envelope.request,
         epoch: envelope.epoch,
         cause: envelope.cause,

@@ -48,7 +48,8 @@ pub(super) enum Place {
 /// Who has to answer a request to this row.
 pub(super) fn place(row: &table::Row) -> Place {
     let is_own = row.method == "GET" && !matches!(row.rule, table::Rule::May(_))
-        || [at::LOGS, at::EVENTS, at::VIEWS, at::VIEW_REBUILD, at::ASK, at::WHOAMI].contains(&row.path)
+        || [at::LOGS, at::EVENTS, at::VIEWS, at::VIEW_REBUILD, at::ASK, at::WHOAMI, at::LOGIN, at::LOGOUT]
+            .contains(&row.path)
         || (row.path.starts_with(OWN) && ![at::CLUSTER_JOIN_TOKENS, at::CLUSTER_BACKUP].contains(&row.path));
     match row.method {
         _ if is_own => Place::Own,
@@ -362,7 +363,7 @@ mod tests {
         for row in table::TABLE.iter().filter(|row| row.method != "GET") {
             let about_members = row.path.starts_with(OWN)
                 && ![at::CLUSTER_JOIN_TOKENS, at::CLUSTER_BACKUP].contains(&row.path);
-            let own = [at::ASK, at::VIEW_REBUILD].contains(&row.path) || about_members;
+            let own = [at::ASK, at::VIEW_REBUILD, at::LOGIN, at::LOGOUT].contains(&row.path) || about_members;
             let wanted = if own { Place::Own } else { Place::Leader };
             assert_eq!(place(row), wanted, "{} {}", row.method, row.path);
         }

@@ -22,18 +22,21 @@ use crate::{
     writer::Core,
 };
 use api::{Code, ConfirmedBy, Explained, Override, Problem, Proof, routes};
-use domain::{Actor, Confirmation, Confirmed};
+use domain::{
+    Actor, Confirmation, Confirmed, State,
+    state::{Holder, Scope},
+};
 use rt::Boundary;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
-use types::{Timestamp, limits};
+use types::{Name, Timestamp, limits};
 
 /// What an act would do now. Computed afresh for the explanation and for the confirmation; a token is
 /// bound to all of it but `facts`, so whatever changes by itself (an age, a lag) belongs there.
@@ -168,7 +171,7 @@ impl Guard {
     /// no token at all, stands in the journal when this returns.
     pub(crate) async fn confirm(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmed> {
         caller.must(Permission::Guarded)?;
-        let actor = actor(caller.actor());
+        let actor = self.label(caller.actor());
         let note = |outcome, reason: &str| Note {
             actor: actor.clone(),
             act: shown.act.clone(),
@@ -195,12 +198,14 @@ impl Guard {
     /// Writes down that an act was denied for which somebody had brought a token. The denial stands, written
     /// down or not.
     pub(crate) async fn denied(&self, caller: &Caller, said: &Said, act: &str, why: &str) {
-        if wants_explanation(said) || !caller.may(Permission::Guarded) || !said.parts.headers.contains_key(routes::CONFIRM)
+        if wants_explanation(said)
+            || !caller.may(Permission::Guarded)
+            || !said.parts.headers.contains_key(routes::CONFIRM)
         {
             return;
         }
         let note = Note {
-            actor: actor(caller.actor()),
+            actor: self.label(caller.actor()),
             act: act.to_owned(),
             request: request(said),
             outcome: Ended::Denied,
@@ -221,7 +226,7 @@ impl Guard {
         (outcome, why): (Ended, &str),
     ) -> Result<()> {
         let note = Note {
-            actor: actor(confirmed.actor),
+            actor: self.label(confirmed.actor),
             act: shown.act.clone(),
             request: request(said),
             outcome,
@@ -259,7 +264,7 @@ impl Guard {
         bounded(&words)?;
         let Some(token) = said.parts.headers.get(routes::CONFIRM) else { return Err(required(said, shown)) };
         let hash = hashed(token.to_str().unwrap_or_default());
-        let kind = kind(said)?;
+        let kind = self.kind(caller, said, shown)?;
         let (request, bound, now) = (fingerprint(said)?, bound(shown)?, self.core.now());
         let mut all = self.lock();
         all.tokens.retain(|_, token| token.lives(now));
@@ -294,6 +299,32 @@ impl Guard {
             reason: words.reason.trim().to_owned(),
             at: now,
         })
+    }
+
+    /// How it is confirmed. A service principal does it with a scope made for this act, or not at all.
+    fn kind(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmation> {
+        let state = self.core.state();
+        let Some((name, scopes)) = service(&state, caller.actor()) else { return kind(said) };
+        let needed = Scope::of_act(&shown.act);
+        if scopes.contains(&needed) {
+            return Ok(Confirmation::Service);
+        }
+        let detail = format!("the service principal {name} may not confirm {}: it lacks {needed}", shown.act);
+        let problem = Problem::new(Code::Forbidden, detail);
+        Err(problem.with_hint(format!("holdfast tokens create NAME --role operator --scope {needed}")).into())
+    }
+
+    /// Who it is, for the journal: a service principal with what it may confirm.
+    fn label(&self, actor: Actor) -> String {
+        let state = self.core.state();
+        match service(&state, actor) {
+            Some((name, scopes)) => {
+                let scopes: Vec<&str> = scopes.iter().map(Scope::as_str).collect();
+                let scopes = if scopes.is_empty() { "no scopes".to_owned() } else { scopes.join(", ") };
+                format!("{actor} (service {name}: {scopes})")
+            }
+            None => actor.to_string(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Given> {
@@ -440,6 +471,16 @@ fn acknowledged(words: &Words, shown: &Shown) -> Result<()> {
     Ok(())
 }
 
+/// Name and scopes of a service principal, if it is one that asks.
+fn service(state: &State, actor: Actor) -> Option<(&Name, &BTreeSet<Scope>)> {
+    let Actor::Token(id) = actor else { return None };
+    let token = state.tokens.get(&id)?;
+    match &token.holder {
+        Some(Holder::Service(scopes)) => Some((&token.name, scopes)),
+        _ => None,
+    }
+}
+
 fn kind(said: &Said) -> Result<Confirmation> {
     let Some(value) = said.parts.headers.get(routes::CONFIRMED_BY) else { return Ok(Confirmation::Script) };
     match value.to_str().unwrap_or_default().parse::<ConfirmedBy>() {
@@ -464,14 +505,6 @@ fn explain_hint(said: &Said) -> String {
         "have it explained with {method} {path}?{flag} and the same body, and send its token in {}",
         routes::CONFIRM
     )
-}
-
-fn actor(actor: Actor) -> String {
-    match actor {
-        Actor::System => "system".to_owned(),
-        Actor::Token(id) => id.to_string(),
-        Actor::Node(id) => id.to_string(),
-    }
 }
 
 /// A call as the journal tells it. Bodies of guarded acts hold no secrets.

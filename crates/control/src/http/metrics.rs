@@ -156,6 +156,12 @@ fn http_figures(http: &Http, page: &mut Page) {
     page.gauge("streams_limit", "Streams and long polls of people that may be open.", people.most());
     page.gauge("node_streams", "Streams and long polls of nodes open.", nodes.taken());
     page.gauge("node_streams_limit", "Streams and long polls of nodes that may be open.", nodes.most());
+    page.gauge("sessions", "Sessions open on this server.", http.sessions.count());
+    page.head("logins_total", "counter", "Logins by what came of them.");
+    for (outcome, count) in http.logins.counts() {
+        page.line("logins_total", &[("outcome", outcome)], count);
+    }
+    page.counter("requests_too_fast_total", "Requests that came too fast.", http.pace.turned_away());
     page.head("http_requests_total", "counter", "Answers by method, path and status.");
     let requests = http.figures.requests.lock().expect("no thread panics while it holds this").clone();
     for ((method, path, status), count) in requests {

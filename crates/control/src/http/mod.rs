@@ -28,7 +28,9 @@ mod metrics;
 mod nodes;
 mod openapi;
 mod operate;
+mod password;
 mod patience;
+mod people;
 mod place;
 mod reads;
 mod repairing;
@@ -38,16 +40,18 @@ mod rim;
 mod roles;
 mod rows;
 mod serve;
+mod session;
 mod status;
 mod streams;
 mod table;
+mod throttle;
 mod tokens;
 mod write;
 
 pub use images::{Images, Resolving};
 pub use openapi::openapi;
-pub use roles::access;
 pub(crate) use repairing::serve_meanwhile;
+pub use roles::access;
 pub use serve::serve;
 
 use crate::{cluster::Cluster, journal::Journal, writer::Core};
@@ -71,6 +75,10 @@ pub struct Options {
     /// Those of nodes, which have places of their own: no reader of events may keep a plan from its
     /// node.
     pub node_streams: usize,
+    /// Requests that one token or person may make in a second, over a while.
+    pub requests_per_second: u32,
+    /// The same at once, after a pause.
+    pub requests_burst: u32,
     /// Where guarded acts are written down; without one they are refused.
     pub journal: Option<Arc<Journal>>,
 }
@@ -82,6 +90,8 @@ impl Default for Options {
             streams: limits::STREAMS,
             cluster: None,
             node_streams: limits::NODE_STREAMS,
+            requests_per_second: limits::REQUESTS_PER_SECOND,
+            requests_burst: limits::REQUESTS_BURST,
             journal: None,
         }
     }
@@ -94,6 +104,10 @@ pub(crate) struct Shared {
     images: Images,
     asks: asks::Asks,
     guard: guard::Guard,
+    sessions: session::Sessions,
+    logins: throttle::Logins,
+    hashers: password::Hashers,
+    pace: throttle::Pace,
     figures: metrics::Figures,
     copies: copies::Copies,
     streams: streams::Places,
@@ -110,6 +124,7 @@ pub fn router(core: Core, options: Options) -> Router {
         .merge(environments())
         .merge(infrastructure())
         .merge(server())
+        .merge(people())
         .fallback(rim::no_such_path)
         .layer(middleware::from_fn_with_state(http.clone(), access::gate))
         .layer(middleware::from_fn_with_state(http.clone(), rim::around))
@@ -123,6 +138,10 @@ fn shared(core: Core, options: Options) -> Http {
         cluster: options.cluster,
         images: options.images,
         asks: asks::Asks::default(),
+        sessions: session::Sessions::default(),
+        logins: throttle::Logins::default(),
+        hashers: password::Hashers::default(),
+        pace: throttle::Pace::new(options.requests_per_second, options.requests_burst),
         figures: metrics::Figures::default(),
         copies: copies::Copies::default(),
         streams: streams::Places::new(options.streams),
@@ -188,4 +207,15 @@ fn server() -> Router<Http> {
         .route(at::OPENAPI, get(openapi::show))
         .route(at::VERSION, get(operate::version))
         .route(at::WHOAMI, get(operate::whoami))
+}
+
+fn people() -> Router<Http> {
+    Router::new()
+        .route(at::LOGIN, post(session::login))
+        .route(at::LOGOUT, post(session::logout))
+        .route(at::OWN_PASSWORD, post(people::own_password))
+        .route(at::OWN_TOKENS, get(people::own_tokens).post(people::own_token))
+        .route(at::OWN_TOKEN, delete(people::revoke_own))
+        .route(at::MEMBERS, get(people::list).post(people::create))
+        .route(at::MEMBER, post(people::set).delete(people::remove))
 }

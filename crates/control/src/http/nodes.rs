@@ -135,7 +135,7 @@ fn join_token(http: &Http, said: &Said, secret: &str) -> Result<TokenId> {
     let hash = Secret::from_text(secret).hash();
     let used = || match state.requests.get(write::request_id(&said.parts.headers)?)?.principal {
         Actor::Token(token) => Some(token),
-        Actor::System | Actor::Node(_) => None,
+        Actor::System | Actor::Node(_) | Actor::Person(_) => None,
     };
     let found = state.token_hashes.get(&hash).copied().or_else(used);
     let fits = |id: &TokenId| {

@@ -2,7 +2,7 @@
 
 use super::{
     Http,
-    access::{Caller, Who},
+    access::{By, Caller, Who},
     answer::{At, Result, missing, refused},
     input::{Asked, Places},
     reads::{self, Order},
@@ -136,15 +136,20 @@ pub(super) async fn whoami(State(http): State<Http>, caller: Caller) -> Result<A
     let Who::Person { role, org } = caller.who else {
         return Err(refused(Code::Forbidden, "a node is no person"));
     };
-    let role = roles::told(role).ok_or_else(|| refused(Code::Forbidden, "this token has no role of people"))?;
-    let gone = || Problem::new(Code::Unauthenticated, "the token is not known any more");
-    let token = state.tokens.get(&caller.token).ok_or_else(gone)?;
+    let role =
+        roles::told(role).ok_or_else(|| refused(Code::Forbidden, "this token has no role of people"))?;
+    let token = match caller.by {
+        By::Token(token) => Some(token),
+        By::Session { .. } => None,
+    };
+    let person = caller.person(&state).and_then(|id| state.people.get(&id));
     let body = Whoami {
-        principal: caller.token.to_string(),
+        principal: caller.actor().to_string(),
+        member: person.map(|person| person.name.clone()),
         role,
         org: state.orgs.get(&org).map(|org| org.name.clone()),
-        token: caller.token,
-        expires: token.expires,
+        token,
+        expires: token.and_then(|token| state.tokens.get(&token)?.expires),
         cluster: http.core.identity(),
     };
     Ok(At::new(state.head, body))

@@ -72,6 +72,7 @@ pub(super) fn is_visible(state: &Decided, caller: Option<&Caller>, decided: &Dec
 pub(super) fn principal_org(state: &Decided, principal: Actor) -> Option<OrgId> {
     match principal {
         Actor::Token(token) => state.tokens.get(&token)?.org,
+        Actor::Person(person) => Some(state.people.get(&person)?.org),
         Actor::System | Actor::Node(_) => None,
     }
 }
@@ -80,6 +81,7 @@ pub(super) fn principal_org(state: &Decided, principal: Actor) -> Option<OrgId> 
 fn belongs_to_server(state: &Decided, principal: Actor) -> bool {
     match principal {
         Actor::System | Actor::Node(_) => true,
+        Actor::Person(_) => false,
         Actor::Token(token) => state.tokens.get(&token).is_some_and(|token| token.org.is_none()),
     }
 }

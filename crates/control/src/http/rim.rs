@@ -71,6 +71,9 @@ fn write_out(response: &mut Response, problem: Problem) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     let headers = response.headers_mut();
+    if let Some(seconds) = problem.retry_after_s {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
     *response.body_mut() = Body::from(body);

@@ -33,13 +33,13 @@ pub(crate) enum Permission {
     Guarded,
     /// Tokens and members of the org.
     Govern,
+    /// What everybody may do for itself: its own password, its own tokens, its own session.
+    Own,
     /// Another member of the cluster: whoever has one has the whole log and a vote.
     Enlarge,
 }
 
-use Permission::{
-    Deploy, Enlarge, Govern, Guarded, Operate, Read, ReadAccess, ReadLogs, ReadServer,
-};
+use Permission::{Deploy, Enlarge, Govern, Guarded, Operate, Own, Read, ReadAccess, ReadLogs, ReadServer};
 
 /// The roles of people and programs, from the one that may most.
 pub(crate) const PEOPLE: [Role; 6] =
@@ -47,14 +47,14 @@ pub(crate) const PEOPLE: [Role; 6] =
 
 impl Permission {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] =
-        [Read, ReadLogs, ReadServer, ReadAccess, Deploy, Operate, Guarded, Govern, Enlarge];
+    pub(crate) const ALL: [Self; 10] =
+        [Read, ReadLogs, ReadServer, ReadAccess, Deploy, Operate, Guarded, Govern, Own, Enlarge];
 
     /// Who has it.
     pub(crate) const fn roles(self) -> &'static [Role] {
         use Role::{Admin, Auditor, Developer, Operator, Owner, Viewer};
         match self {
-            Read => &PEOPLE,
+            Read | Own => &PEOPLE,
             ReadLogs => &[Owner, Admin, Operator, Developer, Viewer],
             ReadServer => &[Owner, Admin, Operator, Auditor],
             ReadAccess => &[Owner, Admin, Auditor],
@@ -143,9 +143,9 @@ mod tests {
     fn the_roles_are_what_they_are_said_to_be() {
         let has = |role| Permission::ALL.into_iter().filter(|each| each.is_of(role)).collect::<Vec<_>>();
         assert_eq!(has(Role::Owner), Permission::ALL);
-        assert_eq!(has(Role::Developer), [Read, ReadLogs, Deploy]);
-        assert_eq!(has(Role::Viewer), [Read, ReadLogs]);
-        assert_eq!(has(Role::Auditor), [Read, ReadServer, ReadAccess]);
+        assert_eq!(has(Role::Developer), [Read, ReadLogs, Deploy, Own]);
+        assert_eq!(has(Role::Viewer), [Read, ReadLogs, Own]);
+        assert_eq!(has(Role::Auditor), [Read, ReadServer, ReadAccess, Own]);
         for machine in [Role::Join, Role::Node, Role::MemberJoin] {
             assert_eq!(has(machine), []);
         }

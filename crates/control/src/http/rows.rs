@@ -1,14 +1,17 @@
 //! Rows for people, made from the state.
 
 use super::{difference, roles};
-use api::{AppRow, BackendRow, EnvRow, InstanceRow, NodeRow, ReleaseRow, RouteRow, TokenRow};
+use api::{AppRow, BackendRow, EnvRow, InstanceRow, NodeRow, PersonRow, ReleaseRow, RouteRow, TokenRow};
 use domain::{
     NodeHealth, State,
     plan::{Observed, RoleSeen},
-    state::{Environment, Instance, InstanceState, Node, NodeState, ReleaseState, Route, RouteState, Token},
+    state::{
+        Environment, Holder, Instance, InstanceState, Node, NodeState, Person, ReleaseState, Route,
+        RouteState, Token,
+    },
 };
 use types::{
-    AppId, EnvId, InstanceId, Name, NodeId, ReleaseId, RouteId, Timestamp, TokenId, limits,
+    AppId, EnvId, InstanceId, Name, NodeId, PersonId, ReleaseId, RouteId, Timestamp, TokenId, limits,
     manifest::RouteMode,
     plan::{Capacity, EdgePlan, RouteMatch},
 };
@@ -176,5 +179,27 @@ pub(super) fn token(state: &State, id: TokenId, token: &Token) -> Option<TokenRo
         created: id.time(),
         expires: token.expires,
         revoked: token.dead,
+        member: match &token.holder {
+            Some(Holder::Person(id)) => state.people.get(id).map(|person| person.name.clone()),
+            _ => None,
+        },
+        scopes: match &token.holder {
+            Some(Holder::Service(scopes)) => Some(scopes.iter().map(ToString::to_string).collect()),
+            _ => None,
+        },
+    })
+}
+
+/// A member of an org, who may log in.
+pub(super) fn person(state: &State, id: PersonId, person: &Person, now: Timestamp) -> Option<PersonRow> {
+    let held = Some(Holder::Person(id));
+    let living = state.tokens.values().filter(|token| token.holder == held && token.lives(now));
+    Some(PersonRow {
+        id,
+        name: person.name.clone(),
+        role: roles::told(person.role)?,
+        org: state.orgs.get(&person.org)?.name.clone(),
+        added: id.time(),
+        tokens: living.count() as u64,
     })
 }

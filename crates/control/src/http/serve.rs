@@ -3,7 +3,7 @@
 //! Everything that goes on for ever (streams, long polls, logs) watches [`Stopping`] and ends with
 //! it; what is short gets [`limits::SERVER_DRAIN`] to finish.
 
-use super::{answer::Refused, patience::Patience};
+use super::{answer::Refused, patience::Patience, session::Peer};
 use axum::{
     Router,
     extract::{Extension, FromRequestParts},
@@ -21,6 +21,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
 use types::limits;
 
 /// Between two tries to accept when the system has no file descriptor left.
@@ -93,13 +94,18 @@ fn attend(
     permit: OwnedSemaphorePermit,
     cut: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
+    let peer = stream.peer_addr().ok().map(|peer| Peer(peer.ip()));
+    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        peer.map(|peer| request.extensions_mut().insert(peer));
+        request
+    });
     // Small answers must not wait for a full segment.
     let _best_effort = stream.set_nodelay(true);
     let reader = Patience::new(stream, limits::READER_STALL.into());
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from(limits::REQUEST_HEAD_WAIT))
-        .serve_connection(TokioIo::new(reader), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(reader), TowerToHyperService::new(service));
     let watched = graceful.watch(connection);
     async move {
         let ended = cut.run_until_cancelled_owned(watched).await;

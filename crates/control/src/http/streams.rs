@@ -263,14 +263,13 @@ impl Feed {
     }
 
     fn lives(&self) -> bool {
-        let core = &self.http.core;
-        !self.stopping.is_stopped() && self.caller.lives(&core.state(), core.now())
+        !self.stopping.is_stopped() && self.caller.lives(&self.http)
     }
 
     async fn poll(mut self) -> Result<Response> {
         let until = Instant::now() + Duration::from(limits::POLL_WAIT);
         loop {
-            self.caller.still(&self.http.core.state(), self.http.core.now())?;
+            self.caller.still(&self.http)?;
             if let Some(plan) = self.due() {
                 return Ok(plan.answer());
             }
@@ -281,7 +280,7 @@ impl Feed {
                 () = self.stopping.stopped() => true,
             };
             if over {
-                self.caller.still(&self.http.core.state(), self.http.core.now())?;
+                self.caller.still(&self.http)?;
                 return Ok(StatusCode::NO_CONTENT.into_response());
             }
         }

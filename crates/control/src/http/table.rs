@@ -66,7 +66,16 @@ const fn one(path: &'static str, row: &'static str, summary: &'static str) -> Ro
 /// A write with a request id and a receipt.
 const fn write(path: &'static str, may: Permission, body: &'static str, summary: &'static str) -> Row {
     let says = Says::Json("Receipt");
-    Row { method: "POST", path, rule: Rule::May(may), summary, query: &[], body: Some(body), once: true, says }
+    Row {
+        method: "POST",
+        path,
+        rule: Rule::May(may),
+        summary,
+        query: &[],
+        body: Some(body),
+        once: true,
+        says,
+    }
 }
 
 /// What a node says.
@@ -81,9 +90,7 @@ const fn act(path: &'static str, summary: &'static str) -> Row {
     Row { query: &["explain"], ..row }
 }
 
-use Permission::{
-    Deploy, Enlarge, Govern, Guarded, Operate, Read, ReadAccess, ReadLogs, ReadServer,
-};
+use Permission::{Deploy, Enlarge, Govern, Guarded, Operate, Own, Read, ReadAccess, ReadLogs, ReadServer};
 use Rule::{May, Node, Open};
 use Says::{Json, Nothing, Stream, Text};
 
@@ -104,7 +111,10 @@ pub(super) const TABLE: &[Row] = &[
     list(at::INSTANCES, Read, "InstanceRow", "Instances"),
     one(at::EXPLAIN, "Explanation", "Why an environment is as it is"),
     list(at::ROUTES, Read, "RouteRow", "The routes of an org"),
-    Row { query: &["tail", "follow"], ..get(at::LOGS, May(ReadLogs), Text("text/plain"), "The log of an instance") },
+    Row {
+        query: &["tail", "follow"],
+        ..get(at::LOGS, May(ReadLogs), Text("text/plain"), "The log of an instance")
+    },
     list(at::NODES, ReadServer, "NodeRow", "Nodes"),
     Row { body: None, ..write(at::NODE_DRAIN, Operate, "", "Move instances away from a node") },
     Row { body: None, ..write(at::NODE_ACTIVATE, Operate, "", "Let a node take instances again") },
@@ -173,6 +183,21 @@ pub(super) const TABLE: &[Row] = &[
     get(at::OPENAPI, Open, Text("application/json"), "This contract"),
     get(at::VERSION, Open, Json("Version"), "What runs here"),
     get(at::WHOAMI, May(Read), Json("Whoami"), "Who the token is"),
+    write(at::OWN_PASSWORD, Own, "PasswordChange", "Change one's own password"),
+    list(at::OWN_TOKENS, Own, "TokenRow", "Tokens of one's own"),
+    write(at::OWN_TOKENS, Own, "OwnTokenRequest", "Make a token of one's own, with at most one's own role"),
+    Row { method: "DELETE", body: None, ..write(at::OWN_TOKEN, Own, "", "Revoke a token of one's own") },
+    Row {
+        rule: Open,
+        once: false,
+        says: Json("LoginAnswer"),
+        ..write(at::LOGIN, Own, "LoginRequest", "Begin a session: its secret is in a cookie")
+    },
+    Row { body: None, once: false, says: Nothing, ..write(at::LOGOUT, Own, "", "End the session") },
+    list(at::MEMBERS, ReadAccess, "PersonRow", "Members of the org, who may log in"),
+    write(at::MEMBERS, Govern, "PersonRequest", "Add a member"),
+    write(at::MEMBER, Govern, "PersonChange", "Give a member another role or password"),
+    Row { method: "DELETE", body: None, ..write(at::MEMBER, Govern, "", "Remove a member") },
 ];
 
 /// The row of a method and a mounted path. `HEAD` asks what `GET` asks.
@@ -209,13 +234,13 @@ mod tests {
     }
 
     #[test]
-    fn no_write_is_open_or_for_those_who_only_read_but_enrolling() {
+    fn no_write_is_open_or_for_those_who_only_read_but_enrolling_and_logging_in() {
         let reads = [Read, ReadLogs, ReadServer, ReadAccess];
         for row in TABLE.iter().filter(|row| row.method != "GET") {
             let changes = match row.rule {
                 May(permission) => !reads.contains(&permission),
                 Node => true,
-                Open => row.path == at::ENROL,
+                Open => [at::ENROL, at::LOGIN].contains(&row.path),
             };
             assert!(changes, "{} {}", row.method, row.path);
         }

@@ -10,9 +10,12 @@ use super::{
     write::{self, Executed, Write},
 };
 use crate::secret::Secret;
-use api::{Code, Page, PageQuery, Receipt, TokenRequest, TokenRow};
+use api::{Code, Page, PageQuery, Problem, Receipt, TokenRequest, TokenRow};
 use axum::extract::State;
-use domain::{Command, NewToken};
+use domain::{
+    Command, NewToken,
+    state::{Holder, Scope},
+};
 use types::{DurationMs, TokenId};
 
 /// The longest life of a token that is made over HTTP.
@@ -37,7 +40,7 @@ pub(super) async fn create(State(http): State<Http>, caller: Caller, said: Said)
     if let Some(executed) = before {
         return write.receipt(&http, executed).await;
     }
-    let TokenRequest { name, role, org, expires_in } = write::parse(&said)?;
+    let TokenRequest { name, role, org, expires_in, scopes } = write::parse(&said)?;
     let org = match org {
         Some(name) => caller.org(&http.core.state(), name.as_str())?,
         None => caller.own_org()?,
@@ -47,8 +50,21 @@ pub(super) async fn create(State(http): State<Http>, caller: Caller, said: Said)
     let secret = Secret::make(http.core.random());
     let expires = Some(http.core.now().plus(lifetime(expires_in)?));
     let token = NewToken { name, hash: secret.hash(), expires };
-    let executed = write.submit(&http, Command::CreateToken { org, role, token }).await?;
+    let command = match scopes {
+        Some(scopes) => {
+            let holder = Holder::Service(scopes.iter().map(|text| scope(text)).collect::<Result<_>>()?);
+            Command::IssueToken { org, role, holder, token }
+        }
+        None => Command::CreateToken { org, role, token },
+    };
+    let executed = write.submit(&http, command).await?;
     with_secret(&http, &write, executed, &secret).await
+}
+
+fn scope(text: &str) -> Result<Scope> {
+    text.parse().map_err(|error: types::ParseError| {
+        Problem::new(Code::InvalidRequest, error.to_string()).with_path("scopes").into()
+    })
 }
 
 /// A life that begins and ends.

@@ -114,6 +114,7 @@ async fn a_stream_ends_with_its_token_and_with_the_server() {
         role: api::TokenRole::Viewer,
         org: None,
         expires_in: types::DurationMs::from_secs(3600),
+        scopes: None,
     };
     let made = world.owner().create_token(world.id(), &request).await.expect("made");
     let reader = world.client(&made.result.secret.expect("a secret"));
@@ -144,6 +145,7 @@ async fn a_long_poll_ends_with_its_token() {
         role: api::TokenRole::Viewer,
         org: None,
         expires_in: types::DurationMs::from_secs(3600),
+        scopes: None,
     };
     let made = world.owner().create_token(world.id(), &request).await.expect("made");
     let after = world.core.head().event;

@@ -100,6 +100,7 @@ async fn a_followed_log_ends_with_its_readers_token() {
         role: api::TokenRole::Viewer,
         org: None,
         expires_in: types::DurationMs::from_secs(3600),
+        scopes: None,
     };
     let made = world.owner().create_token(world.id(), &request).await.expect("made");
     let reader = world.client(&made.result.secret.expect("a secret"));

@@ -9,7 +9,7 @@ use types::DurationMs;
 /// A token of this role, made by another.
 async fn made(world: &World, by: &str, role: TokenRole) -> Result<Receipt, ClientError> {
     let expires_in = DurationMs::from_secs(3600);
-    let request = TokenRequest { name: name(role.as_str()), role, org: None, expires_in };
+    let request = TokenRequest { name: name(role.as_str()), role, org: None, expires_in, scopes: None };
     world.client(by).create_token(world.id(), &request).await
 }
 
@@ -66,7 +66,8 @@ async fn each_role_gets_in_where_the_page_says_and_nowhere_else() {
     for (role, secret) in &secrets {
         let may = of_column(role.as_str());
         for (method, path, url) in everything("main") {
-            if !may.contains(&(method.clone(), path.to_owned())) {
+            // What is one's own is nobody's with a token that belongs to no person: tried with people.
+            if !may.contains(&(method.clone(), path.to_owned())) || path.starts_with("/v1/whoami/") {
                 continue;
             }
             // Without a body and a request id nothing comes of a write; that it got in is what counts.

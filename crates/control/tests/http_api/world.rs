@@ -159,6 +159,10 @@ impl World {
     }
 
     pub async fn with_streams(streams: usize, node_streams: usize) -> Self {
+        Self::with(Options { streams, node_streams, ..Options::default() }).await
+    }
+
+    pub async fn with(options: Options) -> Self {
         let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(SimClock::new(START)));
         write(&log, beginning()).await;
         let opened =
@@ -170,7 +174,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let images = images(registry.clone());
-        let options = Options { images, streams, node_streams, ..Options::default() };
+        let options = Options { images, ..options };
         let served = tokio::spawn(serve(listener, router(core.clone(), options), shutdown.clone()));
         Self { core, log, clock, address, registry, shutdown, served: Some(served), stop_driver }
     }

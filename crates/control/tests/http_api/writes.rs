@@ -180,6 +180,7 @@ async fn a_token_that_died_is_told_nothing_about_its_request_and_nothing_false()
         role: TokenRole::Owner,
         org: None,
         expires_in: DurationMs::from_secs(60),
+        scopes: None,
     };
     let made = world.owner().create_token(world.id(), &request).await.expect("made");
     let secret = made.result.secret.clone().expect("a secret");
@@ -284,6 +285,7 @@ async fn a_write_whose_token_dies_before_it_is_decided_is_not_let_in() {
         role: TokenRole::Owner,
         org: None,
         expires_in: DurationMs::from_secs(60),
+        scopes: None,
     };
     let made = world.owner().create_token(world.id(), &request).await.expect("made");
     let (client, token) =
@@ -423,6 +425,7 @@ async fn a_tokens_secret_is_shown_once() {
         role: TokenRole::Viewer,
         org: None,
         expires_in: DurationMs::from_secs(60),
+        scopes: None,
     };
     let id = world.id();
     let made = world.owner().create_token(id, &request).await.expect("made");
@@ -452,6 +455,7 @@ async fn a_revoked_token_opens_nothing_from_then_on() {
         role: TokenRole::Owner,
         org: None,
         expires_in: DurationMs::from_secs(60),
+        scopes: None,
     };
     let made = world.owner().create_token(world.id(), &request).await.expect("made");
     let client = world.client(&made.result.secret.expect("a secret"));

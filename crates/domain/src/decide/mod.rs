@@ -10,13 +10,14 @@ mod deploy;
 mod instance;
 mod member;
 mod node;
+mod person;
 mod token;
 
 use crate::{
     command::{Command, Context},
     event::{Actor, Done, Event, Verdict},
     rejection::Rejection,
-    state::{Decided, State},
+    state::{Decided, Person, State},
 };
 use types::{RequestId, limits};
 
@@ -82,10 +83,13 @@ pub fn settle(state: &State, command: &Command, context: &Context) -> Settled {
     Settled::Now { events, outcome }
 }
 
-/// Whether the asker's token still opens anything. A join token is judged where it is used up.
+/// Whether the asker's token still opens anything, or the asker is still there. A join token is judged where it is used up.
 fn entitled(state: &State, command: &Command, context: &Context) -> Result<(), Rejection> {
-    let Actor::Token(id) = context.actor else { return Ok(()) };
-    let ended = state.tokens.get(&id).is_some_and(|token| !token.lives(context.now));
+    let ended = match context.actor {
+        Actor::Token(id) => state.tokens.get(&id).is_some_and(|token| !token.lives(context.now)),
+        Actor::Person(id) => !state.people.get(&id).is_some_and(Person::is_there),
+        Actor::System | Actor::Node(_) => false,
+    };
     match ended && !matches!(command, Command::EnrolNode { .. } | Command::AdmitMember { .. }) {
         true => Err(Rejection::TokenDead),
         false => Ok(()),
@@ -117,6 +121,14 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::Bootstrap { cluster, org, owner } => token::bootstrap(state, cluster, org, owner, context),
         Command::CreateToken { org, role, token } => token::create(state, *org, *role, token, context),
         Command::RevokeToken { token } => token::revoke(state, *token, context),
+        Command::IssueToken { org, role, holder, token } => {
+            person::issue(state, *org, *role, holder, token, context)
+        }
+        Command::AddPerson { org, name, role, hash } => person::add(state, *org, name, *role, hash, context),
+        Command::SetPerson { person, role, hash } => {
+            person::set(state, *person, *role, hash.as_deref(), context)
+        }
+        Command::RemovePerson { person } => person::remove(state, *person, context),
         Command::CreateJoin { token } => token::create_join(token, context),
         Command::VoidRequest { request } => void(state, *request, context),
         Command::MoveHorizon { to } => move_horizon(state, *to, context),

@@ -1,6 +1,6 @@
 //! Tokens, and the first command of a log.
 
-use super::{Decision, done, missing};
+use super::{Decision, done, missing, person};
 use crate::{
     command::{Context, NewToken},
     event::{Event, Role},
@@ -78,10 +78,9 @@ pub(super) fn revoke(state: &State, id: TokenId, context: &Context) -> Result<De
     }
     // One that ends by itself counts as well: over HTTP every token does, and a first token that
     // could never be revoked would be worse than an org whose last owner has to renew in time.
-    let is_owner = |other: &&crate::state::Token| {
-        other.role == Role::Owner && other.org == token.org && other.lives(context.now)
-    };
-    if is_owner(&token) && state.tokens.values().filter(is_owner).count() < 2 {
+    let last =
+        |org| person::opens_as_owner(token, org, context.now) && person::owners(state, org, context.now) < 2;
+    if token.org.is_some_and(last) {
         return Err(Rejection::LastOwner);
     }
     let mut decision =

@@ -1,8 +1,8 @@
 //! How each event changes the state. Total: an event about something unknown changes nothing.
 
 use super::{
-    App, Decided, Deploy, DeployState, Environment, Instance, InstanceState, MemberState, Node, NodeState,
-    Org, Release, ReleaseState, Route, RouteState, State, Token,
+    App, Decided, Deploy, DeployState, Environment, Holder, Instance, InstanceState, MemberState, Node,
+    NodeState, Org, Person, Release, ReleaseState, Route, RouteState, State, Token,
 };
 use crate::event::{DeployFailure, Envelope, Event, NodeHealth};
 use std::sync::Arc;
@@ -75,7 +75,13 @@ impl State {
             | Event::NodeActivated { .. }
             | Event::NodeDraining { .. }
             | Event::NodeHealthChanged { .. } => self.apply_node(envelope),
-            Event::TokenCreated { .. } | Event::TokenRevoked { .. } => self.apply_token(envelope),
+            Event::TokenCreated { .. } | Event::TokenRevoked { .. } | Event::TokenIssued { .. } => {
+                self.apply_token(envelope);
+            }
+            Event::PersonAdded { .. }
+            | Event::PersonRoleChanged { .. }
+            | Event::PersonPasswordChanged { .. }
+            | Event::PersonRemoved { .. } => self.apply_person(envelope),
             Event::MemberAdmitted { .. } | Event::MemberRemoved { .. } => self.apply_member(envelope),
             Event::ActConfirmed { .. } => self.cluster_sequence = envelope.sequence,
             Event::BackupNoted { note } => {
@@ -539,6 +545,22 @@ impl State {
                     node: *node,
                     hash: *hash,
                     expires: *expires,
+                    holder: None,
+                    dead: false,
+                    sequence: envelope.sequence,
+                };
+                self.tokens.insert(*token, made);
+                self.token_hashes.insert(*hash, *token);
+            }
+            Event::TokenIssued { token, org, name, role, holder, hash, expires } => {
+                let made = Token {
+                    org: Some(*org),
+                    name: name.clone(),
+                    role: *role,
+                    node: None,
+                    hash: *hash,
+                    expires: *expires,
+                    holder: Some(holder.clone()),
                     dead: false,
                     sequence: envelope.sequence,
                 };
@@ -550,6 +572,51 @@ impl State {
                 if let Some(found) = self.tokens.get_mut(token) {
                     found.sequence = envelope.sequence;
                 }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_person(&mut self, envelope: &Envelope) {
+        let id = match &envelope.event {
+            Event::PersonAdded { person, org, name, role, hash } => {
+                let made = Person {
+                    org: *org,
+                    name: name.clone(),
+                    role: *role,
+                    hash: hash.clone(),
+                    password: envelope.id,
+                    changed: envelope.id,
+                    removed: None,
+                    sequence: envelope.sequence,
+                };
+                self.people.insert(*person, made);
+                self.person_names.insert(name.clone(), *person);
+                return;
+            }
+            Event::PersonRoleChanged { person, .. }
+            | Event::PersonPasswordChanged { person, .. }
+            | Event::PersonRemoved { person } => *person,
+            _ => return,
+        };
+        let Some(person) = self.people.get_mut(&id) else { return };
+        person.changed = envelope.id;
+        person.sequence = envelope.sequence;
+        match &envelope.event {
+            Event::PersonRoleChanged { role, .. } => person.role = *role,
+            Event::PersonPasswordChanged { hash, .. } => {
+                person.hash.clone_from(hash);
+                person.password = envelope.id;
+            }
+            Event::PersonRemoved { .. } => {
+                person.removed = Some(envelope.id);
+                person.hash.clear();
+                let name = person.name.clone();
+                self.person_names.remove(&name);
+                let held = Some(Holder::Person(id));
+                let own: Vec<TokenId> =
+                    self.tokens.iter().filter(|(_, token)| token.holder == held).map(|(id, _)| *id).collect();
+                own.into_iter().for_each(|token| self.kill_token(token));
             }
             _ => {}
         }

@@ -18,6 +18,7 @@ mod instance;
 mod line;
 mod member;
 mod node;
+mod person;
 mod release;
 mod request;
 mod route;
@@ -28,6 +29,7 @@ pub use instance::{Instance, InstanceState};
 pub use line::{Apart, Line, Standing, Taken};
 pub use member::MemberState;
 pub use node::{Node, NodeState};
+pub use person::{Holder, Person, Scope};
 pub use release::{Release, ReleaseState};
 pub use request::{Decided, Requests};
 pub use route::{Route, RouteState};
@@ -37,8 +39,8 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use types::{
-    AppId, DeployId, EnvId, EventId, Generation, InstanceId, Name, NodeId, OrgId, ReleaseId, RouteId,
-    Timestamp, TokenId, plan::RouteMatch,
+    AppId, DeployId, EnvId, EventId, Generation, InstanceId, Name, NodeId, OrgId, PersonId, ReleaseId,
+    RouteId, Timestamp, TokenId, plan::RouteMatch,
 };
 
 /// An organisation.
@@ -76,6 +78,8 @@ pub struct Token {
     pub hash: [u8; 32],
     /// When it ends by itself.
     pub expires: Option<Timestamp>,
+    /// Whose it is, if that was said.
+    pub holder: Option<Holder>,
     /// It was revoked, or used up.
     pub dead: bool,
     /// Events so far.
@@ -121,6 +125,9 @@ pub struct State {
     pub members: OrdMap<NodeId, MemberState>,
     pub tokens: OrdMap<TokenId, Token>,
     pub token_hashes: OrdMap<[u8; 32], TokenId>,
+    pub people: OrdMap<PersonId, Person>,
+    /// Those that are there.
+    pub person_names: OrdMap<Name, PersonId>,
     pub requests: Requests,
     pub backups: Backups,
     /// The event that last changed what edges do.
@@ -144,6 +151,7 @@ impl State {
             Subject::Node(id) => self.nodes.get(&id).map(|node| node.sequence),
             Subject::Member(id) => self.members.get(&id).map(|member| member.sequence),
             Subject::Token(id) => self.tokens.get(&id).map(|token| token.sequence),
+            Subject::Person(id) => self.people.get(&id).map(|person| person.sequence),
             Subject::Request(_) => None,
         };
         so_far.unwrap_or(0) + 1

@@ -3,12 +3,13 @@
 use crate::world::{image, manifest, name};
 use holdfast_domain::{
     Actor, BackupNote, BackupStep, Confirmation, Confirmed, DeployFailure, DeployKind, Done, Envelope, Event,
-    NodeHealth, Role, Verdict, codec, state::Taken,
+    NodeHealth, Role, Verdict, codec,
+    state::{Holder, Taken},
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
 use types::{
     AppId, ByteSize, DeployId, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, NodeId, OrgId,
-    ReleaseId, RequestId, RouteId, Timestamp, TokenId,
+    PersonId, ReleaseId, RequestId, RouteId, Timestamp, TokenId,
     manifest::ProxyProtocol,
     plan::{Capacity, Change, NodeRole, Reason, RouteMatch},
 };
@@ -114,6 +115,38 @@ fn adoption() -> Event {
     Event::ClusterAdopted { cluster: "b1b2".into(), taken: taken.to_vec(), absent, confirmed }
 }
 
+/// What came to format 1 with people who log in.
+fn of_people() -> Vec<Event> {
+    let (person, org) = (PersonId::from_u128(14), OrgId::from_u128(2));
+    let hash = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2E$aGFzaA".to_owned();
+    let scopes = ["confirm:cluster.promote".parse().expect("a scope")];
+    let issued = |holder| Event::TokenIssued {
+        token: TokenId::from_u128(10),
+        org,
+        name: name("laptop"),
+        role: Role::Operator,
+        holder,
+        hash: [7; 32],
+        expires: Some(Timestamp::from_ms(1_800_000_000_000)),
+    };
+    let confirmed = Confirmed {
+        actor: Actor::Person(person),
+        kind: Confirmation::Service,
+        acknowledged: Vec::new(),
+        reason: "planned".into(),
+        at: Timestamp::from_ms(1_800_000_000_000),
+    };
+    vec![
+        Event::PersonAdded { person, org, name: name("ann"), role: Role::Owner, hash: hash.clone() },
+        Event::PersonRoleChanged { person, role: Role::Auditor },
+        Event::PersonPasswordChanged { person, hash },
+        Event::PersonRemoved { person },
+        issued(Holder::Person(person)),
+        issued(Holder::Service(scopes.into())),
+        Event::ActConfirmed { act: "cluster handover".into(), target: "m1".into(), confirmed },
+    ]
+}
+
 /// At least one of every variant, and of every variant inside them.
 fn every_event() -> Vec<Event> {
     let (org, app, env) = (OrgId::from_u128(2), AppId::from_u128(3), EnvId::from_u128(4));
@@ -169,6 +202,7 @@ fn every_event() -> Vec<Event> {
     ];
     events.extend(of_members().into_iter().chain(of_backups()));
     events.push(adoption());
+    events.extend(of_people());
     let failures = [
         DeployFailure::Attempts { reason: Reason::Exited, detail: "code 1".into() },
         DeployFailure::Deadline { waiting: "web: 1 of 2".into() },
@@ -262,10 +296,15 @@ const fn place(event: &Event) -> usize {
         Event::ActConfirmed { .. } => 35,
         Event::BackupNoted { .. } => 36,
         Event::ClusterAdopted { .. } => 37,
+        Event::PersonAdded { .. } => 38,
+        Event::PersonRoleChanged { .. } => 39,
+        Event::PersonPasswordChanged { .. } => 40,
+        Event::PersonRemoved { .. } => 41,
+        Event::TokenIssued { .. } => 42,
     }
 }
 
-const VARIANTS: usize = 38;
+const VARIANTS: usize = 43;
 /// How many of them there were when format 1 began.
 const BEGAN_WITH: usize = 33;
 
@@ -350,7 +389,8 @@ fn what_format_1_wrote_is_still_read() {
 #[test]
 fn what_format_1_wrote_of_members_is_still_read() {
     let is_theirs = |event: &Event| {
-        (BEGAN_WITH..36).contains(&place(event))
+        let of_people = of_people().contains(event);
+        (BEGAN_WITH..36).contains(&place(event)) && !of_people
             || matches!(event, Event::TokenCreated { role: Role::MemberJoin, .. })
     };
     let began: Vec<Envelope> =
@@ -385,4 +425,14 @@ fn what_format_1_wrote_of_roles_is_still_read() {
     };
     let began: Vec<Envelope> = envelopes().into_iter().filter(is_one).collect();
     assert_eq!(is_still_read("events-v1-roles", &began), [29].into());
+}
+
+/// Written when people who log in came to format 1.
+#[test]
+fn what_format_1_wrote_of_people_is_still_read() {
+    let theirs = of_people();
+    let began: Vec<Envelope> =
+        envelopes().into_iter().filter(|envelope| theirs.contains(&envelope.event)).collect();
+    let seen = is_still_read("events-v1-people", &began);
+    assert_eq!(seen, [35, 38, 39, 40, 41, 42].into());
 }

@@ -6,6 +6,7 @@ mod adoption;
 mod backups;
 mod codec;
 mod members;
+mod people;
 mod planning;
 mod properties;
 mod requests;

@@ -6,7 +6,7 @@ use crate::{
     output::{self, Form},
 };
 use api::{Code, EventRow, Outcome, Problem, Subject};
-use domain::{Actor, Envelope, codec};
+use domain::{Envelope, codec};
 use log::wal::{self, OpenError, Report, ScanError};
 use rt::RealDisk;
 use serde::Serialize;
@@ -160,11 +160,7 @@ fn way_on(error: &ScanError) -> &'static str {
 /// An event as readers of the API see it.
 fn row(envelope: &Envelope) -> EventRow {
     let Envelope { id, epoch, at, actor, request, cause, sequence, event } = envelope;
-    let actor = match actor {
-        Actor::System => "system".to_owned(),
-        Actor::Token(token) => token.to_string(),
-        Actor::Node(node) => node.to_string(),
-    };
+    let actor = actor.to_string();
     let subject = serde_json::to_value(event.subject()).expect("a subject is plain data");
     let (kind, subject_id) = match &subject {
         serde_json::Value::Object(one) => one.iter().next().map_or_else(

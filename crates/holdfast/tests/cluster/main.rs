@@ -12,6 +12,7 @@ mod joining;
 mod ledger;
 mod net;
 mod operator;
+mod people;
 mod scene;
 mod space;
 mod wire;

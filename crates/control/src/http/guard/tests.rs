@@ -105,6 +105,14 @@ fn owner(id: u128, secret: &str, role: Role) -> Event {
     Event::TokenCreated { token, org, name, role, node: None, hash, expires: None }
 }
 
+fn service(id: u128, secret: &str, scopes: &[&str]) -> Event {
+    let hash = Secret::from_text(secret).hash();
+    let (token, org) = (TokenId::from_u128(id), OrgId::from_u128(1));
+    let name = secret.trim_start_matches("hf_").parse().expect("a name");
+    let holder = Holder::Service(scopes.iter().map(|scope| scope.parse().expect("a scope")).collect());
+    Event::TokenIssued { token, org, name, role: Role::Operator, holder, hash, expires: None }
+}
+
 async fn begin(log: &MemoryLog) {
     let events = [
         Event::ClusterCreated { cluster: "test".into() },
@@ -112,6 +120,8 @@ async fn begin(log: &MemoryLog) {
         owner(21, "hf_ann", Role::Owner),
         owner(22, "hf_bob", Role::Owner),
         owner(23, "hf_vic", Role::Viewer),
+        service(24, "hf_robot", &[]),
+        service(25, "hf_scoped", &["confirm:test.one"]),
     ];
     let encode = |(event, nth): (Event, u64)| {
         let id = EventId::new(nth);
@@ -215,6 +225,21 @@ async fn an_act_is_explained_confirmed_and_runs_once() {
     let journal = world.journal();
     assert_eq!(journal[0], (Ended::Confirmed, "the rack is moved".to_owned()));
     assert_eq!(journal[1].0, Ended::Refused);
+}
+
+#[tokio::test]
+async fn a_service_principal_confirms_what_its_scopes_name_and_nothing_else() {
+    let world = World::start().await;
+    let token = world.explain("robot", &body()).await.token;
+    let refused = world.confirm("robot", &token, &body()).await.expect_err("no scope");
+    assert_eq!(refused.code, Code::Forbidden);
+    assert!(refused.detail.contains("lacks confirm:test.one"), "{}", refused.detail);
+    assert_eq!(world.journal().last().map(|(ended, _)| *ended), Some(Ended::Refused));
+    let token = world.explain("scoped", &body()).await.token;
+    let confirmed = world.confirm("scoped", &token, &body()).await.expect("confirmed");
+    assert_eq!(confirmed.kind, Confirmation::Service);
+    let told = world.http.guard.label(Actor::Token(TokenId::from_u128(25)));
+    assert!(told.ends_with("(service scoped: confirm:test.one)"), "{told}");
 }
 
 #[tokio::test]

@@ -1,0 +1,44 @@
+//! Flags of `members` and `login`.
+
+use clap::{Args, Subcommand};
+use types::{DurationMs, Name};
+
+#[derive(Debug, Subcommand)]
+pub enum MembersVerb {
+    /// All who may log in
+    List,
+    /// Add one; its password is asked for, or read as one line of standard input
+    Create {
+        name: Name,
+        /// owner, admin, operator, developer, viewer or auditor
+        #[arg(long)]
+        role: api::TokenRole,
+    },
+    /// Give one another role or password; whoever is logged in with the old one is not any more
+    Set {
+        name: Name,
+        /// owner, admin, operator, developer, viewer or auditor
+        #[arg(long)]
+        role: Option<api::TokenRole>,
+        /// Ask for a new password, or read it as one line of standard input
+        #[arg(long)]
+        password: bool,
+    },
+    /// Remove one, with its sessions and tokens
+    Delete { name: Name },
+}
+
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// The member; its password is asked for, or read as one line of standard input
+    pub name: Name,
+    /// What the token may do, at most what the member may
+    #[arg(long)]
+    pub role: Option<api::TokenRole>,
+    /// What the token is to be called
+    #[arg(long, default_value = "login", value_name = "NAME")]
+    pub token_name: Name,
+    /// How long the token lives
+    #[arg(long, default_value = "12h", value_name = "DURATION")]
+    pub expires_in: DurationMs,
+}

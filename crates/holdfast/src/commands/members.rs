@@ -1,0 +1,87 @@
+//! `members`, who may log in, and `login`.
+
+use super::{follow, write};
+use crate::{
+    args::people::{LoginArgs, MembersVerb},
+    context::{Context, Saved, saved_path},
+    failure::Failure,
+    output::{self, Form},
+    password,
+};
+use api::{LoginRequest, OwnTokenRequest, PersonChange, PersonRequest};
+use tokio::time::Instant;
+
+/// Lists, adds, changes, removes.
+pub async fn run(context: &Context, verb: Option<MembersVerb>) -> Result<(), Failure> {
+    let since = Instant::now();
+    let done = match verb.unwrap_or(MembersVerb::List) {
+        MembersVerb::List => return list(context).await,
+        MembersVerb::Create { name, role } => {
+            let password = password::ask_new(&format!("password of {name}: "))?;
+            let request = PersonRequest { name, role, password };
+            write::send(context, async |client, id| client.create_member(id, &request).await).await?
+        }
+        MembersVerb::Set { name, role, password } => {
+            if role.is_none() && !password {
+                let what = "nothing was asked for: name a role, or --password to be asked for one";
+                return Err(Failure::usage(what, format!("holdfast members set {name} --password")));
+            }
+            let asked = password.then(|| password::ask_new(&format!("new password of {name}: ")));
+            let change = PersonChange { role, password: asked.transpose()? };
+            write::send(context, async |client, id| client.set_member(id, &name, &change).await).await?
+        }
+        MembersVerb::Delete { name } => {
+            write::send(context, async |client, id| client.delete_member(id, &name).await).await?
+        }
+    };
+    follow::finish(context, None, done, since).await
+}
+
+async fn list(context: &Context) -> Result<(), Failure> {
+    let rows = context.client.members().await.map_err(Failure::of_read)?;
+    if context.form == Form::Json {
+        output::json(&rows);
+        return Ok(());
+    }
+    let cells = rows.iter().map(|row| {
+        let added = output::time(row.added);
+        vec![row.name.to_string(), row.role.to_string(), row.tokens.to_string(), added, row.id.to_string()]
+    });
+    let none = "no members; add one with: holdfast members create NAME --role ROLE";
+    output::table(&["MEMBER", "ROLE", "TOKENS", "ADDED", "ID"], &cells.collect::<Vec<_>>(), none);
+    Ok(())
+}
+
+/// Asks for the password, makes a token of the member's own, and saves it for the commands that follow.
+/// The session it takes for that ends at once.
+pub async fn login(context: &Context, args: LoginArgs) -> Result<(), Failure> {
+    let password = password::ask(&format!("password of {}: ", args.name))?;
+    let request = LoginRequest { name: args.name.to_string(), password };
+    let session = context.client.login(&request).await.map_err(Failure::of_read)?;
+    let token = OwnTokenRequest { name: args.token_name, role: args.role, expires_in: args.expires_in };
+    let made = session.create_token(context.intent(), &token).await;
+    let (who, ended) = (session.answer.clone(), session.logout().await);
+    if let Err(error) = ended {
+        output::note(&format!("the session is still open and ends by itself: {error}"));
+    }
+    let receipt = made.map_err(Failure::of_read)?;
+    let path = saved_path();
+    let mut saved = Saved::load(path.as_deref())?;
+    saved.server = Some(context.client.server().to_owned());
+    saved.token = receipt.result.secret.clone();
+    let Some(path) = path else {
+        let hint = "name a file with HOLDFAST_CONFIG and log in again";
+        return Err(Failure::usage("there is no place to save the token in", hint));
+    };
+    saved.save(&path).map_err(|error| {
+        let what = format!("the token cannot be saved in {}: {error}", path.display());
+        Failure::usage(what, "name another file with HOLDFAST_CONFIG and log in again")
+    })?;
+    match context.form {
+        Form::Json => output::json(&who),
+        Form::Text => {
+            output::line(&format!("{} is logged in as {} until the token ends", who.name, who.role))
+        }
+    }
+    Ok(())
+}
