@@ -261,6 +261,8 @@ pub enum Daily {
     },
     /// Make a token of one's own by name and password, and save it
     Login(people::LoginArgs),
+    /// Revoke the token that login made, and forget it
+    Logout,
     /// What became of a request
     Requests {
         #[command(subcommand)]
@@ -516,7 +518,9 @@ mod tests {
         "members create ann --role admin",
         "members set ann --role viewer --password",
         "members delete ann",
-        "login ann --role viewer --token-name laptop --expires-in 1h",
+        "members password",
+        "logout",
+        "login ann --role viewer --token-name laptop --expires-in 1h --replace",
         "tokens revoke tok_01JD0000000000000000000002",
         "requests show 01JD0000000000000000000001",
         "requests void 01JD0000000000000000000001",

@@ -94,6 +94,7 @@ async fn dispatch(command: Daily, context: &Context, global: &Global) -> Result<
         Daily::Tokens { verb } => tokens::run(context, global, verb).await,
         Daily::Members { verb } => members::run(context, verb).await,
         Daily::Login(args) => members::login(context, args).await,
+        Daily::Logout => members::logout(context).await,
         Daily::Requests { verb } => requests::run(context, verb).await,
         Daily::Cluster { verb } => cluster::run(context, verb).await,
         Daily::Views { verb } => views::run(context, verb).await,

@@ -12,21 +12,21 @@ use argon2::{
     Algorithm, Argon2, Params, PasswordHash, PasswordVerifier, Version,
     password_hash::{PasswordHasher, SaltString},
 };
-use std::sync::OnceLock;
+use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use types::limits;
 
 /// Where passwords wait their turn.
 pub(super) struct Hashers {
-    turns: std::sync::Arc<Semaphore>,
-    waiting: std::sync::Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Default for Hashers {
     fn default() -> Self {
         Self {
-            turns: std::sync::Arc::new(Semaphore::new(limits::PASSWORD_HASHERS)),
-            waiting: std::sync::Arc::new(Semaphore::new(limits::PASSWORDS_WAITING)),
+            turns: Arc::new(Semaphore::new(limits::PASSWORD_HASHERS)),
+            waiting: Arc::new(Semaphore::new(limits::PASSWORDS_WAITING)),
         }
     }
 }
@@ -59,10 +59,11 @@ fn fits(password: &str, hash: &str) -> bool {
     parsed.is_ok_and(|hash| argon2().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
-/// A hash to hold the passwords of unknown names against.
-fn nobodys(random: u128) -> &'static str {
-    static NOBODYS: OnceLock<String> = OnceLock::new();
-    NOBODYS.get_or_init(|| hashed(&format!("{random:032x}"), random.to_le_bytes()))
+/// A hash to hold the passwords of unknown names against, as costly as a real one; no password is known
+/// that fits it.
+fn nobodys() -> String {
+    let (memory, passes) = (limits::ARGON2_KIB, limits::ARGON2_PASSES);
+    format!("$argon2id$v=19$m={memory},t={passes},p=1${}${}", "A".repeat(22), "A".repeat(43))
 }
 
 /// Whether a password may be used: long enough to withstand guessing, short enough to be hashed.
@@ -97,11 +98,11 @@ pub(super) async fn hash(http: &Http, password: &Password) -> Result<String> {
 pub(super) async fn check(http: &Http, password: &Password, hash: Option<String>) -> Result<bool> {
     let turn = http.hashers.turn().await?;
     let is_known = hash.is_some();
-    let (password, random) = (password.clone(), http.core.random().u128());
+    let (password, hash) = (password.clone(), hash.unwrap_or_else(nobodys));
     let task = tokio::task::spawn_blocking(move || {
         let _until_done = turn;
         let short = password.reveal().len() <= limits::PASSWORD_LONGEST;
-        short && fits(password.reveal(), hash.as_deref().unwrap_or_else(|| nobodys(random)))
+        short && fits(password.reveal(), &hash)
     });
     let fits = task
         .await
@@ -120,7 +121,12 @@ mod tests {
         assert!(hash.len() <= limits::PASSWORD_HASH);
         assert!(fits("correct horse battery", &hash));
         assert!(!fits("correct horse batterz", &hash));
-        assert!(!fits("correct horse battery", "") && !fits("", nobodys(1)));
+        assert!(!fits("correct horse battery", "") && !fits("", &nobodys()));
+        let (real, nobodys) = (PasswordHash::new(&hash).expect("a hash"), nobodys());
+        let nobodys = PasswordHash::new(&nobodys).expect("a hash");
+        assert_eq!((real.algorithm, real.params.clone()), (nobodys.algorithm, nobodys.params.clone()));
+        let length = |hash: &PasswordHash<'_>| hash.hash.expect("bytes").len();
+        assert_eq!(length(&real), length(&nobodys), "both cost the same");
         assert_ne!(hash, hashed("correct horse battery", [8; 16]));
     }
 

@@ -28,7 +28,7 @@ pub fn everything(org: &str) -> Vec<(String, &'static str, String)> {
     all
 }
 
-fn is_open(path: &str) -> bool {
+pub fn is_open(path: &str) -> bool {
     let open = [
         routes::HEALTH_LIVE,
         routes::HEALTH_READY,
@@ -74,6 +74,35 @@ async fn nobody_gets_in_without_a_living_token() {
     let (status, problem) =
         problem(world.bare("GET", routes::WHOAMI).header("authorization", "Basic abc")).await;
     assert_eq!((status, problem.code), (401, Code::Unauthenticated));
+    assert_eq!(world.core.head().event, head, "nothing was written for any of them");
+}
+
+#[tokio::test]
+async fn nobody_gets_in_with_what_is_no_token() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let head = world.core.head().event;
+    let long = format!("Bearer {}", "a".repeat(10_000));
+    let owner_twice = format!("Bearer {OWNER} {OWNER}");
+    for header in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic aGZfb3duZXI6",
+        OWNER,
+        "Bearer hf_",
+        "Bearer \u{e9}",
+        "Token hf_owner",
+        long.as_str(),
+        owner_twice.as_str(),
+    ] {
+        for (method, path, url) in everything("main").into_iter().filter(|(_, path, _)| !is_open(path)) {
+            let value = reqwest::header::HeaderValue::from_bytes(header.as_bytes()).expect("a header");
+            let (status, problem) = problem(world.bare(&method, &url).header("authorization", value)).await;
+            assert_eq!((status, problem.code), (401, Code::Unauthenticated), "{method} {path} {header:?}");
+            assert!(!problem.detail.contains("hf_owner"), "no secret comes back: {problem:?}");
+        }
+    }
     assert_eq!(world.core.head().event, head, "nothing was written for any of them");
 }
 

@@ -1,6 +1,9 @@
 //! Members of an org: their passwords, sessions and tokens, and what each of them opens until it is gone.
 
-use crate::world::*;
+use crate::{
+    access::{everything, is_open},
+    world::*,
+};
 use api::{
     ClientError, Code, LoginRequest, OwnTokenRequest, Password, PasswordChange, PersonChange, PersonRequest,
     Problem, Receipt, Session, TokenRequest, TokenRole, routes,
@@ -110,6 +113,33 @@ async fn a_session_writes_only_with_its_csrf_token_and_from_its_own_pages() {
     assert_eq!(world.core.head().event, head, "nothing came of any of them");
     let sent = bare().header("origin", own).header(routes::CSRF, csrf).send().await.expect("an answer");
     assert_eq!(sent.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn no_route_is_opened_by_a_session_that_is_none_and_none_written_without_its_csrf_token() {
+    let world = World::start().await;
+    add(&world, "ann", TokenRole::Owner).await;
+    add(&world, "bea", TokenRole::Owner).await;
+    world.apply("registry.test/shop:1").await;
+    let (ann, gone) = (Browser::open(&world, "ann").await, Browser::open(&world, "bea").await);
+    world.owner().delete_member(world.id(), &name("bea")).await.expect("removed");
+    let head = world.core.head().event;
+    for (method, path, url) in everything("main").into_iter().filter(|(_, path, _)| !is_open(path)) {
+        for cookie in ["holdfast=", "holdfast=hf_unknown", "__Host-holdfast=hf_unknown", &gone.cookie] {
+            let request = world.bare(&method, &url).header("cookie", cookie).header("origin", world.url());
+            let (status, _) = problem(request.header(routes::CSRF, &gone.csrf)).await;
+            assert_eq!(status, 401, "{method} {path} with {cookie}");
+        }
+        let by_cookie = world.bare(&method, &url).header("cookie", &ann.cookie);
+        let wanted = match (method.as_str(), path.starts_with("/v1/node/")) {
+            (_, true) => 401,
+            ("GET", false) => continue,
+            _ => 403,
+        };
+        let (status, _) = problem(by_cookie.header("origin", world.url())).await;
+        assert_eq!(status, wanted, "{method} {path} without the CSRF token");
+    }
+    assert_eq!(world.core.head().event, head, "nothing was written for any of them");
 }
 
 #[tokio::test]

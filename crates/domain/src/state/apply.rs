@@ -38,16 +38,7 @@ impl State {
                 self.apps.insert(*app, App { org: *org, name: name.clone(), sequence: envelope.sequence });
                 self.app_names.insert((*org, name.clone()), *app);
             }
-            Event::RequestDecided { request, principal, body, verdict } => {
-                let decided = Decided {
-                    principal: *principal,
-                    body: *body,
-                    verdict: verdict.clone(),
-                    event: envelope.id,
-                    at: envelope.at,
-                };
-                self.requests.insert(*request, decided);
-            }
+            Event::RequestDecided { .. } => self.apply_decided(envelope),
             Event::EnvironmentCreated { .. } | Event::ScaleSet { .. } => self.apply_environment(envelope),
             Event::ReleaseCreated { .. }
             | Event::ReleaseAvailable { .. }
@@ -90,6 +81,18 @@ impl State {
             }
             Event::ClusterAdopted { taken, absent, .. } => self.apply_adopted(envelope, taken, absent),
         }
+    }
+
+    fn apply_decided(&mut self, envelope: &Envelope) {
+        let Event::RequestDecided { request, principal, body, verdict } = &envelope.event else { return };
+        let decided = Decided {
+            principal: *principal,
+            body: *body,
+            verdict: verdict.clone(),
+            event: envelope.id,
+            at: envelope.at,
+        };
+        self.requests.insert(*request, decided);
     }
 
     fn with_env(&mut self, id: EnvId, envelope: &Envelope, change: impl FnOnce(&mut Environment)) {

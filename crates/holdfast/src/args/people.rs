@@ -26,6 +26,8 @@ pub enum MembersVerb {
     },
     /// Remove one, with its sessions and tokens
     Delete { name: Name },
+    /// Change one's own password: asks for the present one, or reads both as two lines of standard input
+    Password,
 }
 
 #[derive(Debug, Args)]
@@ -41,4 +43,7 @@ pub struct LoginArgs {
     /// How long the token lives
     #[arg(long, default_value = "12h", value_name = "DURATION")]
     pub expires_in: DurationMs,
+    /// Forget the token that is saved now, which may be the only copy
+    #[arg(long)]
+    pub replace: bool,
 }

@@ -1,4 +1,4 @@
-//! `members`, who may log in, and `login`.
+//! `members`, who may log in, `login` and `logout`.
 
 use super::{follow, write};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     output::{self, Form},
     password,
 };
-use api::{LoginRequest, OwnTokenRequest, PersonChange, PersonRequest};
+use api::{LoginRequest, OwnTokenRequest, PasswordChange, PersonChange, PersonRequest};
 use tokio::time::Instant;
 
 /// Lists, adds, changes, removes.
@@ -33,6 +33,11 @@ pub async fn run(context: &Context, verb: Option<MembersVerb>) -> Result<(), Fai
         MembersVerb::Delete { name } => {
             write::send(context, async |client, id| client.delete_member(id, &name).await).await?
         }
+        MembersVerb::Password => {
+            let current = password::ask("present password: ")?;
+            let change = PasswordChange { current, password: password::ask_new("new password: ")? };
+            write::send(context, async |client, id| client.change_password(id, &change).await).await?
+        }
     };
     follow::finish(context, None, done, since).await
 }
@@ -55,6 +60,19 @@ async fn list(context: &Context) -> Result<(), Failure> {
 /// Asks for the password, makes a token of the member's own, and saves it for the commands that follow.
 /// The session it takes for that ends at once.
 pub async fn login(context: &Context, args: LoginArgs) -> Result<(), Failure> {
+    let Some(path) = saved_path() else {
+        let hint = "name a file with HOLDFAST_CONFIG";
+        return Err(Failure::usage("there is no place to save a token in", hint));
+    };
+    let mut saved = Saved::load(Some(&path))?;
+    if saved.token.is_some() && !args.replace {
+        let what = format!("{} has a token already, which may be the only copy", path.display());
+        let hint = format!(
+            "holdfast logout, another file in HOLDFAST_CONFIG, or: holdfast login {} --replace",
+            args.name
+        );
+        return Err(Failure::usage(what, hint));
+    }
     let password = password::ask(&format!("password of {}: ", args.name))?;
     let request = LoginRequest { name: args.name.to_string(), password };
     let session = context.client.login(&request).await.map_err(Failure::of_read)?;
@@ -65,14 +83,8 @@ pub async fn login(context: &Context, args: LoginArgs) -> Result<(), Failure> {
         output::note(&format!("the session is still open and ends by itself: {error}"));
     }
     let receipt = made.map_err(Failure::of_read)?;
-    let path = saved_path();
-    let mut saved = Saved::load(path.as_deref())?;
     saved.server = Some(context.client.server().to_owned());
     saved.token = receipt.result.secret.clone();
-    let Some(path) = path else {
-        let hint = "name a file with HOLDFAST_CONFIG and log in again";
-        return Err(Failure::usage("there is no place to save the token in", hint));
-    };
     saved.save(&path).map_err(|error| {
         let what = format!("the token cannot be saved in {}: {error}", path.display());
         Failure::usage(what, "name another file with HOLDFAST_CONFIG and log in again")
@@ -84,4 +96,23 @@ pub async fn login(context: &Context, args: LoginArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Revokes the token of the member's own that is in use, and forgets it.
+pub async fn logout(context: &Context) -> Result<(), Failure> {
+    let since = Instant::now();
+    let who = context.client.whoami().await.map_err(Failure::of_read)?;
+    let Some(token) = who.token else {
+        return Err(Failure::usage("there is no token to revoke", "holdfast whoami"));
+    };
+    let done = write::send(context, async |client, id| client.revoke_own_token(id, token).await).await?;
+    if let Some(path) = saved_path() {
+        let mut saved = Saved::load(Some(&path))?;
+        saved.token = None;
+        saved.save(&path).map_err(|error| {
+            let what = format!("the token is revoked, and {} still names it: {error}", path.display());
+            Failure::usage(what, format!("rm {}", path.display()))
+        })?;
+    }
+    follow::finish(context, None, done, since).await
 }
