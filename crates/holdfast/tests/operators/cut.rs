@@ -154,8 +154,13 @@ async fn call(client: &Client, trial: Trial, image: &str) -> Result<(), ClientEr
         }
         Verb::Deploy => client.deploy(place, id, &DeployRequest { image: image.to_owned() }).await.map(gone),
         Verb::CreateToken => {
-            let request =
-                TokenRequest { name: name("ci"), role: TokenRole::Viewer, org: None, expires_in: hour };
+            let request = TokenRequest {
+                name: name("ci"),
+                role: TokenRole::Viewer,
+                org: None,
+                expires_in: hour,
+                scopes: None,
+            };
             client.create_token(id, &request).await.map(gone)
         }
         Verb::RevokeToken => client.revoke_token(id, TokenId::from_u128(5)).await.map(gone),
