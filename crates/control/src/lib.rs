@@ -15,6 +15,7 @@ mod secret;
 mod sequencer;
 mod server;
 mod snapshot;
+mod web;
 mod writer;
 
 pub use http::{Images, Options, Resolving, access, openapi, router, serve};

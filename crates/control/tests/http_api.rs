@@ -24,5 +24,7 @@ mod reads;
 mod roles;
 #[path = "http_api/server.rs"]
 mod server;
+#[path = "http_api/web.rs"]
+mod web;
 #[path = "http_api/writes.rs"]
 mod writes;

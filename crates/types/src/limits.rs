@@ -432,3 +432,8 @@ pub const REQUESTS_PER_SECOND: u32 = 1_000;
 pub const REQUESTS_BURST: u32 = 4_000;
 /// Askers whose requests are counted; past it the one that was quiet for longest is forgotten.
 pub const ASKERS_COUNTED: usize = 10_000;
+
+/// Logins with a token that one server keeps for its web page; past it the one that was idle longest ends.
+pub const WEB_SESSIONS: usize = 1024;
+/// The body of a form of the web page.
+pub const FORM_BODY: usize = 64 << 10;

@@ -57,7 +57,9 @@ pub use serve::serve;
 use crate::{cluster::Cluster, journal::Journal, writer::Core};
 use api::routes as at;
 use axum::{
-    Router, middleware,
+    Router,
+    http::{Extensions, HeaderMap},
+    middleware,
     routing::{delete, get, post},
 };
 use std::sync::Arc;
@@ -117,9 +119,35 @@ pub(crate) struct Shared {
 /// A handle on [`Shared`].
 pub(crate) type Http = Arc<Shared>;
 
-/// Every route of the API over one core.
+/// Every route of the API over one core, and the web page that asks it.
 pub fn router(core: Core, options: Options) -> Router {
     let http = shared(core, options);
+    let api = api(http.clone());
+    crate::web::router(http, api.clone()).merge(api)
+}
+
+impl Shared {
+    /// What all of this is served over.
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// What a write has to bring back of the session whose cookie is in these headers, if there is one.
+    pub(crate) fn csrf_of(&self, headers: &HeaderMap) -> Option<String> {
+        session::find(self, headers).map(|found| found.csrf)
+    }
+}
+
+/// What is known of the connection of a request, for another that is made in its name.
+pub(crate) fn connection_of(request: &Extensions) -> Extensions {
+    let mut known = Extensions::new();
+    request.get::<serve::Stopping>().cloned().map(|found| known.insert(found));
+    request.get::<session::Peer>().copied().map(|found| known.insert(found));
+    request.get::<session::Encrypted>().copied().map(|found| known.insert(found));
+    known
+}
+
+fn api(http: Http) -> Router {
     Router::new()
         .merge(environments())
         .merge(infrastructure())

@@ -1,0 +1,91 @@
+//! Doing what a form asks for: one call of the API, sent once, and what came of it.
+
+use super::{
+    acts::{self, Act, Guarded, Said},
+    forms,
+    frame::Renewed,
+    outcome, session,
+    visit::{Answer, Call, Visit},
+};
+use api::{Code, ConfirmedBy, Explained, Problem, routes};
+use axum::{Form, extract::Path, http::HeaderMap, response::Response};
+use maud::Markup;
+use serde_json::Value;
+
+/// The field that carries the token of a guarded act.
+pub(super) const CONFIRM: &str = "confirm";
+
+/// `POST /do/{act}`
+pub(super) async fn act(
+    visit: Visit,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    Form(said): Form<Vec<(String, String)>>,
+) -> Response {
+    let said = Said(said);
+    let Some(act) = acts::find(&key) else {
+        let problem = Problem::new(Code::NotFound, format!("no page has a form of the name {key}"));
+        return visit.page(
+            super::frame::Place::Overview,
+            "Nothing was done",
+            Renewed::Never,
+            Err(problem.into()),
+        );
+    };
+    let allowed =
+        session::same_origin(&headers).and_then(|()| session::genuine(said.get("csrf"), &visit.csrf));
+    match allowed {
+        Err(problem) => visit.page(act.place, act.title, Renewed::Never, Err(problem)),
+        Ok(()) => {
+            let (status, content) = run(&visit, act, &said).await;
+            let mut response = visit.page(act.place, act.title, Renewed::Never, Ok(content));
+            *response.status_mut() = status;
+            response
+        }
+    }
+}
+
+async fn run(visit: &Visit, act: &Act, said: &Said) -> (axum::http::StatusCode, Markup) {
+    let explains = act.guarded == Guarded::Yes && said.get(CONFIRM).is_empty();
+    let asked = ask(visit, act, said, explains).await;
+    let shown = match (&asked, explains) {
+        (Ok(value), true) => match serde_json::from_value::<Explained>(value.clone()) {
+            Ok(explained) => outcome::explanation(visit, act, said, &explained),
+            Err(error) => outcome::failure(visit, act, said, &unreadable(&error)),
+        },
+        (Ok(value), false) => outcome::done(act, said, value),
+        (Err(problem), _) => outcome::failure(visit, act, said, problem),
+    };
+    let status = asked.err().and_then(|problem| axum::http::StatusCode::from_u16(problem.status).ok());
+    (status.unwrap_or_default(), shown)
+}
+
+async fn ask(visit: &Visit, act: &Act, said: &Said, explains: bool) -> Answer<Value> {
+    let mut path = act.path(said, visit.org());
+    let mut headers = vec![(routes::IDEMPOTENCY_KEY, said.get(forms::REQUEST))];
+    if explains {
+        path = format!("{path}?{}", routes::EXPLAIN_FLAG);
+    } else if act.guarded == Guarded::Yes {
+        headers.push((routes::CONFIRM, said.get(CONFIRM)));
+        headers.push((routes::CONFIRMED_BY, ConfirmedBy::Person.as_str()));
+    }
+    let body = act.body(said);
+    let empty = body.as_object().is_some_and(serde_json::Map::is_empty) && act.body.is_empty();
+    let body = if empty { Vec::new() } else { body.to_string().into_bytes() };
+    let bytes = visit
+        .call(Call {
+            method: act.method.parse().expect("a method of HTTP"),
+            path: &path,
+            headers: &headers,
+            body,
+        })
+        .await?;
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &serde_json::Error) -> Box<Problem> {
+    Box::new(Problem::new(Code::Internal, format!("the API's answer cannot be read: {error}")))
+}

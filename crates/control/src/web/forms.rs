@@ -1,0 +1,107 @@
+//! Forms: each carries the id of its request, made when it is rendered, and what proves its page.
+
+use super::{
+    acts::{Act, Said},
+    parts,
+    visit::Visit,
+};
+use maud::{Markup, html};
+
+/// One input of a form.
+pub(super) struct Input<'a> {
+    name: &'static str,
+    label: &'static str,
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    Text(&'a str),
+    Number,
+    Choice(&'a [(String, String)]),
+}
+
+impl<'a> Input<'a> {
+    /// A line of text, with what stands in it at first.
+    pub(super) const fn text(name: &'static str, label: &'static str, value: &'a str) -> Self {
+        Self { name, label, kind: Kind::Text(value) }
+    }
+
+    /// A number.
+    pub(super) const fn number(name: &'static str, label: &'static str) -> Self {
+        Self { name, label, kind: Kind::Number }
+    }
+
+    /// One of these, each a value and what people read.
+    pub(super) const fn choice(name: &'static str, label: &'static str, of: &'a [(String, String)]) -> Self {
+        Self { name, label, kind: Kind::Choice(of) }
+    }
+
+    fn show(&self, form: &str) -> Markup {
+        let id = format!("{form}-{}", self.name);
+        html! {
+            p {
+                label for=(id) { (self.label) }
+                @match &self.kind {
+                    Kind::Text(value) => {
+                        input id=(id) name=(self.name) value=(value) required autocomplete="off" spellcheck="false";
+                    }
+                    Kind::Number => { input id=(id) name=(self.name) type="number" min="0" required; }
+                    Kind::Choice(of) => {
+                        select id=(id) name=(self.name) {
+                            @for (value, text) in *of { option value=(value) { (text) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What can be done here, each act folded away until it is wanted.
+pub(super) fn section(visit: &Visit, acts: &[(&Act, Vec<Input<'_>>)], fixed: &[(&str, &str)]) -> Markup {
+    html! {
+        section .acts aria-labelledby="acts-heading" {
+            h2 #acts-heading { "What can be done" }
+            @if visit.may_write() {
+                @for (act, inputs) in acts { (form(visit, act, inputs, fixed)) }
+            } @else {
+                p { "Nothing with this login: it may read only. Acts are for owners." }
+            }
+        }
+    }
+}
+
+fn form(visit: &Visit, act: &Act, inputs: &[Input<'_>], fixed: &[(&str, &str)]) -> Markup {
+    // What the command looks like before anything is typed.
+    let mut pattern: Vec<(String, String)> =
+        fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    pattern.extend(inputs.iter().map(|input| (input.name.to_owned(), input.name.to_uppercase())));
+    let fixed: Vec<(String, String)> =
+        fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    html! {
+        details .act {
+            summary { (act.title) }
+            form method="post" action={ "/do/" (act.key) } {
+                (hidden(visit, &fixed))
+                @for input in inputs { (input.show(act.key)) }
+                p .note { (act.note) }
+                button { (act.title) }
+                (parts::command(&act.command(&Said(pattern))))
+            }
+        }
+    }
+}
+
+/// What every form carries besides what is typed.
+pub(super) fn hidden(visit: &Visit, fields: &[(String, String)]) -> Markup {
+    html! {
+        input type="hidden" name="csrf" value=(visit.csrf);
+        @if !fields.iter().any(|(name, _)| name == REQUEST) {
+            input type="hidden" name=(REQUEST) value=(visit.request_id());
+        }
+        @for (name, value) in fields { input type="hidden" name=(name) value=(value); }
+    }
+}
+
+/// The field that names the request.
+pub(super) const REQUEST: &str = "request_id";

@@ -1,0 +1,375 @@
+//! The web page over real HTTP, without a browser: who gets in, what a form does, and that a page can do
+//! nothing that the API would not.
+
+use crate::world::*;
+use reqwest::{Response, StatusCode};
+use types::{EventId, limits};
+
+const PAGES: [&str; 9] =
+    ["/", "/apps", "/routes", "/nodes", "/cluster", "/events", "/requests", "/views", "/tokens"];
+
+/// A browser that has logged in, as far as the server can tell.
+struct Visitor<'a> {
+    world: &'a World,
+    cookie: String,
+}
+
+impl<'a> Visitor<'a> {
+    async fn new(world: &'a World, secret: &str) -> Self {
+        let answer = log_in(world, secret).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        let cookie = answer.headers()["set-cookie"].to_str().expect("text").to_owned();
+        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+        assert!(!cookie.contains(secret), "the token is in no cookie");
+        let cookie = cookie.split(';').next().expect("a pair").to_owned();
+        Self { world, cookie }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        let request =
+            self.world.bare("GET", path).header("cookie", &self.cookie).header("accept", "text/html");
+        request.send().await.expect("an answer")
+    }
+
+    /// Whether its session is none any more. A browser would be sent to log in.
+    async fn is_out(&self) -> bool {
+        let request = self.world.bare("GET", "/live").header("cookie", &self.cookie);
+        request.send().await.expect("an answer").status() == StatusCode::UNAUTHORIZED
+    }
+
+    async fn page(&self, path: &str) -> String {
+        let answer = self.get(path).await;
+        let (status, text) = (answer.status(), answer.text().await.expect("a page"));
+        assert_eq!(status, StatusCode::OK, "{path}: {text}");
+        text
+    }
+
+    /// Sends a form with what its page gave it.
+    async fn send(&self, page: &str, act: &str, fields: &[(&str, &str)]) -> (StatusCode, String) {
+        let text = self.page(page).await;
+        let id = hidden(&text, act, "request_id");
+        self.send_as(&hidden(&text, act, "csrf"), act, &[&[("request_id", id.as_str())], fields].concat())
+            .await
+    }
+
+    async fn send_as(&self, csrf: &str, act: &str, fields: &[(&str, &str)]) -> (StatusCode, String) {
+        let fields = [&[("csrf", csrf)], fields].concat();
+        let request = self.form(act, &fields).header("sec-fetch-site", "same-origin");
+        let answer = request.send().await.expect("an answer");
+        (answer.status(), answer.text().await.expect("a page"))
+    }
+
+    fn form(&self, act: &str, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        let request = self.world.bare("POST", &format!("/do/{act}")).header("cookie", &self.cookie);
+        request.header("content-type", "application/x-www-form-urlencoded").body(encoded(fields))
+    }
+}
+
+fn encoded(fields: &[(&str, &str)]) -> String {
+    let part = |text: &str| api::routes::fill("/{x}", &[text])[1..].to_owned();
+    let pairs: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{}={}", part(name), part(value))).collect();
+    pairs.join("&")
+}
+
+/// A client that stays where it is sent away.
+fn unmoved() -> reqwest::Client {
+    let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    client.no_proxy().tls_certs_only([]).build().expect("a client")
+}
+
+async fn log_in(world: &World, secret: &str) -> Response {
+    let request = unmoved().post(format!("{}/login", world.url())).header("sec-fetch-site", "same-origin");
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    request.body(encoded(&[("token", secret), ("to", "/nodes")])).send().await.expect("an answer")
+}
+
+/// The value of a hidden field of the form of an act.
+fn hidden(page: &str, act: &str, name: &str) -> String {
+    let form = page.split("<form ").find(|form| form.contains(&format!("action=\"/do/{act}\"")));
+    let form = form.unwrap_or_else(|| panic!("no form {act} in {page}"));
+    let after = form.split(&format!("name=\"{name}\" value=\"")).nth(1);
+    after.and_then(|rest| rest.split('"').next()).unwrap_or_else(|| panic!("no {name} in {form}")).to_owned()
+}
+
+const PROD: &str = "/apps/shop/prod";
+const SHOP: [(&str, &str); 2] = [("app", "shop"), ("env", "prod")];
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_token_and_the_way_back_is_kept() {
+    let world = World::start().await;
+    let rejected = [EXPIRED, REVOKED, JOIN, NODE_ONE, "hf_unknown", "", "a\nb"];
+    for secret in rejected {
+        let answer = log_in(&world, secret).await;
+        assert!(answer.status().is_client_error(), "{secret:?}: {}", answer.status());
+        assert!(!answer.headers().contains_key("set-cookie"), "{secret:?}");
+    }
+    for path in PAGES {
+        let request = unmoved().get(format!("{}{path}", world.url())).header("accept", "text/html");
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
+        assert!(answer.headers()["location"].to_str().expect("text").starts_with("/login?to=%2F"), "{path}");
+    }
+    let posted = world.bare("POST", "/do/scale").send().await.expect("an answer");
+    assert!(posted.status().is_client_error(), "{}", posted.status());
+    let live = world.bare("GET", "/live").send().await.expect("an answer");
+    assert_eq!(live.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(log_in(&world, OWNER).await.headers()["location"], "/nodes");
+}
+
+#[tokio::test]
+async fn every_page_is_small_says_as_of_when_and_lets_nothing_else_in() {
+    let world = World::start().await;
+    world.apply("registry.test/<b>shop:1").await;
+    let instance = world.place(ONE).await;
+    let visitor = Visitor::new(&world, OWNER).await;
+    let deploy = world.core.state().deploys.keys().next().expect("a deploy").to_string();
+    let more = [PROD.to_owned(), format!("{PROD}/deploys/{deploy}"), format!("{PROD}/instances/{instance}")];
+    for path in PAGES.map(str::to_owned).iter().chain(&more) {
+        let answer = visitor.get(path).await;
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+        assert_eq!(answer.headers()["referrer-policy"], "no-referrer");
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let policy = answer.headers()["content-security-policy"].to_str().expect("text").to_owned();
+        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
+        assert!(!policy.contains("unsafe"), "{policy}");
+        let status = answer.status();
+        let text = answer.text().await.expect("a page");
+        // This world's log has no members, and says so.
+        let wanted = if path == "/cluster" { 503 } else { 200 };
+        assert_eq!(status.as_u16(), wanted, "{path}: {text}");
+        assert!(text.len() < 100 << 10, "{path}: {} bytes", text.len());
+        assert!(!text.contains("<b>"), "{path} shows what it was given as markup");
+        assert!(!text.contains("style=\"") && !text.contains("onclick"), "{path} has nothing inline");
+        assert!(text.contains("<html lang=\"en\">") && text.contains("href=\"#main\""), "{path}");
+        if path != "/requests" && status.is_success() {
+            assert!(text.contains(", as of event"), "{path}: {text}");
+        }
+        let loads: Vec<&str> =
+            text.split("\"/assets/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(loads.len(), 3, "{path}");
+        for name in loads {
+            let asset = visitor.get(&format!("/assets/{name}")).await;
+            assert!(asset.headers()["cache-control"].to_str().expect("text").contains("immutable"), "{name}");
+        }
+    }
+    let text = visitor.page(PROD).await;
+    assert!(text.contains("registry.test/&lt;b&gt;shop:1"), "{text}");
+    assert_eq!(visitor.get("/apps/shop/none").await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(visitor.get("/assets/none.css").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_form_that_is_sent_twice_runs_once() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let visitor = Visitor::new(&world, OWNER).await;
+    let page = visitor.page(PROD).await;
+    let (csrf, id) = (hidden(&page, "scale", "csrf"), hidden(&page, "scale", "request_id"));
+    let fields = [&SHOP[..], &[("process", "web"), ("replicas", "5"), ("request_id", &id)]].concat();
+    let (first, second) =
+        tokio::join!(visitor.send_as(&csrf, "scale", &fields), visitor.send_as(&csrf, "scale", &fields));
+    for (status, text) in [&first, &second] {
+        assert_eq!(*status, StatusCode::OK, "{text}");
+        assert!(
+            text.contains("scale.set") && text.contains("holdfast scale web=5 --app shop --env prod"),
+            "{text}"
+        );
+        assert!(text.contains(&format!("/requests?id={id}")), "{text}");
+    }
+    let head = world.core.head().event;
+    let (status, _) = visitor.send_as(&csrf, "scale", &fields).await;
+    assert_eq!((status, world.core.head().event), (StatusCode::OK, head), "a reload writes nothing");
+    assert_eq!(world.core.state().envs[&world.env()].scale[&name("web")], 5);
+    let looked = visitor.page(&format!("/requests?id={id}")).await;
+    assert!(looked.contains("executed") && looked.contains(&id), "{looked}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_shown_word_for_word_with_what_became_of_the_request() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let visitor = Visitor::new(&world, OWNER).await;
+    let head = world.core.head().event;
+    let fields = [&SHOP[..], &[("process", "<i>"), ("replicas", "many")]].concat();
+    let (status, text) = visitor.send(PROD, "scale", &fields).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
+    assert!(
+        text.contains("not executed") && text.contains("invalid_request") && !text.contains("<i>"),
+        "{text}"
+    );
+    let fields = [&SHOP[..], &[("process", "none"), ("replicas", "1")]].concat();
+    let (status, text) = visitor.send(PROD, "scale", &fields).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{text}");
+    assert!(text.contains("no_such_process"), "{text}");
+    let (status, _) = visitor.send(PROD, "scale", &[("app", "other"), ("env", "x")]).await;
+    assert!(status.is_client_error());
+    assert!(world.core.head().event.get() <= head.get() + 1, "but for a verdict nothing is written");
+}
+
+#[tokio::test]
+async fn a_form_of_another_page_or_session_does_nothing() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let (visitor, other) = (Visitor::new(&world, OWNER).await, Visitor::new(&world, OWNER).await);
+    let page = visitor.page(PROD).await;
+    let (csrf, id) = (hidden(&page, "scale", "csrf"), hidden(&page, "scale", "request_id"));
+    let fields = [&SHOP[..], &[("process", "web"), ("replicas", "7"), ("request_id", &id)]].concat();
+    let head = world.core.head().event;
+    let forged = [
+        (other.send_as(&csrf, "scale", &fields).await.0, "another session's"),
+        (visitor.send_as("", "scale", &fields).await.0, "none"),
+    ];
+    for (status, why) in forged {
+        assert_eq!(status, StatusCode::FORBIDDEN, "{why}");
+    }
+    let whole = [&[("csrf", csrf.as_str())], &fields[..]].concat();
+    for headers in [
+        vec![("sec-fetch-site", "cross-site")],
+        vec![("sec-fetch-site", "same-site")],
+        vec![("origin", "http://evil.example")],
+        vec![("origin", "null")],
+        vec![],
+    ] {
+        let request = visitor.form("scale", &whole);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let status = request.send().await.expect("an answer").status();
+        assert_eq!(status, StatusCode::FORBIDDEN, "{headers:?}");
+    }
+    assert_eq!(world.core.head().event, head, "nothing was done");
+    let large = "x".repeat(limits::FORM_BODY + 1);
+    let (status, _) = visitor.send_as(&csrf, "scale", &[("process", &large)]).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_viewer_reads_and_does_nothing_whatever_is_sent() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let viewer = Visitor::new(&world, VIEWER).await;
+    let text = viewer.page(PROD).await;
+    assert!(text.contains("it may read only") && !text.contains("/do/scale"), "{text}");
+    for path in ["/nodes", "/tokens"] {
+        assert_eq!(viewer.get(path).await.status(), StatusCode::FORBIDDEN, "{path}");
+    }
+    let csrf = text
+        .split("name=\"csrf\" value=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("logout's");
+    let (head, id) = (world.core.head().event, world.id().to_string());
+    for act in ["scale", "restart", "rollback", "deploy", "drain", "token", "revoke", "promote", "adopt"] {
+        let fields =
+            [&SHOP[..], &[("process", "web"), ("replicas", "1"), ("node", "one"), ("id", "x")]].concat();
+        let fields =
+            [&fields[..], &[("image", "x"), ("name", "n"), ("role", "owner"), ("request_id", &id)]].concat();
+        let fields = [&fields[..], &[("expires_in", "1h"), ("reason", "why"), ("release", "1")]].concat();
+        let (status, text) = viewer.send_as(csrf, act, &fields).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{act}: {text}");
+    }
+    assert_eq!(world.core.head().event, head);
+    // Another org's owner sees none of this one's.
+    let foreign = Visitor::new(&world, FOREIGN).await;
+    assert_eq!(foreign.get(PROD).await.status(), StatusCode::NOT_FOUND);
+    assert!(!foreign.page("/").await.contains("shop"));
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token_with_time_and_with_a_logout() {
+    let world = World::start().await;
+    let visitor = Visitor::new(&world, OWNER).await;
+    let page = visitor.page("/tokens").await;
+    let csrf = hidden(&page, "token", "csrf");
+    let fields = [("name", "short"), ("role", "owner"), ("expires_in", "1h")];
+    let (status, text) = visitor.send("/tokens", "token", &fields).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let secret =
+        text.split("class=\"secret\">").nth(1).and_then(|rest| rest.split('<').next()).expect("a secret");
+    let short = Visitor::new(&world, secret).await;
+    short.page("/").await;
+    world.clock.advance(types::DurationMs::from_secs(1799));
+    short.page("/").await;
+    visitor.page("/").await;
+    world.clock.advance(types::DurationMs::from_secs(1799));
+    short.page("/").await;
+    visitor.page("/").await;
+    world.clock.advance(types::DurationMs::from_secs(10));
+    assert!(short.is_out().await, "the token is over, so its session is");
+    visitor.page("/").await;
+    world.clock.advance(limits::SESSION_IDLE);
+    assert!(visitor.is_out().await, "nobody came by");
+    let again = Visitor::new(&world, OWNER).await;
+    let page = again.page("/tokens").await;
+    assert_ne!(hidden(&page, "token", "csrf"), csrf);
+    let own = hidden(&page, "token", "csrf");
+    let out = |csrf: String| {
+        let request = world.bare("POST", "/logout").header("cookie", &again.cookie);
+        let request = request.header("sec-fetch-site", "same-origin");
+        request
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("csrf={csrf}"))
+            .send()
+    };
+    assert_eq!(out(csrf).await.expect("an answer").status(), StatusCode::FORBIDDEN);
+    again.page("/").await;
+    out(own).await.expect("an answer");
+    assert!(again.is_out().await);
+}
+
+#[tokio::test]
+async fn the_pulse_tells_of_each_event_and_ends_with_the_session() {
+    let world = World::start().await;
+    let visitor = Visitor::new(&world, VIEWER).await;
+    let head = world.core.head().event;
+    let mut pulse = visitor.get(&format!("/live?after={head}")).await;
+    assert_eq!(pulse.headers()["content-type"], "text/event-stream");
+    world.apply("registry.test/shop:1").await;
+    let first = soon("a pulse", pulse.chunk()).await.expect("bytes").expect("a line");
+    let text = String::from_utf8_lossy(&first).into_owned();
+    assert!(text.starts_with(&format!("data: {}", EventId::new(head.get() + 1))), "{text}");
+    let token = types::TokenId::from_u128(22);
+    world.owner().revoke_token(world.id(), token).await.expect("revoked");
+    soon("the end", async { while let Ok(Some(_)) = pulse.chunk().await {} }).await;
+    assert!(visitor.is_out().await);
+}
+
+#[tokio::test]
+async fn a_member_logs_in_with_a_password_does_what_its_role_may_and_logs_out() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let password = "correct horse battery";
+    let member = serde_json::json!({ "name": "ann", "role": "developer", "password": password }).to_string();
+    let request = world.bare("POST", api::routes::MEMBERS).bearer_auth(OWNER).body(member);
+    let added = request.header(api::routes::IDEMPOTENCY_KEY, world.id().to_string()).send().await;
+    assert_eq!(added.expect("an answer").status(), StatusCode::OK);
+    let enter = async |password: &str| {
+        let request =
+            unmoved().post(format!("{}/login", world.url())).header("sec-fetch-site", "same-origin");
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.body(encoded(&[("name", "ann"), ("password", password)])).send().await.expect("an answer")
+    };
+    let wrong = enter("a guess at a password").await;
+    assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
+    assert!(!wrong.headers().contains_key("set-cookie"));
+    let entered = enter(password).await;
+    assert_eq!(entered.status(), StatusCode::SEE_OTHER);
+    let cookie = entered.headers()["set-cookie"].to_str().expect("text");
+    let ann = Visitor { world: &world, cookie: cookie.split(';').next().expect("a pair").to_owned() };
+    assert!(ann.page("/").await.contains("developer in main"));
+    let fields = [&SHOP[..], &[("process", "web"), ("replicas", "4")]].concat();
+    let (status, text) = ann.send(PROD, "scale", &fields).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert_eq!(world.core.state().envs[&world.env()].scale[&name("web")], 4);
+    let csrf = hidden(&ann.page(PROD).await, "scale", "csrf");
+    let id = world.id().to_string();
+    let (status, text) = ann.send_as(&csrf, "drain", &[("node", "one"), ("request_id", &id)]).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{text}");
+    let (status, _) = ann.send_as("other", "scale", &fields).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let out =
+        world.bare("POST", "/logout").header("cookie", &ann.cookie).header("sec-fetch-site", "same-origin");
+    let out = out.header("content-type", "application/x-www-form-urlencoded").body(format!("csrf={csrf}"));
+    out.send().await.expect("an answer");
+    assert!(ann.is_out().await);
+}
