@@ -3,12 +3,16 @@
 # Rust toolchain. Says what it does; asks nothing.
 set -euo pipefail
 
-packages=(runc conmon docker-registry skopeo umoci busybox-static wrk nftables iproute2)
+packages=(runc conmon docker-registry skopeo umoci busybox-static wrk nftables iproute2 \
+    chromium chromium-driver)
 
 if ! command -v dpkg-query >/dev/null; then
     echo "setup: this is not Debian or Ubuntu; install these yourself: ${packages[*]}" >&2
     exit 1
 fi
+
+# Fetches what the browser tests judge pages with; any npm will do.
+command -v npm >/dev/null || packages+=(npm)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -47,4 +51,23 @@ found=$(rustc --version | cut -d' ' -f2)
 if [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n1)" != "$wanted" ]; then
     echo "setup: Rust $wanted or newer is needed, this is $found; run: rustup update stable" >&2
     exit 1
+fi
+
+# What the browser tests judge pages with. Not in the repository: 550 kB that others keep.
+axe_version=4.14.1
+axe_sum=29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+axe=target/tools/axe.min.js
+holds() { [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$axe_sum" ]; }
+if ! holds "$axe"; then
+    echo "setup: fetching axe-core $axe_version" >&2
+    mkdir -p target/tools
+    unpacked=$(mktemp -d)
+    trap 'rm -rf "$unpacked"' EXIT
+    npm pack --silent --pack-destination "$unpacked" "axe-core@$axe_version" >/dev/null
+    tar -xzf "$unpacked/axe-core-$axe_version.tgz" -C "$unpacked" package/axe.min.js
+    holds "$unpacked/package/axe.min.js" || {
+        echo "setup: axe-core $axe_version is not what it was; nothing of it is used" >&2
+        exit 1
+    }
+    mv "$unpacked/package/axe.min.js" "$axe"
 fi
