@@ -209,7 +209,7 @@ pub(super) static JOIN_TOKEN: Act = Act {
 };
 
 /// What tokens may be made for.
-pub(super) const ROLES: &[&str] = &["viewer", "owner"];
+pub(super) const ROLES: &[&str] = &["viewer", "auditor", "developer", "operator", "admin", "owner"];
 
 /// A write about tokens.
 const TOKEN: Act = Act { place: Place::Tokens, places: &[], ..ENV };

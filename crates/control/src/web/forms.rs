@@ -65,7 +65,7 @@ pub(super) fn section(visit: &Visit, acts: &[(&Act, Vec<Input<'_>>)], fixed: &[(
             @if visit.may_write() {
                 @for (act, inputs) in acts { (form(visit, act, inputs, fixed)) }
             } @else {
-                p { "Nothing with this login: it may read only. Acts are for owners." }
+                p { "Nothing with this login: it may read only." }
             }
         }
     }

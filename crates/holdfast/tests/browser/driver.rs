@@ -247,7 +247,7 @@ impl Browser {
     pub fn log_in(&self, url: &str, token: &str) {
         self.go(&format!("{url}/login"));
         self.type_in("#token", token);
-        self.click("main button");
+        self.click("#with-token");
         self.reads("Log out");
     }
 

@@ -75,12 +75,12 @@ fn a_person_logs_in_and_reads_every_page() {
     browser.reads("Log in to see this page.");
     accessible(&browser, "the login");
     browser.type_in("#token", "hf_wrong");
-    browser.click("main button");
+    browser.click("#with-token");
     browser.reads("the token is not known here");
     accessible(&browser, "a login that failed");
     browser.go(&format!("{url}/nodes"));
     browser.type_in("#token", &owner(&scene.platform));
-    browser.click("main button");
+    browser.click("#with-token");
     browser.reads("Log out");
     assert_eq!(browser.url(), format!("{url}/nodes"), "back to where one wanted to go");
     for scheme in ["light", "dark"] {
@@ -196,7 +196,7 @@ fn a_server_that_is_gone_is_said_and_so_is_a_session_that_ended() {
     .expect("a banner");
     browser.click("#lost a");
     browser.type_in("#token", &owner(&scene.platform));
-    browser.click("main button");
+    browser.click("#with-token");
     browser.reads("token.created");
 }
 
