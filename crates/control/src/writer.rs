@@ -210,21 +210,17 @@ impl Core {
 
     /// The same with its cause, for reconcilers.
     pub async fn propose(&self, proposal: Proposal) -> Answer {
-        let answer = self.put(proposal).await;
-        self.0.figures.answered(&answer);
-        answer
-    }
-
-    async fn put(&self, proposal: Proposal) -> Answer {
         let (answer, answered) = oneshot::channel();
         let full = |why: &str| Answer::Unavailable { storage_full: false, why: why.to_owned() };
-        match self.0.queue.try_send((proposal, answer)) {
+        let answer = match self.0.queue.try_send((proposal, answer)) {
             Err(mpsc::error::TrySendError::Full(_)) => full("the queue of commands is full"),
             Err(mpsc::error::TrySendError::Closed(_)) => full("the server is stopping"),
             Ok(()) => {
                 answered.await.unwrap_or_else(|_| Answer::Unknown { why: "the server stopped".to_owned() })
             }
-        }
+        };
+        self.0.figures.answered(&answer);
+        answer
     }
 
     /// The state, durable, as of now.
