@@ -3,8 +3,11 @@
 # Rust toolchain. Says what it does; asks nothing.
 set -euo pipefail
 
-packages=(runc conmon docker-registry skopeo umoci busybox-static wrk nftables iproute2 \
+packages=(runc conmon docker-registry skopeo umoci busybox-static wrk nftables iproute2 prometheus \
     chromium chromium-driver)
+# Of these only the programs are wanted: docker-registry is started by tests on free ports, and of
+# prometheus promtool alone is used.
+services=(docker-registry prometheus)
 
 if ! command -v dpkg-query >/dev/null; then
     echo "setup: this is not Debian or Ubuntu; install these yourself: ${packages[*]}" >&2
@@ -31,10 +34,19 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     echo "setup: installing ${missing[*]}" >&2
     "${root[@]}" apt-get update -q >&2
-    # The registry is started by the demo and the tests themselves, on a free port: its service stays off.
+    # Services that come with it now stay off, from the first moment; those that were there before are left
+    # as they are.
+    fresh=()
+    for service in "${services[@]}"; do
+        [[ " ${missing[*]} " = *" $service "* ]] && fresh+=("$service")
+    done
+    [ ${#fresh[@]} -eq 0 ] || "${root[@]}" systemctl mask --runtime "${fresh[@]}" >/dev/null 2>&1 || true
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
         "${missing[@]}" >&2
-    "${root[@]}" systemctl disable --now docker-registry >/dev/null 2>&1 || true
+    for service in "${fresh[@]}"; do
+        "${root[@]}" systemctl disable "$service" >/dev/null 2>&1 || true
+        "${root[@]}" systemctl unmask --runtime "$service" >/dev/null 2>&1 || true
+    done
 fi
 
 if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then

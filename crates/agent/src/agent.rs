@@ -32,7 +32,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -99,6 +99,8 @@ struct Inner {
     pressure: watch::Sender<Option<Reason>>,
     /// A plan was stored: the lease is renewed at once, since it acknowledges.
     poke: Notify,
+    /// When the control plane answered last; the start, before it ever did.
+    heard: Mutex<Instant>,
 }
 
 /// A host agent, ready to run.
@@ -179,6 +181,7 @@ impl Agent {
             listed: watch::Sender::new(false),
             pressure,
             poke: Notify::new(),
+            heard: Mutex::new(Instant::now()),
         };
         Ok(Self { inner: Arc::new(inner), metrics, _lock: lock })
     }
@@ -257,6 +260,9 @@ impl Inner {
             generation: self.generation().get(),
             unconfirmed: self.shared.journal.unconfirmed().len(),
             disk_short: self.pressure.borrow().is_some(),
+            space: pressure::space(&self.config.data_dir),
+            control_silent: self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed(),
+            pulls: self.shared.images.pulls(),
         };
         metrics::render(&self.shared.counts, gauges)
     }
@@ -469,8 +475,9 @@ impl Inner {
                 running: self.running(),
                 draining: Vec::new(),
             };
-            if let Err(error) = self.link.renew(&lease).await {
-                self.link_failed("lease", &error.to_string());
+            match self.link.renew(&lease).await {
+                Ok(_) => *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now(),
+                Err(error) => self.link_failed("lease", &error.to_string()),
             }
             tokio::select! {
                 () = self.poke.notified() => {}

@@ -17,6 +17,20 @@ pub(crate) trait Images: Send + Sync + 'static {
 
     /// Removes what is cached and not in use, to make room. Blocks on the disk.
     fn evict(&self, in_use: &BTreeSet<Digest>);
+
+    /// How many images were fetched.
+    fn pulls(&self) -> Pulls {
+        Pulls::default()
+    }
+}
+
+/// Images fetched since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pulls {
+    /// Begun.
+    pub(crate) begun: u64,
+    /// Failed.
+    pub(crate) failed: u64,
 }
 
 #[async_trait]
@@ -44,5 +58,9 @@ impl Images for ImageStore {
             Ok(freed) => tracing::info!(%freed, "made room by dropping cached images"),
             Err(error) => tracing::warn!(%error, "cached images could not be dropped"),
         }
+    }
+
+    fn pulls(&self) -> Pulls {
+        ImageStore::pulls(self)
     }
 }

@@ -1,6 +1,6 @@
 //! Metrics on a loopback port, in the Prometheus text format. Read-only, bounded, optional.
 
-use crate::{backoff::Backoff, supervisor::Counts};
+use crate::{backoff::Backoff, images::Pulls, pressure::Space, supervisor::Counts};
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
@@ -21,6 +21,9 @@ pub(crate) struct Gauges {
     pub(crate) generation: u64,
     pub(crate) unconfirmed: usize,
     pub(crate) disk_short: bool,
+    pub(crate) space: Option<Space>,
+    pub(crate) control_silent: Duration,
+    pub(crate) pulls: Pulls,
 }
 
 /// The text.
@@ -50,10 +53,32 @@ pub(crate) fn render(counts: &Counts, gauges: Gauges) -> String {
         ("reports_total", "Reports confirmed by the server.", &counts.reports),
         ("link_errors_total", "Calls of the control plane that failed.", &counts.link_errors),
         ("plans_refused_total", "Plans that were not taken.", &counts.plans_refused),
+        ("restarts_total", "Starts of instances that had ended by themselves.", &counts.restarts),
+        (
+            "probe_failures_total",
+            "Probes without a good answer, of starting instances too.",
+            &counts.probe_failures,
+        ),
+        (
+            "image_failures_total",
+            "Tries to start an instance whose image was not to be had.",
+            &counts.image_failures,
+        ),
     ];
     for (name, help, counter) in counters {
         line("counter", name, help, counter.load(Ordering::Relaxed));
     }
+    line("counter", "pulls_total", "Images fetched, or tried to.", gauges.pulls.begun);
+    line("counter", "pull_failures_total", "Images that could not be fetched.", gauges.pulls.failed);
+    if let Some(Space { free, total }) = gauges.space {
+        line("gauge", "disk_free_bytes", "Free space of the data directory's file system.", free);
+        line("gauge", "disk_size_bytes", "Size of the data directory's file system.", total);
+    }
+    let silent = gauges.control_silent.as_secs_f64();
+    text.push_str(&format!(
+        "# HELP holdfast_agent_control_age_seconds Since the control plane answered; since the start if it never did.\n\
+         # TYPE holdfast_agent_control_age_seconds gauge\nholdfast_agent_control_age_seconds {silent:.3}\n"
+    ));
     text
 }
 

@@ -61,6 +61,9 @@ pub(crate) struct Counts {
     pub(crate) reports: AtomicU64,
     pub(crate) link_errors: AtomicU64,
     pub(crate) plans_refused: AtomicU64,
+    pub(crate) restarts: AtomicU64,
+    pub(crate) probe_failures: AtomicU64,
+    pub(crate) image_failures: AtomicU64,
 }
 
 pub(crate) fn add_one(counter: &AtomicU64) {
@@ -222,6 +225,7 @@ impl Supervisor {
         if self.shared.journal.last(self.id).is_none() {
             self.note(Change::Preparing);
         }
+        let again = matches!(self.shared.journal.last(self.id), Some(Change::Crashed { .. }));
         loop {
             if self.wish.has_changed().unwrap_or(false) {
                 return Brought::WishChanged;
@@ -230,6 +234,9 @@ impl Supervisor {
             let error = match tried {
                 Some(Ok((process, image))) => {
                     add_one(&self.shared.counts.starts);
+                    if again {
+                        add_one(&self.shared.counts.restarts);
+                    }
                     self.note(Change::Booting);
                     return Brought::Up(process, image);
                 }
@@ -267,7 +274,10 @@ impl Supervisor {
         };
         let image = match image {
             Ok(image) => Arc::new(image),
-            Err(error) => return Some(Err(error)),
+            Err(error) => {
+                add_one(&shared.counts.image_failures);
+                return Some(Err(error));
+            }
         };
         let _turn = shared.starts.acquire().await.expect("the semaphore is never closed");
         // Once begun, a start is carried through: it is short, and half of one is worth nothing.
@@ -302,6 +312,9 @@ impl Supervisor {
                 () = self.wish_changed() => return Attended::WishChanged,
                 answer = answer => answer,
             };
+            if answer.is_err() {
+                add_one(&self.shared.counts.probe_failures);
+            }
             match judge.take(answer, Instant::now()) {
                 Verdict::Same => {}
                 Verdict::Ready => self.note(Change::Ready),

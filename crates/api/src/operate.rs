@@ -216,6 +216,10 @@ pub struct Version {
     pub api: String,
     /// The identity of the log.
     pub cluster: String,
+    /// The server's time; absent from one that does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub at: Option<Timestamp>,
 }
 
 /// Who the bearer of the token is.

@@ -231,7 +231,9 @@ proptest! {
             applied: EventId::new(seed.n), reason: seed.maybe(seed.text.clone()),
         });
         same(Live { live: true });
-        same(Version { version: seed.text.clone(), api: seed.text.clone(), cluster: seed.text.clone() });
+        same(Version {
+            version: seed.text.clone(), api: seed.text.clone(), cluster: seed.text.clone(), at: seed.maybe(Timestamp::from_ms(seed.n)),
+        });
         same(Whoami {
             principal: seed.text.clone(), role: TokenRole::Owner, org: seed.maybe(seed.name.clone()),
             token: seed.maybe(TokenId::from_u128(seed.bits)), expires: seed.some.then_some(Timestamp::from_ms(seed.n)), cluster: seed.text.clone(),

@@ -6,6 +6,7 @@
 
 pub mod backups;
 pub mod cluster;
+mod figures;
 mod http;
 mod journal;
 mod observe;

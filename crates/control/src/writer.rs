@@ -12,6 +12,7 @@
 //! doubtful batch may stand in the log as well. Nothing is tried again.
 
 use crate::{
+    figures::Figures,
     observe::Observations,
     sequencer::{Decided, Outcome, Proposal, Sequencer},
 };
@@ -135,6 +136,7 @@ struct Shared {
     full: AtomicBool,
     /// Held while a view is folded anew.
     rebuilding: Arc<tokio::sync::Mutex<()>>,
+    figures: Arc<Figures>,
 }
 
 /// A cheap handle on the core of a server.
@@ -190,6 +192,7 @@ impl Core {
             doubt: AtomicBool::new(false),
             full: AtomicBool::new(false),
             rebuilding: Arc::default(),
+            figures: Arc::default(),
         };
         let core = Self(Arc::new(shared));
         Ok((core.clone(), Driver { core, queue: waiting, led: None, snapshot_at }))
@@ -209,13 +212,15 @@ impl Core {
     pub async fn propose(&self, proposal: Proposal) -> Answer {
         let (answer, answered) = oneshot::channel();
         let full = |why: &str| Answer::Unavailable { storage_full: false, why: why.to_owned() };
-        match self.0.queue.try_send((proposal, answer)) {
+        let answer = match self.0.queue.try_send((proposal, answer)) {
             Err(mpsc::error::TrySendError::Full(_)) => full("the queue of commands is full"),
             Err(mpsc::error::TrySendError::Closed(_)) => full("the server is stopping"),
             Ok(()) => {
                 answered.await.unwrap_or_else(|_| Answer::Unknown { why: "the server stopped".to_owned() })
             }
-        }
+        };
+        self.0.figures.answered(&answer);
+        answer
     }
 
     /// The state, durable, as of now.
@@ -387,6 +392,11 @@ impl Core {
         self.0.doubt.load(Ordering::SeqCst)
     }
 
+    /// What the writer has counted.
+    pub(crate) fn figures(&self) -> &Figures {
+        &self.0.figures
+    }
+
     /// Whether the writer is there to decide.
     pub fn is_open(&self) -> bool {
         !self.0.queue.is_closed()
@@ -536,6 +546,7 @@ impl Driver {
     ) -> bool {
         if self.led.replace(held) != Some(held) {
             tracing::info!(epoch = %held.epoch, "this node sequences");
+            self.core.0.figures.leads_begun.fetch_add(1, Ordering::Relaxed);
             // What was in doubt under an earlier authority has been decided: the log has been read up
             // to this one.
             self.core.0.doubt.store(false, Ordering::SeqCst);
@@ -658,9 +669,14 @@ impl Driver {
             .then(|| self.core.0.log.append(decided.expected, decided.batch));
         let waiting = decided.outcomes.into_iter().zip(answers).collect();
         let batch = UnderWay { state: decided.state, waiting };
+        let (begun, figures) = (Instant::now(), self.core.0.figures.clone());
         async move {
             let result = match appended {
-                Some(appended) => appended.await.map(|_| ()),
+                Some(appended) => {
+                    let result = appended.await.map(|_| ());
+                    figures.appended(begun.elapsed(), &result);
+                    result
+                }
                 None => Ok(()),
             };
             if asked && result.is_ok() {

@@ -80,6 +80,8 @@ pub struct Platform {
     tcp: u16,
     agent_metrics: u16,
     edge_metrics: u16,
+    /// More flags of the server.
+    server_flags: Vec<String>,
     server: Option<Process>,
     agent: Option<Process>,
     edge: Option<Process>,
@@ -108,6 +110,7 @@ impl Platform {
             tcp,
             agent_metrics,
             edge_metrics,
+            server_flags: Vec::new(),
             server: None,
             agent: None,
             edge: None,
@@ -137,6 +140,11 @@ impl Platform {
         Ok(Routes { tls: Target::tls(self.tls, host, authority)?, tcp: Target::plain(self.tcp) })
     }
 
+    /// From here on, the server is started with these as well.
+    pub fn serve_with(&mut self, flags: &[&str]) {
+        self.server_flags = flags.iter().map(ToString::to_string).collect();
+    }
+
     /// Starts the server and waits until it is ready.
     ///
     /// # Errors
@@ -145,7 +153,8 @@ impl Platform {
         let mut command = self.command();
         command
             .args(["server", "--listen", &format!("127.0.0.1:{}", self.api), "--data-dir"])
-            .arg(self.data(Role::Server));
+            .arg(self.data(Role::Server))
+            .args(&self.server_flags);
         let mut process = Process::start(&self.dir, "server", &mut command)?;
         let address = format!("127.0.0.1:{}", self.api);
         process.wait_until("its readiness", START, || {
@@ -200,8 +209,12 @@ impl Platform {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
-        // Nothing of the caller's own Holdfast may leak in.
+        self.program(&self.binary)
+    }
+
+    /// A program with what the command line here goes by, and nothing of the caller's own Holdfast.
+    pub fn program(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HOLDFAST_")) {
             command.env_remove(name);
         }

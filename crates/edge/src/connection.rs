@@ -21,7 +21,7 @@ use std::{
     cell::RefCell,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 use tokio::{
@@ -194,10 +194,13 @@ async fn find_backend(
         Entry::Tcp(port) => table.by_port(port),
     };
     let route = route.ok_or(Outcome::NoRoute)?;
-    if route.ways.is_empty() {
-        return Err(Outcome::NoBackend);
-    }
-    connect_any(switch, waits, route).await.ok_or(Outcome::BackendsFailed)
+    let found = match route.ways.is_empty() {
+        true => Err(Outcome::NoBackend),
+        false => connect_any(switch, waits, route).await.ok_or(Outcome::BackendsFailed),
+    };
+    let counter = if found.is_ok() { &route.count.carried } else { &route.count.closed };
+    counter.fetch_add(1, Relaxed);
+    found
 }
 
 /// Tries every target of the route once: first those that are well or on trial, in turn, then
@@ -209,7 +212,7 @@ async fn connect_any(
 ) -> Option<(TcpStream, Open, ProxyProtocol)> {
     let deadline = Instant::now() + waits.connect_total;
     let count = route.ways.len();
-    let start = route.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let start = route.count.turn.fetch_add(1, Relaxed);
     let mut ejected = Vec::new();
     for place in 0..count {
         let way = &route.ways[start.wrapping_add(place) % count];
@@ -253,6 +256,7 @@ async fn connect(
         return None;
     }
     if target.refused(switch.now_ms()) {
+        switch.ejections.fetch_add(1, Relaxed);
         tracing::warn!(
             route = %route.id, instance = %target.tally.instance, address = %target.address, %error,
             "backend ejected"

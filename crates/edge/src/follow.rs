@@ -208,6 +208,7 @@ pub async fn renew(
         };
         let failure = match answer {
             Ok(Ok(newest)) => {
+                shared.meter.heard_ms.store(shared.switch.now_ms(), Relaxed);
                 lagging = if newest > shared.switch.generation() { lagging + 1 } else { 0 };
                 None
             }

@@ -1,16 +1,19 @@
 //! Counts what the edge does and writes it as Prometheus text.
 //!
-//! Labels are bounded: results are a closed set, and instances are those of the plan and a bounded
-//! number that left it ([`types::limits::EDGE_RETIRED`]).
+//! Labels are bounded: results are a closed set; routes and instances are those of the plan, with a
+//! bounded number of instances that left it ([`limits::EDGE_RETIRED`]), and of each only so many have
+//! lines of their own ([`limits::EDGE_ROUTES_SHOWN`], [`limits::EDGE_INSTANCES_SHOWN`]).
 
 use crate::{
     connection::{Entry, Outcome},
     edge::Shared,
+    table::{Route, Table},
 };
 use std::{
     fmt::{self, Write},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
+use types::limits;
 
 /// The counters that belong to no instance.
 #[derive(Debug, Default)]
@@ -28,6 +31,8 @@ pub struct Meter {
     pub ports_waiting: AtomicU64,
     /// Whether the control plane answers: 1 or 0.
     pub linked: AtomicU64,
+    /// When the control plane answered last, in the clock of the switch; 0: never since the start.
+    pub heard_ms: AtomicU64,
 }
 
 impl Meter {
@@ -94,13 +99,62 @@ fn write(text: &mut String, shared: &Shared) -> fmt::Result {
         ),
         ("ports_waiting", "gauge", "Ports of the plan that could not be opened.", read(&meter.ports_waiting)),
         ("control_linked", "gauge", "Whether the control plane answers.", read(&meter.linked)),
+        (
+            "backend_ejections_total",
+            "counter",
+            "Backends that were left alone for a while, for they refused.",
+            { read(&shared.switch.ejections) },
+        ),
     ];
-    drop(table);
     for (name, kind, help, value) in singles {
         head(text, name, kind, help)?;
         writeln!(text, "holdfast_edge_{name} {value}")?;
     }
+    let silent_ms = shared.switch.now_ms().saturating_sub(read(&meter.heard_ms));
+    head(
+        text,
+        "control_age_seconds",
+        "gauge",
+        "Since the control plane answered; since the start if it never did.",
+    )?;
+    writeln!(text, "holdfast_edge_control_age_seconds {}", silent_ms as f64 / 1000.0)?;
+    write_routes(text, &table)?;
+    drop(table);
     write_instances(text, shared)
+}
+
+fn write_routes(text: &mut String, table: &Table) -> fmt::Result {
+    let routes = table.routes();
+    let ejected = |route: &Route| route.ways.iter().filter(|way| way.target.is_ejected()).count();
+    let without = routes.iter().filter(|route| route.ways.is_empty()).count();
+    head(text, "routes_without_backend", "gauge", "Routes in effect that have no backend at all.")?;
+    writeln!(text, "holdfast_edge_routes_without_backend {without}")?;
+    let left_out = routes.len().saturating_sub(limits::EDGE_ROUTES_SHOWN);
+    head(text, "routes_left_out", "gauge", "Routes in effect that have no lines of their own here.")?;
+    writeln!(text, "holdfast_edge_routes_left_out {left_out}")?;
+    type Value<'a> = &'a dyn Fn(&Route) -> u64;
+    let columns: [(&str, &str, &str, Value<'_>); 4] = [
+        ("route_backends", "gauge", "Backends of a route.", &|route| route.ways.len() as u64),
+        ("route_backends_ejected", "gauge", "Backends of a route that are left alone for now.", &|route| {
+            ejected(route) as u64
+        }),
+        ("route_connections_total", "counter", "Connections carried to a backend of a route.", &|route| {
+            route.count.carried.load(Relaxed)
+        }),
+        (
+            "route_closed_total",
+            "counter",
+            "Connections closed for want of a backend that accepts.",
+            &|route| route.count.closed.load(Relaxed),
+        ),
+    ];
+    for (name, kind, help, value) in columns {
+        head(text, name, kind, help)?;
+        for route in routes.iter().take(limits::EDGE_ROUTES_SHOWN) {
+            writeln!(text, "holdfast_edge_{name}{{route=\"{}\"}} {}", route.id, value(route))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_instances(text: &mut String, shared: &Shared) -> fmt::Result {
@@ -129,7 +183,7 @@ fn write_instances(text: &mut String, shared: &Shared) -> fmt::Result {
     let shown = shared.switch.shown();
     for (name, kind, help, value) in columns {
         head(text, name, kind, help)?;
-        for shown in &shown {
+        for shown in shown.iter().take(limits::EDGE_INSTANCES_SHOWN) {
             let instance = shown.tally.instance;
             writeln!(text, "holdfast_edge_{name}{{instance=\"{instance}\"}} {}", value(shown))?;
         }

@@ -9,14 +9,14 @@
 
 use crate::{
     backend::{Tally, Target},
-    table::{Lasting, LeftOut, Table},
+    table::{Count, Lasting, LeftOut, Table},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicUsize, Ordering::Acquire, fence},
+        atomic::{AtomicU64, Ordering::Acquire, fence},
     },
 };
 use tokio::{sync::Notify, time::Instant};
@@ -32,6 +32,8 @@ pub struct Switch {
     kept: Mutex<Kept>,
     changed: Arc<Notify>,
     born: Instant,
+    /// How often a backend that was well refused a connection.
+    pub ejections: AtomicU64,
 }
 
 /// What outlives tables.
@@ -40,7 +42,7 @@ struct Kept {
     changed: Arc<Notify>,
     tallies: BTreeMap<InstanceId, Arc<Tally>>,
     targets: BTreeMap<(InstanceId, SocketAddr), Arc<Target>>,
-    turns: BTreeMap<RouteId, Arc<AtomicUsize>>,
+    counts: BTreeMap<RouteId, Arc<Count>>,
     /// Instances that left the plan, the one that left first at the front.
     retired: Vec<InstanceId>,
     /// Tables that were swapped out and may still be held.
@@ -57,8 +59,8 @@ impl Lasting for Kept {
         Arc::clone(place.or_insert_with(|| Arc::new(Target::new(backend.address, Arc::clone(tally)))))
     }
 
-    fn turn(&mut self, route: RouteId) -> Arc<AtomicUsize> {
-        Arc::clone(self.turns.entry(route).or_default())
+    fn count(&mut self, route: RouteId) -> Arc<Count> {
+        Arc::clone(self.counts.entry(route).or_default())
     }
 }
 
@@ -67,7 +69,7 @@ impl Kept {
     /// are shown until [`limits::EDGE_RETIRED`] others have left, and as long as one is open.
     fn forget(&mut self, plan: &EdgePlan, table: &Table) {
         let named: BTreeSet<InstanceId> = table.instances().collect();
-        self.turns.retain(|route, _| plan.routes.contains_key(route));
+        self.counts.retain(|route, _| plan.routes.contains_key(route));
         self.targets.retain(|_, target| Arc::strong_count(target) > 1);
         self.retired.retain(|instance| !named.contains(instance));
         let known: BTreeSet<InstanceId> = self.retired.iter().copied().collect();
@@ -106,12 +108,13 @@ impl Switch {
                 changed: Arc::clone(&changed),
                 tallies: BTreeMap::new(),
                 targets: BTreeMap::new(),
-                turns: BTreeMap::new(),
+                counts: BTreeMap::new(),
                 retired: Vec::new(),
                 older: Vec::new(),
             }),
             changed,
             born: Instant::now(),
+            ejections: AtomicU64::new(0),
         }
     }
 

@@ -10,7 +10,10 @@ use crate::backend::Target;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
 };
 use tokio::sync::Notify;
 use types::{
@@ -42,8 +45,19 @@ pub struct Route {
     pub id: RouteId,
     /// Where its connections may go; all of the route's environment.
     pub ways: Vec<Way>,
-    /// Whose turn it is; goes on from table to table.
-    pub turn: Arc<AtomicUsize>,
+    /// What is counted; goes on from table to table.
+    pub count: Arc<Count>,
+}
+
+/// What is counted for one route.
+#[derive(Debug, Default)]
+pub struct Count {
+    /// Whose turn it is.
+    pub turn: AtomicUsize,
+    /// Connections carried to one of its backends.
+    pub carried: AtomicU64,
+    /// Connections closed, for it had no backend or none that accepted.
+    pub closed: AtomicU64,
 }
 
 /// One target of a route, and how it is spoken to there.
@@ -99,8 +113,8 @@ impl fmt::Display for LeftOut {
 pub trait Lasting {
     /// The target for this backend, the same one as in earlier tables.
     fn target(&mut self, backend: &Backend) -> Arc<Target>;
-    /// Whose turn it is on this route.
-    fn turn(&mut self, route: RouteId) -> Arc<AtomicUsize>;
+    /// What is counted for this route, the same as in earlier tables.
+    fn count(&mut self, route: RouteId) -> Arc<Count>;
 }
 
 impl Table {
@@ -140,7 +154,7 @@ impl Table {
             let ready = Route {
                 id: *id,
                 ways: own.into_iter().map(|backend| way(route, backend, lasting)).collect(),
-                turn: lasting.turn(*id),
+                count: lasting.count(*id),
             };
             match &route.matches {
                 RouteMatch::Tls { host } => drop(table.tls.insert(host.clone(), ready)),
@@ -168,6 +182,13 @@ impl Table {
     /// How many routes it has.
     pub fn route_count(&self) -> usize {
         self.tls.len() + self.tcp.len()
+    }
+
+    /// Every route, in the order of their ids.
+    pub fn routes(&self) -> Vec<&Route> {
+        let mut routes: Vec<&Route> = self.tls.values().chain(self.tcp.values()).collect();
+        routes.sort_unstable_by_key(|route| route.id);
+        routes
     }
 
     /// Every instance that new connections may go to; one with several routes comes several times.

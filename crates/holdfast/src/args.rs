@@ -283,6 +283,17 @@ pub enum Daily {
         #[command(subcommand)]
         verb: Option<ViewsVerb>,
     },
+    /// Look at this machine and at the server: what wants attention, and one command for each
+    Doctor {
+        /// Where a role keeps, or is to keep, its data here
+        #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = ".holdfast", value_name = "DIR")]
+        data_dir: PathBuf,
+    },
+    /// Print what completes command lines in a shell
+    Completion {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
     /// Who the token is
     Whoami,
     /// What runs here and there
@@ -477,9 +488,34 @@ mod tests {
         let command = Cli::command();
         let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         for name in [
-            "up", "server", "agent", "edge", "apply", "deploy", "status", "explain", "ps", "logs", "scale",
-            "restart", "rollback", "releases", "events", "wait", "apps", "envs", "routes", "nodes", "tokens",
-            "requests", "cluster", "log", "views", "version",
+            "up",
+            "server",
+            "agent",
+            "edge",
+            "apply",
+            "deploy",
+            "status",
+            "explain",
+            "ps",
+            "logs",
+            "scale",
+            "restart",
+            "rollback",
+            "releases",
+            "events",
+            "wait",
+            "apps",
+            "envs",
+            "routes",
+            "nodes",
+            "tokens",
+            "requests",
+            "cluster",
+            "log",
+            "views",
+            "version",
+            "doctor",
+            "completion",
         ] {
             assert!(known.contains(&name), "{name} is missing");
         }
@@ -548,6 +584,8 @@ mod tests {
         "views list",
         "views rebuild apps",
         "whoami",
+        "doctor --data-dir d",
+        "completion bash",
         "version",
     ];
 

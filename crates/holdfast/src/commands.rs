@@ -6,6 +6,7 @@
 mod apply;
 mod change;
 mod cluster;
+mod doctor;
 mod events;
 mod explain;
 mod follow;
@@ -24,18 +25,26 @@ mod write;
 pub use cluster::{backup::key as backup_key, recover::finish as finish_recovery};
 
 use crate::{
-    args::{Daily, Global, cluster::ClusterVerb},
+    args::{Cli, Daily, Global, cluster::ClusterVerb},
     context::Context,
     failure::Failure,
-    output::Form,
+    output::{self, Form},
 };
+use clap::CommandFactory as _;
 
 /// Runs one command to its end.
 pub fn run(command: Daily, global: Global) -> Result<(), Failure> {
     // Reads files of this machine only: it needs no server and no context.
-    if let Daily::Log { verb } = command {
-        return log::run(verb, global.form());
-    }
+    let command = match command {
+        Daily::Log { verb } => return log::run(verb, global.form()),
+        Daily::Completion { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "holdfast", &mut text);
+            output::raw(&text);
+            return Ok(());
+        }
+        command => command,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -100,6 +109,12 @@ async fn dispatch(command: Daily, context: &Context, global: &Global) -> Result<
         Daily::Views { verb } => views::run(context, verb).await,
         Daily::Whoami => tokens::whoami(context).await,
         Daily::Version => version::run(context).await,
-        Daily::Log { .. } => unreachable!("it needs no server and was run before"),
+        Daily::Doctor { data_dir } => {
+            doctor::run(context, &data_dir).await;
+            Ok(())
+        }
+        Daily::Log { .. } | Daily::Completion { .. } => {
+            unreachable!("they need no server and were run before")
+        }
     }
 }

@@ -106,6 +106,19 @@ impl Disk for RealDisk {
     }
 }
 
+impl RealDisk {
+    /// What of the file system that `dir` is on can be used, free or not, in bytes: what `df` goes by.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn usable_space(&self, dir: &Path) -> Result<u64, DiskError> {
+        let stat =
+            rustix::fs::statvfs(dir).map_err(|errno| DiskError::new(Operation::Space, dir, errno.into()))?;
+        let blocks = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_add(stat.f_bavail);
+        Ok(blocks.saturating_mul(stat.f_frsize))
+    }
+}
+
 impl DiskFile for RealFile {
     fn size(&self) -> Result<u64, DiskError> {
         self.file.metadata().map(|data| data.len()).map_err(at(Operation::Read, &self.path))

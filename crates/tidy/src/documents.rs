@@ -12,7 +12,7 @@ pub enum Claim {
 }
 
 /// Folders at the root whose paths are checked when they stand between backquotes.
-const FOLDERS: [&str; 5] = ["crates/", "docs/", "scripts/", ".ci/", ".config/"];
+const FOLDERS: [&str; 6] = ["crates/", "docs/", "ops/", "scripts/", ".ci/", ".config/"];
 
 /// Every claim in a document at `path`, outside fenced blocks for links and inside them too for
 /// nothing: examples may show what a user would have.

@@ -183,6 +183,14 @@ pub const EDGE_HALF_CLOSED: DurationMs = DurationMs::from_secs(30);
 pub const EDGE_BACKLOG: i32 = 4096;
 /// Instances that left the plan and whose counters an edge still shows.
 pub const EDGE_RETIRED: usize = 1024;
+/// Routes that have lines of their own in an edge's metrics.
+pub const EDGE_ROUTES_SHOWN: usize = 1024;
+/// Instances that have lines of their own in an edge's metrics, those that left the plan included.
+pub const EDGE_INSTANCES_SHOWN: usize = 4096;
+/// Nodes that have lines of their own in a server's metrics: those silent for longest.
+pub const METRICS_NODES: usize = 1024;
+/// Between two times that a server's metrics look at the sizes of its files.
+pub const METRICS_FILES_EVERY: DurationMs = DurationMs::from_secs(5);
 /// The shortest time between two leases of an edge.
 pub const EDGE_RENEW_SPACING: DurationMs = DurationMs::from_ms(50);
 /// The first wait before an edge asks again: for its control plane, or for a port that was taken.

@@ -6,6 +6,7 @@ use super::{
     marker::{Marker, sync_dir},
     pull,
 };
+use crate::images::Pulls;
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -50,6 +51,8 @@ pub(crate) struct Shelf {
     state: Mutex<State>,
     pulls: Semaphore,
     next: AtomicU64,
+    begun: AtomicU64,
+    failed: AtomicU64,
 }
 
 #[derive(Default)]
@@ -99,18 +102,28 @@ impl ImageStore {
         flight.await
     }
 
+    /// How many images were fetched since the store was opened.
+    pub(crate) fn pulls(&self) -> Pulls {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Pulls { begun: read(&self.shared.begun), failed: read(&self.shared.failed) }
+    }
+
     fn start(&self, image: PinnedImage) -> Flight {
         let (shelf, task_image) = (self.shared.clone(), image.clone());
         let task = tokio::spawn(async move {
             let result = {
                 let _turn = shelf.pulls.acquire().await.expect("the semaphore is never closed");
+                shelf.begun.fetch_add(1, Ordering::Relaxed);
                 pull::pull(&shelf, &task_image).await
             };
             let mut state = shelf.state();
             state.flights.remove(&task_image);
             match result {
                 Ok(marker) => Ok(state.add(&shelf.dir, marker)),
-                Err(trouble) => Err(trouble.about(&task_image)),
+                Err(trouble) => {
+                    shelf.failed.fetch_add(1, Ordering::Relaxed);
+                    Err(trouble.about(&task_image))
+                }
             }
         });
         let shelf = self.shared.clone();
@@ -256,6 +269,8 @@ fn open(dir: &Path) -> io::Result<Shelf> {
         state: Mutex::new(state),
         pulls: Semaphore::new(limits::AGENT_STARTS),
         next: AtomicU64::new(0),
+        begun: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
     })
 }
 

@@ -1,22 +1,39 @@
 //! Figures in Prometheus' text form. Open to all, so nothing here names an org, an app or a person.
 
-use super::{Http, answer::Refused};
+mod cluster;
+mod nodes;
+mod page;
+
+use super::{
+    Http, Shared,
+    answer::{Refused, refused},
+};
+use crate::figures::{Ending, Histogram};
+use api::Code;
 use axum::{
     extract::State,
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use domain::{BackupStep, view};
-use std::{collections::BTreeMap, fmt::Write, sync::Mutex};
+use page::Page;
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 use types::{Timestamp, limits};
 
 /// Requests counted by method, mounted path and status: as many lines as the table allows.
 #[derive(Default)]
 pub(super) struct Figures {
     requests: Mutex<BTreeMap<(&'static str, String, u16), u64>>,
+    took: Histogram,
+    sizes: cluster::Sizes,
 }
 
 impl Figures {
+    /// Counts how long one answer took that was not to be waited for.
+    pub(super) fn took(&self, time: Duration) {
+        self.took.took(time);
+    }
+
     /// Counts one answer. A path nobody mounted is counted as one, whatever it was.
     pub(super) fn count(&self, method: &Method, path: Option<&str>, status: StatusCode) {
         let method = match *method {
@@ -30,51 +47,51 @@ impl Figures {
     }
 }
 
-/// A text under way.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _infallible = write!(self.0, "# HELP holdfast_{name} {help}\n# TYPE holdfast_{name} {kind}\n");
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _infallible = writeln!(self.0, "holdfast_{name}{labels} {value}");
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.head(name, "gauge", help);
-        self.line(name, &[], value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.head(name, "counter", help);
-        self.line(name, &[], value);
-    }
-}
-
 /// `GET /metrics`
 pub(super) async fn show(State(http): State<Http>) -> Result<Response, Refused> {
-    let mut page = Page::default();
-    log_figures(&http, &mut page);
-    view_figures(&http, &mut page);
-    node_figures(&http, &mut page);
-    backup_figures(&http, &mut page);
-    http_figures(&http, &mut page);
+    // It looks at files and counts rows.
+    let written = tokio::task::spawn_blocking(move || write(&http)).await;
+    let text = written.map_err(|error| refused(Code::Internal, error.to_string()))?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], page.0).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-fn log_figures(http: &Http, page: &mut Page) {
-    let head = http.core.head();
-    let state = http.core.state();
-    page.counter("log_head_event", "The last durable event.", head.event);
+fn write(http: &Shared) -> String {
+    let mut page = Page::default();
+    page.head("build_info", "gauge", "What runs here; always 1.");
+    page.line("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    cluster::authority(http, &mut page);
+    log_figures(http, &mut page);
+    cluster::members(http, &mut page);
+    cluster::disk(http, &mut page);
+    view_figures(http, &mut page);
+    nodes::figures(http, &mut page);
+    backup_figures(http, &mut page);
+    http_figures(http, &mut page);
+    page.into_text()
+}
+
+fn log_figures(http: &Shared, page: &mut Page) {
+    let (head, state, figures) = (http.core.head(), http.core.state(), http.core.figures());
+    page.gauge("log_head_event", "The last durable event.", head.event);
     page.counter("log_entries_total", "Entries of the log: batches written and epochs opened.", head.index);
-    page.gauge("log_epoch", "The authority in force.", head.epoch);
-    page.counter("state_applied_event", "The last event that readers see.", state.head);
+    page.gauge("state_applied_event", "The last event that readers see.", state.head);
+    page.histogram(
+        "log_append_seconds",
+        "From handing a batch to the log until it was durable.",
+        &figures.append,
+    );
+    page.counter(
+        "log_append_failures_total",
+        "Batches that the log did not confirm.",
+        figures.append_failures(),
+    );
+    let endings = Ending::ALL.map(|(ending, word)| (word, figures.ended(ending)));
+    page.by(("commands_total", "counter", "Commands answered, by how they ended."), "outcome", endings);
+    page.head("commands_refused_total", "counter", "Commands that a rule refused, by problem code.");
+    for (code, count) in figures.refusals() {
+        page.line("commands_refused_total", &[("code", &code)], count);
+    }
     page.gauge("command_queue", "Commands that wait to be decided.", http.core.queued());
     page.gauge("command_queue_limit", "Commands that may wait.", limits::COMMAND_QUEUE);
     page.gauge("requests_remembered", "Verdicts within the horizon.", state.requests.len());
@@ -82,7 +99,7 @@ fn log_figures(http: &Http, page: &mut Page) {
     page.gauge("snapshot_failed", "1 if the last snapshot could not be made.", trouble);
 }
 
-fn view_figures(http: &Http, page: &mut Page) {
+fn view_figures(http: &Shared, page: &mut Page) {
     let head = http.core.head().event.get();
     let views: Vec<(&str, u64, bool)> = http.core.with_views(|views| {
         let figures = |name: &&'static str| {
@@ -91,7 +108,7 @@ fn view_figures(http: &Http, page: &mut Page) {
         };
         view::NAMES.iter().map(figures).collect()
     });
-    page.head("view_checkpoint_event", "counter", "The last event in a view.");
+    page.head("view_checkpoint_event", "gauge", "The last event in a view.");
     views.iter().for_each(|(name, at, _)| page.line("view_checkpoint_event", &[("view", name)], at));
     page.head("view_behind_events", "gauge", "Durable events that a view does not have yet.");
     views.iter().for_each(|(name, at, _)| {
@@ -103,32 +120,14 @@ fn view_figures(http: &Http, page: &mut Page) {
         .for_each(|(name, _, aside)| page.line("view_quarantined", &[("view", name)], u8::from(*aside)));
 }
 
-fn node_figures(http: &Http, page: &mut Page) {
-    let (observed, now) = (http.core.observations().snapshot(), http.core.now());
-    page.head("lease_age_seconds", "gauge", "Since a role of a node was last heard of.");
-    for (id, node) in &observed.nodes {
-        let roles = [("agent", &node.agent), ("edge", &node.edge)];
-        for (role, seen) in roles.into_iter().filter_map(|(role, seen)| Some((role, seen.as_ref()?))) {
-            let age = now.since(seen.last).as_ms() as f64 / 1000.0;
-            page.line("lease_age_seconds", &[("node", &id.to_string()), ("role", role)], age);
-        }
-    }
-    let state = http.core.state();
-    page.gauge("nodes", "Nodes enrolled.", state.nodes.len());
-    let apart = observed.nodes.values().filter(|seen| seen.apart.is_some()).count();
-    page.gauge("nodes_apart", "Nodes that hold a plan which this log never made.", apart);
-    page.gauge("instances", "Instances that the state holds.", state.instances.len());
-    page.gauge("agents_attended", "Agents with an open stream.", http.asks.attended());
-}
-
 /// What the log says of backups is the same on every member; the archive and the failures are those of
 /// this process, and so of the member that leads.
-fn backup_figures(http: &Http, page: &mut Page) {
+fn backup_figures(http: &Shared, page: &mut Page) {
     let (state, head, now) = (http.core.state(), http.core.head().event, http.core.now());
     let seconds = |at: Timestamp| now.since(at).as_ms() as f64 / 1000.0;
     if let Some(made) = &state.backups.made {
         page.gauge("backup_age_seconds", "Since the last backup that was read back.", seconds(made.at));
-        page.counter("backup_event", "The last event in the last backup.", made.event);
+        page.gauge("backup_event", "The last event in the last backup.", made.event);
     }
     if let Some(drilled) = &state.backups.drilled {
         page.gauge("backup_drill_age_seconds", "Since a drill last proved a backup.", seconds(drilled.at));
@@ -150,7 +149,7 @@ fn backup_figures(http: &Http, page: &mut Page) {
     }
 }
 
-fn http_figures(http: &Http, page: &mut Page) {
+fn http_figures(http: &Shared, page: &mut Page) {
     let (people, nodes) = (&http.streams, &http.node_streams);
     page.gauge("streams", "Streams and long polls of people open.", people.taken());
     page.gauge("streams_limit", "Streams and long polls of people that may be open.", people.most());
@@ -162,6 +161,11 @@ fn http_figures(http: &Http, page: &mut Page) {
         page.line("logins_total", &[("outcome", outcome)], count);
     }
     page.counter("requests_too_fast_total", "Requests that came too fast.", http.pace.turned_away());
+    page.histogram(
+        "http_request_seconds",
+        "From a request until its answer, but of streams.",
+        &http.figures.took,
+    );
     page.head("http_requests_total", "counter", "Answers by method, path and status.");
     let requests = http.figures.requests.lock().expect("no thread panics while it holds this").clone();
     for ((method, path, status), count) in requests {

@@ -127,6 +127,7 @@ pub(super) async fn version(State(http): State<Http>) -> Json<Version> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api: API.to_owned(),
         cluster: http.core.identity(),
+        at: Some(http.core.now()),
     })
 }
 

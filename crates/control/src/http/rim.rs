@@ -6,7 +6,9 @@
 use super::{
     Http,
     answer::{Carried, Refused},
-    forward, table, write,
+    forward,
+    table::{self, Says},
+    write,
 };
 use api::{Code, Problem};
 use axum::{
@@ -18,6 +20,7 @@ use axum::{
 };
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
+use tokio::time::Instant;
 
 /// What answers a path that nobody mounted.
 pub(super) async fn no_such_path(method: Method, request: Request) -> Refused {
@@ -32,6 +35,7 @@ pub(super) async fn around(State(http): State<Http>, request: Request, next: Nex
     let method = request.method().clone();
     let row = path.as_deref().and_then(|path| table::row(method.as_str(), path));
     let request_id = row.filter(|row| row.once).and_then(|_| write::request_id(request.headers()));
+    let begun = Instant::now();
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         tracing::error!(%method, path = path.as_deref(), "a handler panicked");
@@ -54,6 +58,9 @@ pub(super) async fn around(State(http): State<Http>, request: Request, next: Nex
         response.headers_mut().insert(header::ALLOW, allow);
     }
     http.figures.count(&method, path.as_deref(), response.status());
+    if row.is_some_and(|row| matches!(row.says, Says::Json(_) | Says::Page(_) | Says::Nothing)) {
+        http.figures.took(begun.elapsed());
+    }
     response
 }
 

@@ -50,7 +50,9 @@ async fn figures_are_lines_that_prometheus_reads() {
         }
         let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
         value.parse::<f64>().unwrap_or_else(|_| panic!("{line}"));
-        assert!(kinds.contains(name.split('{').next().expect("a name")), "{line} has no type");
+        let name = name.split('{').next().expect("a name");
+        let of = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        assert!(kinds.contains(name) || of.is_some_and(|of| kinds.contains(of)), "{line} has no type");
     }
     let head = world.core.head().event;
     assert!(text.contains(&format!("\nholdfast_log_head_event {head}\n")), "{text}");
@@ -58,6 +60,41 @@ async fn figures_are_lines_that_prometheus_reads() {
         "holdfast_http_requests_total{method=\"POST\",path=\"/v1/orgs/{org}/apply\",status=\"200\"} 1";
     assert!(text.contains(applied), "{text}");
     assert!(!text.contains("shop"), "figures are open to all and name nobody's things");
+    for line in [
+        "holdfast_leads 1",
+        "holdfast_leader_changes_total 1",
+        "holdfast_instances{state=\"allocated\"} 0",
+        "holdfast_deploys{state=\"failed\"} 0",
+        "holdfast_commands_total{outcome=\"executed\"} 1",
+        "holdfast_nodes{state=\"active\",health=\"reachable\"} 2",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+    }
+    // An agent and an edge on one node, an agent on the other; nobody has been heard of.
+    assert_eq!(text.matches("\nholdfast_lease_age_seconds{").count(), 3, "{text}");
+}
+
+/// Whoever asks for anything at all makes the page no longer than the table of routes allows.
+#[tokio::test]
+async fn no_request_makes_lines_of_its_own() {
+    let world = World::start().await;
+    let lines = async || {
+        let page = world.bare("GET", routes::METRICS).send().await.expect("an answer");
+        let text = page.text().await.expect("text");
+        text.lines().filter(|line| !line.starts_with('#')).count()
+    };
+    lines().await;
+    let before = lines().await;
+    for nth in 0..200 {
+        for method in ["GET", "POST", "DELETE", "PUT", "BREW"] {
+            let asked = world.bare(method, &format!("/v1/nothing-{nth}?x={nth}")).bearer_auth("hf_nobody");
+            asked.send().await.expect("an answer");
+        }
+        let path = format!("/v1/orgs/org-{nth}/apps/app-{nth}/envs/env-{nth}");
+        world.bare("GET", &path).bearer_auth(OWNER).send().await.expect("an answer");
+    }
+    let after = lines().await;
+    assert!(after <= before + 12, "{before} lines before, {after} after a thousand requests");
 }
 
 /// `UPDATE_OPENAPI=1` writes the copy anew.

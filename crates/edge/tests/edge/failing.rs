@@ -53,6 +53,15 @@ async fn serve(edge: &Running, control: &Control, generation: u64, port: u16, ba
     .await;
 }
 
+/// A figure of the one route.
+fn of_route(edge: &Running, name: &str) -> u64 {
+    let metrics = edge.handle.metrics();
+    let line = format!("\nholdfast_edge_route_{name}{{route=");
+    let (_, rest) = metrics.split_once(&line).unwrap_or_else(|| panic!("no {name} in {metrics}"));
+    let value = rest.lines().next().and_then(|rest| rest.rsplit_once(' '));
+    value.expect("a value").1.parse().expect("a number")
+}
+
 #[tokio::test]
 async fn a_refusing_backend_is_passed_over_then_taken_back() {
     let (dir, control) = (tempfile::tempdir().expect("a directory"), Control::new());
@@ -106,8 +115,17 @@ async fn when_all_are_ejected_they_are_tried_all_the_same() {
     let mut client = TcpStream::connect(loopback(port)).await.expect("the edge accepts");
     assert_eq!(client.read(&mut [0; 1]).await.ok().unwrap_or(0), 0, "closed, for there is nobody");
     until("it is counted", || edge.result("backends_failed") == 1).await;
+    assert_eq!(of_route(&edge, "closed_total"), 1, "by its route as well");
+    assert_eq!(of_route(&edge, "backends_ejected"), 1);
     let back = Server::plain_at(1, env(1), dead.address).await;
     assert_eq!(visit_tcp(loopback(port)).await.expect("at once"), who(&back.backend));
+    assert_eq!(of_route(&edge, "connections_total"), 1);
+    assert_eq!((of_route(&edge, "closed_total"), of_route(&edge, "backends_ejected")), (1, 0));
+    assert_eq!(edge.metric("holdfast_edge_backend_ejections_total"), 1);
+    // What is counted goes on from plan to plan, also of a route that has lost its backends.
+    serve(&edge, &control, 2, port, Vec::new()).await;
+    assert_eq!((of_route(&edge, "connections_total"), of_route(&edge, "backends")), (1, 0));
+    assert_eq!(edge.metric("holdfast_edge_routes_without_backend"), 1);
     edge.stop().await;
 }
 

@@ -102,7 +102,7 @@ async fn metrics_are_served_as_prometheus_text() {
     let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     for line in body.lines() {
         let sample = line.strip_prefix("holdfast_edge_").and_then(|rest| rest.rsplit_once(' '));
-        let is_sample = sample.is_some_and(|(_, value)| value.parse::<u64>().is_ok());
+        let is_sample = sample.is_some_and(|(_, value)| value.parse::<f64>().is_ok());
         assert!(line.starts_with("# HELP ") || line.starts_with("# TYPE ") || is_sample, "{line}");
     }
     assert!(body.contains("\nholdfast_edge_plan_generation 0\n"));

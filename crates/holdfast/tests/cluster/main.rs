@@ -8,6 +8,7 @@ mod automatic;
 mod backups;
 mod boundaries;
 mod damage;
+mod disk;
 mod joining;
 mod ledger;
 mod net;

@@ -309,7 +309,12 @@ impl Cluster {
     }
 
     fn command(&self, at: usize) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        self.program(at, env!("CARGO_BIN_EXE_holdfast"))
+    }
+
+    /// A program on a machine, with what the command line there goes by.
+    pub fn program(&self, at: usize, program: &str) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HOLDFAST_")) {
             command.env_remove(name);
         }

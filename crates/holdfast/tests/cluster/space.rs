@@ -1,60 +1,14 @@
 //! A member whose disk is full, on a real small file system.
 
 use crate::{
+    disk::Disk,
     ledger::{Ledger, Told, Writers, write},
     scene::{Cluster, NAMES, SOON},
 };
 use demo::wait_for;
-use std::{
-    fs::File,
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::PathBuf;
 
 const ALL: [usize; 3] = [0, 1, 2];
-
-/// A small disk; nothing of it is left when it is dropped.
-struct Disk {
-    dir: tempfile::TempDir,
-}
-
-impl Disk {
-    fn new(mebibytes: u32) -> Self {
-        let dir = tempfile::Builder::new().prefix("holdfast-disk-").tempdir().expect("a directory");
-        let size = format!("size={mebibytes}m");
-        mount("mount", &["-t", "tmpfs", "-o", &size, "holdfast-test"], dir.path());
-        Self { dir }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
-    }
-
-    /// Leaves not one byte.
-    fn fill(&self) {
-        let mut file = File::create(self.dir.path().join("fill")).expect("a file");
-        for size in [1 << 20, 4096, 1] {
-            while file.write_all(&vec![1; size]).is_ok() {}
-        }
-    }
-
-    fn clear(&self) {
-        std::fs::remove_file(self.dir.path().join("fill")).expect("removed");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Whoever still has a file open on it is being killed.
-        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
-    }
-}
-
-fn mount(program: &str, arguments: &[&str], at: &Path) {
-    let status = Command::new(program).args(arguments).arg(at).status().expect("it runs");
-    assert!(status.success(), "{program} {arguments:?}: this needs root");
-}
 
 /// Three members; the first one, which leads, has the small disk.
 fn on(disk: &Disk, flags: &[&str]) -> Cluster {
