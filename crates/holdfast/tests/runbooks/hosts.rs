@@ -7,7 +7,8 @@ use demo::{
     wait_for,
 };
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -105,7 +106,7 @@ fn pages_about_roles_that_are_gone() {
     the_server(&mut site);
     the_agent(&mut site);
     the_edge(&mut site);
-    cut_off(&site);
+    cut_off(&mut site);
     assert_eq!(site.one().main(), before, "no page asked for a restart of what runs");
     an_instance(&site);
     site.platform.stop().expect("an orderly end");
@@ -156,11 +157,19 @@ fn the_edge(site: &mut Site) {
     page.walk("over", site, &words);
 }
 
-/// The page's commands; nothing is cut here.
-fn cut_off(site: &Site) {
+/// The agent says nothing for a while.
+fn cut_off(site: &mut Site) {
     let mut page = Page::read("node-cut-off");
-    page.walk("look", site, &[]);
+    let agent = site.platform.process(Role::Agent).expect("it runs").pid();
+    demo::kill(agent, libc::SIGSTOP);
+    wait_for("its silence to be seen", SOON, || {
+        let said = page.says("look", site, &[]);
+        let row = said.lines().find(|line| line.starts_with("agent "))?;
+        ["4s ago", "5s ago", "6s ago", "7s ago"].iter().any(|age| row.contains(age)).then_some(())
+    })
+    .expect("it is told");
     page.walk("node", site, &[]);
+    demo::kill(agent, libc::SIGCONT);
     page.walk("over", site, &[]);
 }
 
@@ -180,9 +189,11 @@ fn an_instance(site: &Site) {
 #[test]
 fn pages_about_deploys_that_wait() {
     let mut site = Site::new();
+    let disk = SmallDisk::at(&site.platform.data(Role::Agent));
     site.serve();
     a_deploy_that_cannot_succeed(&site);
     a_registry_that_is_gone(&mut site);
+    a_full_host(&site, &disk);
     site.platform.stop().expect("an orderly end");
 }
 
@@ -216,4 +227,58 @@ fn a_registry_that_is_gone(site: &mut Site) {
     page.walk("back", site, &[]);
     page.walk("over", site, &[]);
     site.answered("v1");
+}
+
+/// A small disk for one role.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(dir: &Path) -> Self {
+        fs::create_dir_all(dir).expect("made");
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=192m", "holdfast-test"]).arg(dir).status();
+        assert!(status.expect("mount").success(), "this needs root");
+        Self(dir.to_owned())
+    }
+
+    /// Leaves a few mebibytes: less than an agent takes new instances with, also where it was filled before.
+    fn fill(&self) {
+        let mut file = File::options().create(true).append(true).open(self.0.join("fill")).expect("a file");
+        while file.write_all(&vec![1; 1 << 20]).is_ok() {}
+        let size = file.metadata().expect("known").len();
+        file.set_len(size.saturating_sub(3 << 20)).expect("a little less");
+    }
+
+    fn clear(&self) {
+        fs::remove_file(self.0.join("fill")).expect("removed");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Whoever still has a file open on it is being ended.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).stderr(std::process::Stdio::null()).status();
+    }
+}
+
+fn a_full_host(site: &Site, disk: &SmallDisk) {
+    let mut page = Page::read("host-disk-full");
+    let data = site.data(Role::Agent);
+    let words = [("DATA", data.as_str()), ("NODE", "agent")];
+    wait_for("the agent to say so", SOON, || {
+        // It makes room first, by dropping images that nobody uses: that is filled up as well.
+        disk.fill();
+        let nodes = site.platform.cli(&["nodes", "list"]).ok()?.stdout;
+        nodes.contains("disk_full").then_some(())
+    })
+    .expect("said");
+    let said = site.platform.cli(&["scale", "web=2", "--no-wait"]).expect("an answer");
+    said.executed().expect("declared");
+    page.walk("look", site, &words);
+    site.answered("v1");
+    page.walk("drain", site, &words);
+    page.walk("activate", site, &words);
+    disk.clear();
+    page.walk("over", site, &words);
+    assert_eq!(site.platform.running().len(), 2, "what waited runs");
 }

@@ -3,6 +3,9 @@
 //!
 //! Needs root and the packages of `make setup`, and the image's program of `make app`.
 
+#[path = "../cluster/disk.rs"]
+#[allow(dead_code, reason = "the tests of clusters use more of it")]
+mod disk;
 #[path = "../cluster/ledger.rs"]
 #[allow(dead_code, reason = "the tests of clusters use more of it")]
 mod ledger;
@@ -16,6 +19,7 @@ mod scene;
 #[allow(dead_code, reason = "the tests of clusters use more of it")]
 mod wire;
 
+mod disks;
 mod hosts;
 mod majority;
 mod members;
