@@ -85,7 +85,7 @@ pub(super) fn done(act: &Act, said: &Said, value: &Value) -> Markup {
 
 fn act_done(done: &ActDone) -> Markup {
     html! {
-        p { strong { (done.outcome) } }
+        p { strong { (done.done) } }
         dl {
             @if let Some(epoch) = done.epoch { dt { "Epoch" } dd { (epoch) } }
             @if let Some(event) = done.event { dt { "Event" } dd { (event_link(event)) } }
@@ -201,8 +201,11 @@ mod tests {
         );
         let text = done(&acts::SNAPSHOT, &said(), &json!({ "event": 7 })).into_string();
         assert!(text.contains("<dt>event</dt><dd>7</dd>"), "{text}");
-        let text =
-            done(&acts::PROMOTE, &said(), &json!({ "outcome": "two sequences", "epoch": 2, "gap_ms": 9 }));
+        let text = done(
+            &acts::PROMOTE,
+            &said(),
+            &json!({ "outcome": "executed", "done": "two sequences", "epoch": 2, "gap_ms": 9 }),
+        );
         assert!(text.into_string().contains("two sequences"));
     }
 }
