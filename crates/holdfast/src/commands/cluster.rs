@@ -16,9 +16,12 @@ use crate::{
     failure::Failure,
     output::{self, Form},
 };
-use api::{Came, Client, ClientError, ClusterActRequest, Code, MemberJoinRequest, Outcome, Problem, routes};
+use api::{
+    Came, Client, ClientError, ClusterActRequest, Code, MemberJoinRequest, Outcome, Problem, Receipt,
+    ResultBody, routes,
+};
 use confirm::{Act, Resolve};
-use types::{DurationMs, RequestId};
+use types::{DurationMs, EventId, RequestId};
 
 /// Shows, makes a join token or a snapshot, or does a guarded act.
 pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
@@ -70,9 +73,17 @@ async fn join_token(context: &Context, expires_in: DurationMs) -> Result<(), Fai
         Came::Answered(made) => made,
         // A secret that was made and never seen opens a place until it ends: that is worth saying.
         Came::Found { state, .. } => {
-            output::note("the secret was in the answer that was lost, and is nowhere else; make another");
-            if context.form == Form::Json {
-                output::outcome_json(&state);
+            match context.form {
+                Form::Text => {
+                    output::note(
+                        "the secret was in the answer that was lost, and is nowhere else; make another",
+                    );
+                }
+                Form::Json => {
+                    let (request_id, event) = (id, state.event.unwrap_or(EventId::ZERO));
+                    let (outcome, events, result) = (Outcome::Executed, Vec::new(), ResultBody::default());
+                    output::outcome_json(&Receipt { request_id, outcome, event, events, result });
+                }
             }
             return Ok(());
         }
