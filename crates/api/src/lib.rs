@@ -10,8 +10,10 @@
 //! - [`NodeClient`]: for agents and edges, with a node's credential.
 
 mod apply;
+mod audit;
 mod backup;
 mod client;
+mod client_audit;
 mod client_calls;
 mod client_guarded;
 mod client_people;
@@ -31,6 +33,10 @@ mod sse;
 pub use apply::{
     ApplyRequest, DeployRequest, Difference, EventSummary, PlanAnswer, Receipt, RestartRequest, ResultBody,
     RollbackRequest, ScaleRequest,
+};
+pub use audit::{
+    AuditConfirmation, AuditJournal, AuditMore, AuditNews, AuditPage, AuditQuery, AuditRequest, AuditRow,
+    AuditType, AuditVerified, UnknownAuditType,
 };
 pub use backup::{ArchiveRow, BackupAsked, BackupFailure, BackupRow, BackupStatus};
 pub use client::{Client, ClientError};

@@ -1,6 +1,6 @@
 //! What operators ask of the server itself: tokens, requests, views, health, version.
 
-use crate::Code;
+use crate::{AuditRow, Code};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use types::{DurationMs, Epoch, EventId, Name, RequestId, Timestamp, TokenId};
@@ -147,6 +147,13 @@ pub struct RequestState {
     /// When the verdict was written.
     #[schema(value_type = Option<u64>)]
     pub at: Option<Timestamp>,
+    /// What the members' journals know of it, for one who may read the audit: attempts that were refused,
+    /// denied, failed or abandoned. None of them is a verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AuditRow>,
+    /// Members whose journals could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
 }
 
 /// A read view: a fold over the log.

@@ -17,6 +17,8 @@ pub const CONFIRM: &str = "holdfast-confirm";
 pub const CONFIRMED_BY: &str = "holdfast-confirmed-by";
 /// The header in which a write of a session says its CSRF token.
 pub const CSRF: &str = "holdfast-csrf";
+/// The header with which a member that hands a request on says where it came from: taken from members only.
+pub const HOLDFAST_SOURCE: &str = "holdfast-source";
 /// The query of a guarded act that is only to be explained: `POST path?explain`.
 pub const EXPLAIN_FLAG: &str = "explain";
 
@@ -100,6 +102,10 @@ pub const ASK: &str = "/v1/node/asks/{ask}";
 
 /// `GET`: a page of events or, if the client accepts `text/event-stream`, a stream of them.
 pub const EVENTS: &str = "/v1/events";
+/// `GET`: what anybody attempted, of the log and of all members' journals.
+pub const AUDIT: &str = "/v1/audit";
+/// `GET`: every member holds its journal against its chain.
+pub const AUDIT_VERIFY: &str = "/v1/audit/verify";
 /// `GET`: what became of a request.
 pub const REQUEST: &str = "/v1/requests/{id}";
 /// `POST`: a request that was not seen may never run.
@@ -167,6 +173,8 @@ pub const ALL: &[&str] = &[
     REPORT,
     ASK,
     EVENTS,
+    AUDIT,
+    AUDIT_VERIFY,
     REQUEST,
     REQUEST_VOID,
     VIEWS,

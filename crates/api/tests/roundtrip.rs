@@ -217,6 +217,8 @@ proptest! {
             request_id: RequestId::from_u128(seed.bits), state: RequestVerdict::NotSeen, is_final: seed.some,
             event: seed.maybe(EventId::new(seed.n)), reason: seed.maybe(seed.text.clone()),
             code: seed.maybe(Code::NameTaken), at: seed.maybe(Timestamp::from_ms(seed.n)),
+            attempts: Vec::new(),
+            unread: Vec::new(),
         });
         same(ViewRow {
             name: seed.text.clone(), checkpoint: EventId::new(seed.n), fingerprint: seed.text.clone(),

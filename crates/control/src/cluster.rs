@@ -33,6 +33,7 @@ pub use self::{
 
 use self::ask::{Ask, Told};
 use crate::{
+    audit::{Audit, JournalAsk, JournalTold},
     backups::Backups,
     peer::{Contacts, Identity, PeerTransport, serve},
     writer::Core,
@@ -70,6 +71,8 @@ struct Inner {
     served: OnceLock<(Core, Router)>,
     /// What backs the log up, if it was told to.
     backups: OnceLock<Backups>,
+    /// What this member's journal is asked through.
+    audit: OnceLock<Audit>,
     /// Members that said that they are reached elsewhere now, and where they were when they said so.
     moved: Mutex<BTreeMap<NodeId, (Member, Member)>>,
 }
@@ -215,6 +218,29 @@ impl Cluster {
     /// From here on, forwarded requests are answered by this.
     pub fn answer_with(&self, core: Core, router: Router) {
         let _once = self.0.served.set((core, router));
+    }
+
+    /// From here on, other members may ask for this one's journal.
+    pub(crate) fn audit_with(&self, audit: Audit) {
+        let _once = self.0.audit.set(audit);
+    }
+
+    /// Asks another member for its journal.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn ask_journal(
+        &self,
+        to: NodeId,
+        ask: &JournalAsk,
+        patience: Duration,
+    ) -> Result<JournalTold, String> {
+        let member = self.0.log.status().members.get(&to).cloned().ok_or("it is no member any more")?;
+        let told = self.ask(to, &member, &Ask::Journal(ask.clone()), patience).await;
+        match told.map_err(|error| error.to_string())? {
+            Told::Journal(told) => serde_json::from_slice(&told).map_err(|error| error.to_string()),
+            other => Err(format!("it answered with {}", other.kind())),
+        }
     }
 
     /// From here on, this is what backs the log up.

@@ -4,11 +4,11 @@
 //! Start reading at [`Sequencer`] (decides), go on to [`Core`] (makes it durable and visible), then
 //! `reconcile` (what happens by itself) and `http` (who may ask for what).
 
+mod audit;
 pub mod backups;
 pub mod cluster;
 mod figures;
 mod http;
-mod journal;
 mod observe;
 pub mod peer;
 mod reconcile;
@@ -19,8 +19,8 @@ mod snapshot;
 mod web;
 mod writer;
 
+pub use audit::{Audit, Ended, Entry, Journal, JournalError, Note, Recorder, Seen, Verified};
 pub use http::{Images, Options, Resolving, access, openapi, router, serve};
-pub use journal::{Ended, Entry, Journal, JournalError, Note, Verified};
 pub use observe::Observations;
 pub use secret::Secret;
 pub use sequencer::{Decided, Outcome, Proposal, Sequencer};

@@ -1,11 +1,10 @@
 //! A server, put together: its place in its cluster with the log, the core over it, reconcilers, HTTP.
 
 use crate::{
+    audit::Audit,
     backups::{self, Backups},
     cluster::{Cluster, OpenError, Repairing, Settings},
-    http,
-    journal::Journal,
-    reconcile,
+    http, reconcile,
     secret::Secret,
     writer::{Answer, Core, Driver, StartError},
 };
@@ -200,11 +199,13 @@ impl Server {
         parts.spawn(reconcile::rollout(self.core.clone(), stop.clone()));
         parts.spawn(reconcile::liveness(self.core.clone(), stop.clone()));
         parts.spawn(reconcile::garbage(self.core.clone(), stop.clone()));
-        let journal = self.cluster.as_ref().and_then(|cluster| journal(cluster.data_dir()));
-        let options = http::Options { cluster: self.cluster.clone(), journal, ..http::Options::default() };
+        let (audit, recording) = record(&self.cluster, &self.core);
+        let options =
+            http::Options { cluster: self.cluster.clone(), audit: audit.clone(), ..http::Options::default() };
         let router = http::router(self.core.clone(), options);
         if let Some(cluster) = &self.cluster {
             cluster.answer_with(self.core.clone(), router.clone());
+            cluster.audit_with(audit);
             parts.spawn(cluster.clone().keep_members(self.core.clone(), stop.clone()));
             parts.spawn(cluster.clone().keep_note(stop.clone()));
             if let Some(settings) = self.backups {
@@ -226,8 +227,9 @@ impl Server {
                 tracing::error!(%error, "a part of the server ended badly");
             }
         }
-        // Then, so that everything asked before the end is answered.
+        // Then, so that everything asked before the end is answered, and what came of it written down.
         self.writer.end().await;
+        recording.end().await;
         self.stop_peers.cancel();
         if let Some(cluster) = self.cluster {
             // Blocks until what is queued is written and the lead, if it can be, is handed over.
@@ -274,24 +276,34 @@ async fn open(
     opened.expect("opening does not panic").map_err(failed)
 }
 
-/// Where guarded acts are written down; none if it cannot be opened, and then they are refused.
-fn journal(data_dir: &Path) -> Option<Arc<Journal>> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    match Journal::open(&disk, data_dir) {
-        Ok((journal, verified)) => {
-            if verified.torn > 0 {
-                tracing::warn!(
-                    bytes = verified.torn,
-                    "the end of the journal was torn by a crash and is cut off"
-                );
-            }
-            Some(Arc::new(journal))
-        }
-        Err(error) => {
-            tracing::error!(%error, "the journal cannot be written; guarded acts are refused");
-            None
+/// The task that writes down what is attempted.
+struct Recording {
+    driver: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Recording {
+    /// Ends it when everything that it was told is written down.
+    async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.driver.await {
+            tracing::error!(%error, "what writes the audit ended badly");
         }
     }
+}
+
+/// Begins to write down what is attempted here, if there is a directory for it.
+fn record(cluster: &Option<Cluster>, core: &Core) -> (Audit, Recording) {
+    let stop = CancellationToken::new();
+    let Some(cluster) = cluster else {
+        return (Audit::default(), Recording { driver: tokio::spawn(async {}), stop });
+    };
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let journal = crate::Journal::open(&disk, cluster.data_dir())
+        .inspect_err(|error| tracing::error!(%error, "the audit cannot be written; guarded acts are refused"))
+        .map(|(journal, _)| Arc::new(journal));
+    let (audit, recorder) = Audit::of(journal, Some(cluster.own()), core.clone());
+    (audit, Recording { driver: tokio::spawn(recorder.run(stop.clone())), stop })
 }
 
 /// A data directory that is a member and can be started.

@@ -8,6 +8,8 @@ mod world;
 mod access;
 #[path = "http_api/adoption.rs"]
 mod adoption;
+#[path = "http_api/audit.rs"]
+mod audit;
 #[path = "http_api/events.rs"]
 mod events;
 #[path = "http_api/logs.rs"]

@@ -1,5 +1,6 @@
 //! The command line as data.
 
+pub mod audit;
 pub mod backups;
 pub mod cluster;
 pub mod member;
@@ -229,6 +230,8 @@ pub enum Daily {
     Releases,
     /// What happened
     Events(EventsArgs),
+    /// What anybody attempted, and what came of it
+    Audit(audit::AuditArgs),
     /// Wait until something is so
     Wait {
         /// converged, ready, a deploy (dep_…) or the number of an event
@@ -516,6 +519,7 @@ mod tests {
             "version",
             "doctor",
             "completion",
+            "audit",
         ] {
             assert!(known.contains(&name), "{name} is missing");
         }
@@ -538,6 +542,9 @@ mod tests {
         "rollback 2 --yes",
         "releases",
         "events --after 3 --limit 5 --follow",
+        "audit --follow --limit 5 --actor tok_1 --type denied --outcome not_executed --since 2h",
+        "audit --all",
+        "audit verify --data-dir d",
         "wait converged",
         "apps list",
         "apps show shop",

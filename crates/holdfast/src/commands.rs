@@ -4,6 +4,7 @@
 //! begins is waited for in [`follow`].
 
 mod apply;
+mod audit;
 mod change;
 mod cluster;
 mod doctor;
@@ -25,7 +26,11 @@ mod write;
 pub use cluster::{backup::key as backup_key, recover::finish as finish_recovery};
 
 use crate::{
-    args::{Cli, Daily, Global, cluster::ClusterVerb},
+    args::{
+        Cli, Daily, Global,
+        audit::{AuditArgs, AuditVerb},
+        cluster::ClusterVerb,
+    },
     context::Context,
     failure::Failure,
     output::{self, Form},
@@ -42,6 +47,9 @@ pub fn run(command: Daily, global: Global) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "holdfast", &mut text);
             output::raw(&text);
             return Ok(());
+        }
+        Daily::Audit(AuditArgs { verb: Some(AuditVerb::Verify { data_dir: Some(dir) }), .. }) => {
+            return audit::verify_offline(&dir, global.form());
         }
         command => command,
     };
@@ -95,6 +103,7 @@ async fn dispatch(command: Daily, context: &Context, global: &Global) -> Result<
         Daily::Rollback { release, yes } => change::rollback(context, release, yes).await,
         Daily::Releases => look::releases(context).await,
         Daily::Events(args) => events::run(context, args).await,
+        Daily::Audit(args) => audit::run(context, args).await,
         Daily::Wait { what } => wait::run(context, &what).await,
         Daily::Apps { verb } => look::apps(context, verb).await,
         Daily::Envs => look::envs(context).await,

@@ -308,10 +308,42 @@ pub const REASON_CHARS: usize = 500;
 pub const ACKNOWLEDGEMENTS: usize = 16;
 /// One acknowledgement, in characters.
 pub const ACKNOWLEDGEMENT_CHARS: usize = 200;
-/// The journal of guarded and offline acts; a full one refuses them.
-pub const JOURNAL_BYTES: usize = 64 << 20;
-/// One text in an entry of the journal; a longer one is cut, and says so.
+/// One segment of the journal; past that it is sealed and a new one begins.
+pub const JOURNAL_SEGMENT: u64 = 4 << 20;
+/// One text in a line of the journal; a longer one is cut, and says so.
 pub const JOURNAL_TEXT: usize = 4 << 10;
+/// The body of a request in a line of the journal, as JSON; a longer one is cut, and says so.
+pub const JOURNAL_BODY: usize = 4 << 10;
+/// Lines of the journal that are kept in memory for readers.
+pub const JOURNAL_RECENT: usize = 512;
+/// Lines of one page that one member reads of its journal, and their size, about.
+pub const JOURNAL_PAGE: usize = 500;
+/// See [`JOURNAL_PAGE`].
+pub const JOURNAL_PAGE_BYTES: usize = 1 << 20;
+/// Lines and events that one page may look through for those that fit a filter.
+pub const AUDIT_SCAN: usize = 20_000;
+/// Attempts that wait to be written down; one more is counted as lost, and the count is written.
+pub const AUDIT_QUEUE: usize = 1024;
+/// Attempts that are written and made durable at once.
+pub const AUDIT_BATCH: usize = 256;
+/// How long an answer waits for its attempt to be written down.
+pub const AUDIT_WAIT: DurationMs = DurationMs::from_secs(2);
+/// Between two looks at what has ended: windows of floods, explained acts, a disk that has space again.
+pub const AUDIT_TICK: DurationMs = DurationMs::from_ms(500);
+/// The window in which a source's denials are counted.
+pub const FLOOD_WINDOW: DurationMs = DurationMs::from_secs(60);
+/// Denials of one source that are written one by one in a window; the rest is counted.
+pub const FLOOD_LINES: u64 = 20;
+/// Sources that are told apart in a window; all others are counted as one.
+pub const FLOOD_SOURCES: usize = 1024;
+/// How long another member may take to give a page of its journal.
+pub const AUDIT_ANSWER: DurationMs = DurationMs::from_secs(2);
+/// How long another member may take to hold its journal against its chain.
+pub const AUDIT_VERIFY: DurationMs = DurationMs::from_secs(60);
+/// Lines of one member's journal about one request that are shown.
+pub const REQUEST_LINES: usize = 50;
+/// Between two looks of a stream at the members' journals.
+pub const AUDIT_LOOK: DurationMs = DurationMs::from_secs(1);
 /// What the entry that opens an epoch says of its reason.
 pub const EPOCH_REASON: usize = 4 << 10;
 /// Files of entries that were cut and are kept aside; past that the oldest stay.

@@ -4,6 +4,7 @@
 //! one release or the next: a kind that is not known is refused with that word.
 
 use super::report::MemberReport;
+use crate::audit::JournalAsk;
 use bytes::Bytes;
 use log::cluster::{Answer, Member, Question};
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,8 @@ pub(super) enum Ask {
     Repair(Question),
     /// A member that cannot be reached by you, perhaps, has told me where it is reached now.
     HasMoved { node: NodeId, member: Member },
+    /// What does your journal say?
+    Journal(JournalAsk),
 }
 
 /// What it answers.
@@ -77,6 +80,8 @@ pub(super) enum Told {
     Repair(Answer),
     /// Whether it was done, nobody can say here, or the answer cannot be given; and why.
     Unclear(String),
+    /// What its journal says, as JSON: lines hold what somebody asked for in JSON.
+    Journal(Vec<u8>),
 }
 
 impl Told {
@@ -88,6 +93,7 @@ impl Told {
             Self::Noted => "a note",
             Self::Repair(_) => "a part of its log",
             Self::Unclear(_) => "a doubt",
+            Self::Journal(_) => "its journal",
         }
     }
 

@@ -4,7 +4,10 @@ use super::{
     Cluster,
     ask::{Ask, Forwarded, HttpAsk, HttpTold, Told},
 };
-use crate::peer::{NotAdmitted, Receive, Standing};
+use crate::{
+    audit::JournalAsk,
+    peer::{NotAdmitted, Receive, Standing},
+};
 use axum::{
     body::{Body, to_bytes},
     http::{HeaderName, HeaderValue, Method, Request},
@@ -65,6 +68,7 @@ impl Cluster {
                 Ok(Told::Noted)
             }
             Ask::Repair(question) => self.help(question).await.map(Told::Repair),
+            Ask::Journal(ask) => self.tell_of_journal(ask).await.map(Told::Journal),
         }
     }
 
@@ -93,6 +97,13 @@ impl Cluster {
                 Err(NotAdmitted::Unclear(format!("the leader, {}, {error}", leader.node)))
             }
         }
+    }
+
+    async fn tell_of_journal(&self, ask: JournalAsk) -> Result<Vec<u8>, String> {
+        let audit = self.0.audit.get().cloned().ok_or("this member has not started to answer")?;
+        let told = tokio::task::spawn_blocking(move || audit.answer(ask)).await;
+        let told = told.map_err(|error| error.to_string())?;
+        serde_json::to_vec(&told).map_err(|error| error.to_string())
     }
 
     async fn answer_http(&self, ask: HttpAsk) -> Result<Told, String> {

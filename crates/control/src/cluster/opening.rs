@@ -130,6 +130,7 @@ impl Cluster {
             contacts: Contacts::new(clock),
             served: OnceLock::new(),
             backups: OnceLock::new(),
+            audit: OnceLock::new(),
             moved: Mutex::default(),
         })))
     }

@@ -6,7 +6,7 @@
 use super::{
     Http, Shared,
     answer::{Carried, Refused, Result, missing, refused},
-    copies, forward, rim,
+    attempts, copies, forward, rim,
     roles::{self, Permission},
     session,
     table::{self, Row, Rule},
@@ -198,6 +198,9 @@ pub(super) async fn gate(State(http): State<Http>, request: Request, next: Next)
     if let Err(refused) = session::introduce(&http, row, &mut request) {
         return told(&http, None, once, refused.into_response());
     }
+    if let Some(Ok(caller)) = session::introduced(&http.core.state(), request.extensions()) {
+        attempts::Attempt::is_of(request.extensions(), caller.actor());
+    }
     let shown = once.map(|_| (request.headers().clone(), request.extensions().clone()));
     let mut request = match forward::way(&http, row, request).await {
         Ok(forward::Way::Here(request)) => *request,
@@ -305,6 +308,12 @@ fn of_token(state: &Decided, token: &Token) -> Result<Who> {
         (Role::Node, _, Some(node)) => Ok(Who::Node(node)),
         _ => Err(refused(Code::Forbidden, "a join token lets one machine join, and is for nothing else")),
     }
+}
+
+/// The token whose secret a request carries, also one that opens nothing any more.
+pub(super) fn presented(state: &Decided, headers: &HeaderMap) -> Option<TokenId> {
+    let secret = headers.get(header::AUTHORIZATION)?.to_str().ok().and_then(bearer)?;
+    state.token_hashes.get(&Secret::from_text(secret).hash()).copied()
 }
 
 fn bearer(header: &str) -> Option<&str> {

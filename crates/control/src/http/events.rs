@@ -169,7 +169,7 @@ impl Following {
 
 /// Whether a caller may see an event: what belongs to its org and, by its role, who may open it and
 /// what belongs to the server as a whole.
-fn is_visible(state: &Decided, caller: &Caller, envelope: &Envelope) -> bool {
+pub(super) fn is_visible(state: &Decided, caller: &Caller, envelope: &Envelope) -> bool {
     let Ok(org) = caller.own_org() else { return false };
     match owner_of(state, envelope) {
         Belongs::To(of) => of == org,

@@ -16,14 +16,14 @@
 use super::{
     Http,
     answer::{Refused, Result},
-    input, table, write,
+    attempts, input, table, write,
 };
 use crate::cluster::{Cluster, Forwarded, HttpAsk, HttpTold, Leader};
 use api::{Code, Outcome, Problem, routes as at};
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use log::cluster::TransportError;
@@ -48,8 +48,19 @@ pub(super) enum Place {
 /// Who has to answer a request to this row.
 pub(super) fn place(row: &table::Row) -> Place {
     let is_own = row.method == "GET" && !matches!(row.rule, table::Rule::May(_))
-        || [at::LOGS, at::EVENTS, at::VIEWS, at::VIEW_REBUILD, at::ASK, at::WHOAMI, at::LOGIN, at::LOGOUT]
-            .contains(&row.path)
+        || [
+            at::LOGS,
+            at::EVENTS,
+            at::AUDIT,
+            at::AUDIT_VERIFY,
+            at::VIEWS,
+            at::VIEW_REBUILD,
+            at::ASK,
+            at::WHOAMI,
+            at::LOGIN,
+            at::LOGOUT,
+        ]
+        .contains(&row.path)
         || (row.path.starts_with(OWN) && ![at::CLUSTER_JOIN_TOKENS, at::CLUSTER_BACKUP].contains(&row.path));
     match row.method {
         _ if is_own => Place::Own,
@@ -200,7 +211,7 @@ async fn to_leader(
     let ask = HttpAsk {
         method: parts.method.to_string(),
         uri: parts.uri.path_and_query().map_or("/", |whole| whole.as_str()).to_owned(),
-        headers: carried(&parts.headers),
+        headers: carried(&parts),
         body: body.to_vec(),
         by: cluster.own(),
     };
@@ -248,7 +259,7 @@ pub(super) async fn to_member(cluster: &Cluster, node: NodeId, said: &input::Sai
     let ask = HttpAsk {
         method: said.parts.method.to_string(),
         uri: said.parts.uri.path_and_query().map_or("/", |whole| whole.as_str()).to_owned(),
-        headers: carried(&said.parts.headers),
+        headers: carried(&said.parts),
         body: said.body.to_vec(),
         by: cluster.own(),
     };
@@ -258,9 +269,10 @@ pub(super) async fn to_member(cluster: &Cluster, node: NodeId, said: &input::Sai
         .map_err(|error| lost(&Leader { node, member }, &error, write::request_id(&said.parts.headers)))
 }
 
-/// Headers that say something about the request and not about the connection.
-fn carried(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    const OF_THE_CONNECTION: [HeaderName; 7] = [
+/// Headers that say something about the request and not about the connection, and where it came from.
+fn carried(parts: &Parts) -> Vec<(String, Vec<u8>)> {
+    const OF_THE_CONNECTION: [HeaderName; 8] = [
+        HeaderName::from_static(at::HOLDFAST_SOURCE),
         header::CONNECTION,
         header::HOST,
         header::CONTENT_LENGTH,
@@ -269,8 +281,10 @@ fn carried(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
         header::UPGRADE,
         header::TE,
     ];
-    let kept = headers.iter().filter(|(name, _)| !OF_THE_CONNECTION.contains(*name));
-    kept.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
+    let kept = parts.headers.iter().filter(|(name, _)| !OF_THE_CONNECTION.contains(*name));
+    let kept = kept.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+    let source = attempts::source(parts).map(|source| (at::HOLDFAST_SOURCE.to_owned(), source.into_bytes()));
+    kept.chain(source).collect()
 }
 
 fn response(told: HttpTold) -> Response {

@@ -13,15 +13,16 @@
 use super::{
     access::Caller,
     answer::{Refused, Result, refused},
+    attempts::{self, Attempt},
     input::Said,
     roles::Permission,
     write,
 };
 use crate::{
-    journal::{Ended, Journal, Note},
+    audit::{Audit, Ended, Note, confirmed_by},
     writer::Core,
 };
-use api::{Code, ConfirmedBy, Explained, Override, Problem, Proof, routes};
+use api::{Code, ConfirmedBy, Explained, Outcome, Override, Problem, Proof, routes};
 use domain::{
     Actor, Confirmation, Confirmed, State,
     state::{Holder, Scope},
@@ -32,7 +33,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -78,7 +79,7 @@ pub(crate) enum Pass {
 /// The tokens of one server, and the journal that takes what is done with them.
 pub(crate) struct Guard {
     core: Core,
-    journal: Option<Arc<Journal>>,
+    audit: Audit,
     given: Mutex<Given>,
 }
 
@@ -112,8 +113,8 @@ struct Words {
 
 impl Guard {
     /// A guard that has given no token yet. Without a journal it explains, and confirms nothing.
-    pub(crate) fn new(core: Core, journal: Option<Arc<Journal>>) -> Self {
-        Self { core, journal, given: Mutex::default() }
+    pub(crate) fn new(core: Core, audit: Audit) -> Self {
+        Self { core, audit, given: Mutex::default() }
     }
 
     /// Explains or confirms, as the call asks.
@@ -139,7 +140,10 @@ impl Guard {
             made: Instant::now(),
             at: self.core.now(),
         };
+        let (until, at) = (given.at.plus(limits::CONFIRMATION_LIFE), hashed(&token));
         self.give(&token, given)?;
+        let note = note(Ended::Abandoned, self.label(caller.actor()), said, &shown.act, "");
+        self.audit.explained(at, note, until);
         Boundary::ActExplained.reached();
         let Shown { act, will, touches, irreversible, invariants, overrides, facts, .. } = shown;
         let expires_ms = limits::CONFIRMATION_LIFE.as_ms();
@@ -172,24 +176,24 @@ impl Guard {
     pub(crate) async fn confirm(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmed> {
         caller.must(Permission::Guarded)?;
         let actor = self.label(caller.actor());
-        let note = |outcome, reason: &str| Note {
-            actor: actor.clone(),
-            act: shown.act.clone(),
-            request: request(said),
-            outcome,
-            reason: reason.to_owned(),
-        };
+        let note = |ended, reason: &str| note(ended, actor.clone(), said, &shown.act, reason);
         match self.judge(caller, said, shown) {
             Ok(confirmed) => {
                 Boundary::ActJudged.reached();
-                self.write_down(note(Ended::Confirmed, &confirmed.reason)).await?;
+                let confirmation = Some(confirmed_by(&confirmed));
+                let written = Note { confirmation, ..note(Ended::Confirmed, &confirmed.reason) };
+                self.write_down(written).await.inspect_err(|_| Attempt::is_written(&said.parts))?;
+                Attempt::is_confirmed(&said.parts);
                 Boundary::ActConfirmed.reached();
                 Ok(confirmed)
             }
             Err(refused) if refused.problem.code == Code::ConfirmationRequired => Err(refused),
             Err(refused) => {
                 // What is refused is refused, written down or not.
-                let _said_there = self.write_down(note(Ended::Refused, &refused.problem.detail)).await;
+                let code = Some(refused.problem.code);
+                let written = Note { code, ..note(Ended::Refused, &refused.problem.detail) };
+                let _said_there = self.write_down(written).await;
+                Attempt::is_written(&said.parts);
                 Err(refused)
             }
         }
@@ -204,17 +208,13 @@ impl Guard {
         {
             return;
         }
-        let note = Note {
-            actor: self.label(caller.actor()),
-            act: act.to_owned(),
-            request: request(said),
-            outcome: Ended::Denied,
-            reason: why.to_owned(),
-        };
+        let code = Some(Code::Denied);
+        let note = Note { code, ..note(Ended::Denied, self.label(caller.actor()), said, act, why) };
         let _said_there = self.write_down(note).await;
+        Attempt::is_written(&said.parts);
     }
 
-    /// Writes down what came of an act after it was confirmed.
+    /// Writes down what came of an act after it was confirmed, and the problem that it met if it met one.
     ///
     /// # Errors
     /// The journal does not take it; the act itself is as it is.
@@ -223,15 +223,17 @@ impl Guard {
         confirmed: &Confirmed,
         said: &Said,
         shown: &Shown,
-        (outcome, why): (Ended, &str),
+        (ended, why): (Ended, &str),
+        problem: Option<&Problem>,
     ) -> Result<()> {
+        let bare = note(ended, self.label(confirmed.actor), said, &shown.act, why);
         let note = Note {
-            actor: self.label(confirmed.actor),
-            act: shown.act.clone(),
-            request: request(said),
-            outcome,
-            reason: why.to_owned(),
+            confirmation: Some(confirmed_by(confirmed)),
+            code: problem.map(|problem| problem.code),
+            outcome: problem.map_or(bare.outcome, |problem| problem.outcome),
+            ..bare
         };
+        Attempt::is_written(&said.parts);
         self.write_down(note).await?;
         Boundary::ActEnded.reached();
         Ok(())
@@ -246,15 +248,7 @@ impl Guard {
                 .with_hint("mend the disk under audit/ in the server's data directory; nothing was done")
                 .into()
         };
-        let Some(journal) = self.journal.clone() else {
-            return Err(unwritten("this server has no journal".to_owned()));
-        };
-        let at = self.core.now();
-        match tokio::task::spawn_blocking(move || journal.append(at, note)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(unwritten(error.to_string())),
-            Err(error) => Err(unwritten(error.to_string())),
-        }
+        self.audit.write(&self.core, note).await.map_err(unwritten)
     }
 
     /// Looks at a confirmation and uses its token up. Under one lock, so that of two equal calls one is
@@ -281,10 +275,12 @@ impl Guard {
         };
         if given.request != request {
             all.tokens.remove(&hash);
+            self.audit.settled(&hash);
             return Err(invalid(said, "the confirmation was given for another request".to_owned()));
         }
         if given.bound != bound {
             all.tokens.remove(&hash);
+            self.audit.settled(&hash);
             let moved = moved(&given.bound, &bound);
             let problem = Problem::new(Code::ConfirmationStale, format!("since it was explained, {moved}"));
             return Err(problem.with_hint(explain_hint(said)).into());
@@ -292,6 +288,7 @@ impl Guard {
         // What was typed wrongly may be typed again.
         acknowledged(&words, shown)?;
         all.tokens.remove(&hash);
+        self.audit.settled(&hash);
         Ok(Confirmed {
             actor: caller.actor(),
             kind,
@@ -507,11 +504,16 @@ fn explain_hint(said: &Said) -> String {
     )
 }
 
-/// A call as the journal tells it. Bodies of guarded acts hold no secrets.
-fn request(said: &Said) -> String {
-    let id = write::request_id(&said.parts.headers).map_or(String::new(), |id| format!(" ({id})"));
-    let body = String::from_utf8_lossy(&said.body);
-    format!("{} {}{id} {}", said.parts.method, said.parts.uri.path(), body.trim())
+/// A line about a guarded act.
+fn note(ended: Ended, actor: String, said: &Said, act: &str, reason: &str) -> Note {
+    let outcome = match ended {
+        Ended::Executed => Outcome::Executed,
+        Ended::Confirmed | Ended::Failed => Outcome::Unknown,
+        _ => Outcome::NotExecuted,
+    };
+    let (act, reason) = (Some(act.to_owned()), reason.to_owned());
+    let source = attempts::source(&said.parts);
+    Note { act, reason, source, ..Note::new(ended, actor, attempts::of_said(said), outcome) }
 }
 
 #[cfg(test)]

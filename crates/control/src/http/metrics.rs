@@ -67,6 +67,7 @@ fn write(http: &Shared) -> String {
     view_figures(http, &mut page);
     nodes::figures(http, &mut page);
     backup_figures(http, &mut page);
+    audit_figures(http, &mut page);
     http_figures(http, &mut page);
     page.into_text()
 }
@@ -147,6 +148,18 @@ fn backup_figures(http: &Shared, page: &mut Page) {
         page.line("backup_failures_total", &labels, failures.get(&step).copied().unwrap_or_default());
         page.line("backup_failing", &labels, u8::from(failing));
     }
+}
+
+fn audit_figures(http: &Shared, page: &mut Page) {
+    let figures = http.audit.figures();
+    page.gauge("audit_writable", "1 if attempts can be written down.", u8::from(figures.is_writable));
+    page.gauge("audit_queue", "Attempts that wait to be written down.", figures.queued);
+    page.gauge("audit_queue_limit", "Attempts that may wait.", limits::AUDIT_QUEUE);
+    let count = |kind: &str| figures.written.get(kind).copied().unwrap_or_default();
+    let lines = api::AuditType::ALL.map(|kind| (kind.as_str(), count(kind.as_str())));
+    page.by(("audit_lines_total", "counter", "Lines written since the start, by type."), "type", lines);
+    page.counter("audit_counted_total", "Attempts of floods that were only counted.", figures.counted);
+    page.counter("audit_lost_total", "Attempts that could not be written down.", figures.lost);
 }
 
 fn http_figures(http: &Shared, page: &mut Page) {

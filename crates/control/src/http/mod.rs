@@ -1,7 +1,8 @@
 //! HTTP: who may ask for what, and how each question is answered.
 //!
 //! ```text
-//!   connection ─▶ rim (panics, bare errors, figures) ─▶ gate (table × role, outcomes) ─▶ handler ─▶ Core
+//!   connection ─▶ rim (panics, bare errors, figures) ─▶ attempts (what did not come about)
+//!              ─▶ gate (table × role, outcomes) ─▶ handler ─▶ Core
 //! ```
 //! Invariants:
 //! - everything that is not open is closed: a path that the table does not name is answered by
@@ -14,6 +15,8 @@ mod answer;
 mod apart;
 mod apply;
 mod asks;
+mod attempts;
+mod audit;
 mod backups;
 mod cluster;
 mod copies;
@@ -54,7 +57,7 @@ pub(crate) use repairing::serve_meanwhile;
 pub use roles::access;
 pub use serve::serve;
 
-use crate::{cluster::Cluster, journal::Journal, writer::Core};
+use crate::{audit::Audit, cluster::Cluster, writer::Core};
 use api::routes as at;
 use axum::{
     Router,
@@ -81,8 +84,8 @@ pub struct Options {
     pub requests_per_second: u32,
     /// The same at once, after a pause.
     pub requests_burst: u32,
-    /// Where guarded acts are written down; without one they are refused.
-    pub journal: Option<Arc<Journal>>,
+    /// Where what is attempted is written down; without a journal guarded acts are refused.
+    pub audit: Audit,
 }
 
 impl Default for Options {
@@ -94,7 +97,7 @@ impl Default for Options {
             node_streams: limits::NODE_STREAMS,
             requests_per_second: limits::REQUESTS_PER_SECOND,
             requests_burst: limits::REQUESTS_BURST,
-            journal: None,
+            audit: Audit::default(),
         }
     }
 }
@@ -110,6 +113,8 @@ pub(crate) struct Shared {
     logins: throttle::Logins,
     hashers: password::Hashers,
     pace: throttle::Pace,
+    audit: Audit,
+    mirrors: audit::Mirrors,
     figures: metrics::Figures,
     copies: copies::Copies,
     streams: streams::Places,
@@ -155,13 +160,16 @@ fn api(http: Http) -> Router {
         .merge(people())
         .fallback(rim::no_such_path)
         .layer(middleware::from_fn_with_state(http.clone(), access::gate))
+        .layer(middleware::from_fn_with_state(http.clone(), attempts::watch))
         .layer(middleware::from_fn_with_state(http.clone(), rim::around))
         .with_state(http)
 }
 
 fn shared(core: Core, options: Options) -> Http {
     Arc::new(Shared {
-        guard: guard::Guard::new(core.clone(), options.journal),
+        guard: guard::Guard::new(core.clone(), options.audit.clone()),
+        audit: options.audit,
+        mirrors: audit::Mirrors::default(),
         core,
         cluster: options.cluster,
         images: options.images,
@@ -216,6 +224,8 @@ fn server() -> Router<Http> {
         .route(at::TOKENS, get(tokens::list).post(tokens::create))
         .route(at::TOKEN, delete(tokens::revoke))
         .route(at::EVENTS, get(events::events))
+        .route(at::AUDIT, get(audit::show))
+        .route(at::AUDIT_VERIFY, get(audit::verify))
         .route(at::REQUEST, get(requests::show))
         .route(at::REQUEST_VOID, post(requests::void))
         .route(at::VIEWS, get(operate::views))

@@ -23,6 +23,15 @@ use utoipa::{
     api::AppRow,
     api::ApplyRequest,
     api::ArchiveRow,
+    api::AuditConfirmation,
+    api::AuditJournal,
+    api::AuditMore,
+    api::AuditNews,
+    api::AuditPage,
+    api::AuditRequest,
+    api::AuditRow,
+    api::AuditType,
+    api::AuditVerified,
     api::BackupAsked,
     api::BackupFailure,
     api::BackupRow,
@@ -197,7 +206,9 @@ fn operation_id(row: &Row) -> String {
 
 fn parameter(name: &str, place: ParameterIn, required: Required) -> utoipa::openapi::path::Parameter {
     let kind = match name {
-        "after" | "at_least" | "limit" | "tail" | "ask" | "epoch" | "event" => Type::Integer,
+        "after" | "at_least" | "last" | "limit" | "since" | "tail" | "ask" | "epoch" | "event" => {
+            Type::Integer
+        }
         "plan" | "poll" | "follow" | "wait" => Type::Boolean,
         _ => Type::String,
     };

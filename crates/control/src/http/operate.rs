@@ -107,6 +107,8 @@ pub(super) async fn ready(State(http): State<Http>) -> Result<At<Ready>> {
     });
     let reason = full.or(quarantined).or_else(|| http.core.snapshot_trouble());
     let reason = reason.or_else(|| http.cluster.as_ref().and_then(Cluster::damage));
+    let unwritten = |why| format!("the audit cannot be written, and guarded acts are refused: {why}");
+    let reason = reason.or_else(|| http.audit.trouble().map(unwritten));
     let body = Ready {
         ready: true,
         role: match &http.cluster {

@@ -4,7 +4,9 @@ use super::{
     Http,
     access::{Caller, Who},
     answer::{At, Refused, Result, missing, refused},
+    audit,
     input::Places,
+    roles::Permission,
     write,
 };
 use crate::writer::Answer;
@@ -20,8 +22,14 @@ pub(super) async fn show(
     Places(id): Places<String>,
 ) -> Result<At<RequestState>> {
     let id = parse(&id)?;
+    let (mut attempts, mut unread) = (Vec::new(), Vec::new());
+    if caller.may(Permission::ReadAccess) {
+        (attempts, unread) = audit::of_request(&http, &caller, id).await;
+    }
+    // After the journals: a verdict is in the log before its line is in a journal.
     let state = http.core.state();
-    Ok(At::new(state.head, known(&state, &caller, id, http.core.now())))
+    let known = known(&state, &caller, id, http.core.now());
+    Ok(At::new(state.head, RequestState { attempts, unread, ..known }))
 }
 
 fn parse(text: &str) -> Result<RequestId> {
@@ -38,6 +46,8 @@ fn known(state: &Decided, caller: &Caller, id: RequestId, now: Timestamp) -> Req
         reason: None,
         code: None,
         at: None,
+        attempts: Vec::new(),
+        unread: Vec::new(),
     };
     let visible = state.requests.get(id).filter(|decided| is_visible(state, Some(caller), decided));
     let Some(decided) = visible else {

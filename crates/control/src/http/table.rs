@@ -138,6 +138,16 @@ pub(super) const TABLE: &[Row] = &[
         query: &["after", "limit", "wait"],
         ..get(at::EVENTS, May(Read), Stream("EventPage", "EventRow"), "Events")
     },
+    Row {
+        query: &["cursor", "last", "limit", "actor", "type", "outcome", "since"],
+        ..get(at::AUDIT, May(ReadAccess), Stream("AuditPage", "AuditNews"), "What anybody attempted")
+    },
+    get(
+        at::AUDIT_VERIFY,
+        May(ReadAccess),
+        Says::Page("AuditVerified"),
+        "Every member holds its journal against its chain",
+    ),
     get(at::REQUEST, May(Read), Json("RequestState"), "What became of a request"),
     Row {
         body: None,

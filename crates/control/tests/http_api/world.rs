@@ -2,12 +2,13 @@
 
 use api::{ApplyRequest, Client, Code, NodeClient, Problem, Receipt};
 use domain::{Actor, Command, Envelope, Event, Role, codec};
-use holdfast_control::{Answer, Core, Images, Options, Secret, router, serve};
+use holdfast_control::{Answer, Audit, Core, Images, Journal, Options, Secret, router, serve};
 use log::{Batch, Log, MemoryLog};
-use rt::{Clock, OsRandom, Random, SimClock};
+use rt::{Clock, Disk, OsRandom, Random, SimClock, SimDisk};
 use std::{
     collections::BTreeSet,
     net::{Ipv6Addr, SocketAddr},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -35,6 +36,8 @@ pub const ORG: OrgId = OrgId::from_u128(1);
 pub const OTHER_ORG: OrgId = OrgId::from_u128(2);
 pub const ONE: NodeId = NodeId::from_u128(11);
 pub const TWO: NodeId = NodeId::from_u128(12);
+/// Where the journal of [`World::audited`] lies.
+pub const AUDITED: &str = "/data";
 const START: Timestamp = Timestamp::from_ms(1_763_673_600_000);
 
 /// A server under test. Dropping it stops everything.
@@ -158,11 +161,23 @@ impl World {
         Self::with_streams(types::limits::STREAMS, types::limits::NODE_STREAMS).await
     }
 
+    /// One whose journal lies on this disk.
+    pub async fn audited(disk: &SimDisk) -> Self {
+        let door: Arc<dyn Disk> = Arc::new(disk.clone());
+        disk.create_dir(Path::new(AUDITED)).expect("a directory");
+        let (journal, _) = Journal::open(&door, Path::new(AUDITED)).expect("a journal");
+        Self::journaled(Options::default(), Some(Arc::new(journal))).await
+    }
+
     pub async fn with_streams(streams: usize, node_streams: usize) -> Self {
         Self::with(Options { streams, node_streams, ..Options::default() }).await
     }
 
     pub async fn with(options: Options) -> Self {
+        Self::journaled(options, None).await
+    }
+
+    async fn journaled(options: Options, journal: Option<Arc<Journal>>) -> Self {
         let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(SimClock::new(START)));
         write(&log, beginning()).await;
         let opened =
@@ -174,7 +189,12 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let images = images(registry.clone());
-        let options = Options { images, ..options };
+        let mut options = Options { images, ..options };
+        if let Some(journal) = journal {
+            let (audit, recorder) = Audit::of(Ok(journal), Some(ONE), core.clone());
+            tokio::spawn(recorder.run(stop_driver.clone()));
+            options.audit = audit;
+        }
         let served = tokio::spawn(serve(listener, router(core.clone(), options), shutdown.clone()));
         Self { core, log, clock, address, registry, shutdown, served: Some(served), stop_driver }
     }

@@ -89,7 +89,7 @@ pub struct DrillArgs {
     pub scratch: Option<PathBuf>,
 }
 
-fn time_of(text: &str) -> Result<Timestamp, String> {
+pub(super) fn time_of(text: &str) -> Result<Timestamp, String> {
     let wrong = || "wants a time in UTC, as in 2026-11-20T09:00:00Z".to_owned();
     let at = humantime::parse_rfc3339_weak(text).map_err(|_| wrong())?;
     let since = at.duration_since(std::time::UNIX_EPOCH).map_err(|_| wrong())?;

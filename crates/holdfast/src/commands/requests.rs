@@ -66,5 +66,15 @@ fn print(form: Form, state: &RequestState) {
         RequestVerdict::Expired => "expired: it can never run any more, and whether it did is no longer kept",
         RequestVerdict::NotSeen => "not seen so far",
     };
-    output::outcome(&format!("{id}  {verdict}{event}{at}{reason}\n"));
+    let mut lines = vec![format!("{id}  {verdict}{event}{at}{reason}")];
+    if !state.attempts.is_empty() {
+        let word = if state.is_final { "that is final" } else { "none of that is final" };
+        lines.push(format!("attempts that the journals know of ({word}):"));
+        lines.extend(state.attempts.iter().map(|row| format!("  {}", super::audit::line(row))));
+    }
+    output::outcome(&(lines.join("\n") + "\n"));
+    if !state.unread.is_empty() {
+        let names = state.unread.join(", ");
+        output::note(&format!("note: the journals of these members could not be read: {names}"));
+    }
 }

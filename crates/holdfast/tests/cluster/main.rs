@@ -4,6 +4,7 @@
 //! Clients write all the time and keep a book of what they were told; afterwards the log must say the
 //! same of every request, on every member. Needs root, `ip` and `nft` (`make setup`).
 
+mod audit;
 mod automatic;
 mod backups;
 mod boundaries;

@@ -56,7 +56,7 @@ fn a_member_is_fenced_on_its_disk_once_it_is_confirmed() {
         done.out
     );
     let written = journal(dir.path()).split_off(before);
-    let outcomes: Vec<Ended> = written.iter().map(|entry| entry.outcome).collect();
+    let outcomes: Vec<Ended> = written.iter().map(|entry| entry.ended).collect();
     assert_eq!(outcomes, [Ended::Confirmed, Ended::Executed]);
     assert_eq!(written[0].reason, "cut off");
     assert!(written.iter().all(|entry| entry.actor.starts_with("user ")), "{written:?}");

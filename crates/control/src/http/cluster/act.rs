@@ -12,6 +12,7 @@
 
 use super::internal;
 use crate::{
+    audit::Ended,
     cluster::Cluster,
     http::{
         Http,
@@ -21,7 +22,6 @@ use crate::{
         guard::{Pass, Shown},
         input::Said,
     },
-    journal::Ended,
 };
 use api::{ActDone, Code, Problem, Proof};
 use axum::{
@@ -99,7 +99,8 @@ where
         let Came { ended, told, answer } = running.await;
         Boundary::ActDone.reached();
         // What was done is done, also when the journal does not take it; that it was confirmed stands there.
-        if let Err(refused) = http.guard.ended(&confirmed, &said, &shown, (ended, &told)).await {
+        let problem = answer.as_ref().err().map(|refused| refused.problem.as_ref());
+        if let Err(refused) = http.guard.ended(&confirmed, &said, &shown, (ended, &told), problem).await {
             tracing::error!(why = refused.problem.detail, "the end of an act could not be written down");
         }
         answer

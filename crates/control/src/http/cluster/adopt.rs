@@ -5,6 +5,7 @@
 
 use super::act::{By, Came, elsewhere, guarded, proof};
 use crate::{
+    audit::Ended,
     http::{
         Http,
         access::Caller,
@@ -14,7 +15,6 @@ use crate::{
         input::Said,
         write::{self, Write},
     },
-    journal::Ended,
 };
 use api::{ActDone, ApartRow, ClusterActRequest, Code, Problem};
 use axum::{

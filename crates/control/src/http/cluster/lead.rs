@@ -6,6 +6,7 @@ use super::{
     cluster, name_of, named,
 };
 use crate::{
+    audit::Ended,
     cluster::Cluster,
     http::{
         Http,
@@ -15,7 +16,6 @@ use crate::{
         input::Said,
         write,
     },
-    journal::Ended,
 };
 use api::{ActDone, ClusterActRequest, Code, Problem};
 use axum::{extract::State, response::Response};

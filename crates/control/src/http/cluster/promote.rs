@@ -7,6 +7,7 @@ use super::{
     name_of, named,
 };
 use crate::{
+    audit::Ended,
     cluster::Cluster,
     http::{
         Http,
@@ -16,7 +17,6 @@ use crate::{
         input::Said,
         write,
     },
-    journal::Ended,
 };
 use api::{ActDone, ClusterActRequest, Code, Problem};
 use axum::{extract::State, response::Response};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    audit::Journal,
     http::{Http, Options, access, answer::Result, rim, serve, shared},
     secret::Secret,
 };
@@ -17,7 +18,7 @@ use domain::{Command, Envelope, Event, NewToken, Role, codec};
 use log::{Batch, Log, MemoryLog};
 use rt::{Clock as _, Disk, Fault, OsRandom, Random as _, SimClock, SimDisk};
 use serde_json::json;
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use types::{DurationMs, Epoch, EventId, OrgId, RequestId, TokenId};
@@ -148,7 +149,8 @@ impl World {
         let (core, driver) = Core::open(log, clock.clone(), Arc::new(OsRandom)).expect("a sound log");
         let (shutdown, stop_driver) = (CancellationToken::new(), CancellationToken::new());
         tokio::spawn(driver.run(stop_driver.clone()));
-        let http = shared(core, Options { journal, ..Options::default() });
+        let audit = journal.map(|journal| Audit::of(Ok(journal), None, core.clone()).0);
+        let http = shared(core, Options { audit: audit.unwrap_or_default(), ..Options::default() });
         let target = Arc::new(Mutex::new(Target { position: 7, ..Target::default() }));
         let router = Router::new()
             .route("/v1/test/acts/{which}", post(act))
@@ -194,9 +196,9 @@ impl World {
     fn journal(&self) -> Vec<(Ended, String)> {
         let mut found = Vec::new();
         let read = Journal::read(&self.disk, Path::new(DIR), |entry| {
-            assert_eq!(entry.act, "test one");
-            assert!(entry.request.starts_with("POST /v1/test/acts/"), "{}", entry.request);
-            found.push((entry.outcome, entry.reason));
+            assert_eq!(entry.act.as_deref(), Some("test one"));
+            assert!(entry.request.path.starts_with("/v1/test/acts/"), "{:?}", entry.request);
+            found.push((entry.ended, entry.reason));
         });
         read.expect("a sound journal");
         found
@@ -445,7 +447,7 @@ async fn what_became_of_an_act_is_written_down_after_it() {
     let (parts, ()) = Request::builder().method("POST").uri(ACT).body(()).expect("a request").into_parts();
     let said = Said { parts, body: Default::default() };
     let denied = (Ended::Denied, "majority missing");
-    world.http.guard.ended(&confirmed, &said, &shown, denied).await.expect("written");
+    world.http.guard.ended(&confirmed, &said, &shown, denied, None).await.expect("written");
     assert_eq!(world.journal(), [(Ended::Denied, "majority missing".to_owned())]);
 }
 

@@ -11,7 +11,7 @@ use crate::{
     output::{self, Form},
 };
 use api::{Code, Explained, Outcome, Problem, Proof};
-use control::{Ended, Journal, JournalError, Note};
+use control::{Ended, Journal, JournalError, Note, Seen};
 use log::{
     Head,
     wal::{self, Found, OpenError, OpenMemberError},
@@ -49,14 +49,13 @@ pub fn fence(args: FenceArgs, form: Form) -> Result<(), Failure> {
     let (journal, _) = Journal::open(&disk, data_dir).map_err(|error| unwritten(&error))?;
     let now = wal::position(&disk, &dir).map_err(|error| unread(&error))?;
     is_of(&explained.token, &now)?;
-    let note = |outcome, reason: String| Note {
-        actor: actor(),
-        act: explained.act.clone(),
-        request: format!("cluster fence --data-dir {} ({})", data_dir.display(), explained.token),
-        outcome,
-        reason,
+    let note = |ended, reason: String| {
+        let command = format!("cluster fence --data-dir {} ({})", data_dir.display(), explained.token);
+        Note::offline(ended, actor(), explained.act.clone(), command, reason)
     };
-    let write = |note| journal.append(SystemClock.now(), note).map_err(|error| unwritten(&error));
+    let Head { epoch, event, .. } = now.committed;
+    let seen = Seen { node: Some(now.node), epoch, event };
+    let write = |note| journal.append(SystemClock.now(), seen, note).map_err(|error| unwritten(&error));
     write(note(Ended::Confirmed, args.reason.clone()))?;
     match wal::fence(&disk, &dir) {
         Ok(done) => {

@@ -22,7 +22,7 @@ use crate::{
     roles::process,
 };
 use api::{Code, Explained, Override, Problem};
-use control::{Ended, Journal, Note, cluster::Settings, peer::Authority};
+use control::{Ended, Journal, Note, Seen, cluster::Settings, peer::Authority};
 use domain::{Actor, Confirmation, Confirmed};
 use log::{
     Head,
@@ -242,14 +242,16 @@ fn settings(data_dir: &Path) -> Result<Settings, Failure> {
 
 fn note(journal: &Journal, dir: &Path, plan: &Plan, outcome: Ended, reason: String) -> Result<(), Failure> {
     let Plan { cluster, node, old_cluster, old_node, .. } = plan;
-    let note = Note {
-        actor: actor(),
-        act: format!("cluster recover: {old_node} of {old_cluster} becomes {node} of {cluster}"),
-        request: format!("cluster recover --data-dir {}", dir.display()),
-        outcome,
-        reason,
-    };
-    journal.append(SystemClock.now(), note).map(drop).map_err(|error| unwritten(&error))
+    let act = format!("cluster recover: {old_node} of {old_cluster} becomes {node} of {cluster}");
+    let command = format!("cluster recover --data-dir {}", dir.display());
+    let mut note = Note::offline(outcome, actor(), act, command, reason);
+    if let Some(confirmation) = &mut note.confirmation {
+        confirmation.acknowledged = plan.why.acknowledged.clone();
+    }
+    journal
+        .append(SystemClock.now(), Seen { node: Some(*node), ..Seen::default() }, note)
+        .map(drop)
+        .map_err(|error| unwritten(&error))
 }
 
 /// It is done, and stays so; that it was confirmed stands in the journal already.
