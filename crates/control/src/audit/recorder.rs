@@ -190,11 +190,19 @@ impl Audit {
         let _late = tokio::time::timeout(Duration::from(limits::AUDIT_WAIT), told).await;
     }
 
-    /// Has an attempt written down and does not wait.
+    /// Has an attempt written down and does not wait. Without a journal that should be there it is counted.
     pub(crate) fn offer(&self, core: &Core, attempted: Attempted) -> Option<oneshot::Receiver<()>> {
-        self.0.journal.as_ref().ok()?;
-        let (told, wait) = oneshot::channel();
         let at = attempted.at;
+        match self.journal() {
+            Ok(_) => {}
+            Err(JournalError::Absent) => return None,
+            Err(error) => {
+                let why = error.to_string();
+                self.state().lose(at, &why);
+                return None;
+            }
+        }
+        let (told, wait) = oneshot::channel();
         match self.0.queue.try_send(Asked { attempted, seen: self.seen(core), told }) {
             Ok(()) => Some(wait),
             Err(_) => {

@@ -5,7 +5,8 @@ use crate::{
     disk::Disk,
     ledger::{Told, Writers, write},
     page::Page,
-    scene::{Cluster, NAMES, SOON},
+    scene::{ANSWER, Cluster, NAMES, SOON},
+    wire::{self, Call},
 };
 use demo::wait_for;
 use std::{
@@ -155,4 +156,47 @@ fn rolled_back(cluster: &mut Cluster, old: usize, works: usize) {
     cluster.start(old);
     cluster.all_vote(3);
     assert!(page.says("over", &At(cluster, works), &[]).contains("fresh "));
+}
+
+#[test]
+fn the_page_about_an_audit_that_cannot_be_written() {
+    let disk = Disk::new(24);
+    let mut cluster = Cluster::machines(1);
+    cluster.keep_in(0, disk.data());
+    cluster.found(&[]);
+    let mut page = Page::read("audit-unwritable");
+    let (data, aside) = (disk.data().display().to_string(), cluster.dir().join("kept").display().to_string());
+    let words = [("DATA", data.as_str()), ("ASIDE", &aside)];
+    denied(&cluster);
+    disk.fill();
+    denied(&cluster);
+    let looked = page.says("look", &At(&cluster, 0), &words);
+    assert!(looked.contains("the audit cannot be written, and guarded acts are refused"), "{looked}");
+    disk.clear();
+    wait_for("the gap to be written", SOON, || {
+        page.says("space", &At(&cluster, 0), &words).contains("1 attempts between").then_some(())
+    })
+    .expect("by itself");
+    cluster.stop(0);
+    let path = disk.data().join("audit/journal");
+    let mut bytes = std::fs::read(&path).expect("a journal");
+    bytes[40] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    cluster.start(0);
+    let damaged = page.says("damaged", &At(&cluster, 0), &words);
+    assert!(damaged.contains("at entry 1"), "{damaged}");
+    cluster.stop(0);
+    page.walk("aside", &At(&cluster, 0), &words);
+    cluster.start(0);
+    denied(&cluster);
+    let over = page.says("over", &At(&cluster, 0), &words);
+    assert!(over.contains("1-1") && over.contains("as it was written"), "{over}");
+    assert!(Path::new(&aside).join("journal").exists());
+}
+
+/// Somebody is not let in.
+fn denied(cluster: &Cluster) {
+    let headers = [("authorization", "Bearer hf_guessed")];
+    let call = Call { method: "POST", path: "/v1/tokens", headers: &headers, body: None };
+    assert_eq!(wire::call(cluster.host(0), &call, ANSWER).expect("an answer").status, 401);
 }

@@ -163,3 +163,16 @@ async fn after_a_failed_sync_nothing_is_written_and_that_is_said() {
     let Figures { written, lost, .. } = world.audit.figures();
     assert!(written.is_empty() && lost == 2, "{written:?} {lost}");
 }
+
+#[tokio::test]
+async fn without_the_journal_that_should_be_there_attempts_are_counted() {
+    let clock = Arc::new(SimClock::new(Timestamp::from_ms(1_763_673_600_000)));
+    let (core, _driver) =
+        Core::open(Arc::new(MemoryLog::new()), clock.clone(), Arc::new(OsRandom)).expect("a log");
+    let broken = JournalError::Broken { path: "/data/audit/journal".into() };
+    let (audit, _recorder) = Audit::of(Err(broken), None, core.clone());
+    let note = Note::new(AuditType::Denied, "ann", AuditRequest::default(), Outcome::NotExecuted);
+    audit.record(&core, Attempted { at: clock.now(), note, flood: None }).await;
+    assert_eq!((audit.figures().lost, audit.figures().is_writable), (1, false));
+    assert!(audit.trouble().is_some_and(|why| why.contains("restart the server")));
+}
