@@ -340,6 +340,8 @@ impl Journal {
         // From the first renaming on, only a start from the disk knows what is there.
         end.broken = true;
         self.disk.rename(&path, &self.dir.join(sealed_name(end.first)))?;
+        // A crash may keep the second renaming without the first, and then nothing names what is sealed.
+        self.disk.sync_dir(&self.dir)?;
         self.disk.rename(&next, &path)?;
         self.disk.sync_dir(&self.dir)?;
         end.file = self.disk.open(&path)?;

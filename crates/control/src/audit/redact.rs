@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(request.path, "/v1/x?token=[redacted]&a=b");
         assert_eq!(
             (request.body.clone(), request.cut.as_deref()),
-            (None, Some("15 bytes that are not JSON are not kept"))
+            (None, Some("16 bytes that are not JSON are not kept"))
         );
         let reason = scrubbed("the body cannot be read: string \"hu\"".to_owned(), &request, &found);
         assert_eq!(reason, "the body cannot be read: string [redacted]");

@@ -15,7 +15,7 @@
 use super::{
     Http,
     access::Caller,
-    answer::{Result, refused},
+    answer::{At, Result, refused},
     events,
     input::Asked,
     serve::Stopping,
@@ -173,12 +173,13 @@ pub(super) async fn show(
         let ticket = http.streams.take()?;
         return Ok(streams::respond(follow(reader, stopping, ticket)));
     }
+    let as_of = http.core.state().head;
     let Merged { rows, more, .. } = reader.look(limit).await?;
     let rows = rows.into_iter().map(|(_, row)| row).collect();
     // It was waited for: the token may have died meanwhile.
     caller.still(&http)?;
     let page = AuditPage { rows, cursor: reader.cursor.to_string(), more, journals: reader.journals };
-    Ok(Json(page).into_response())
+    Ok(At::new(as_of, page).into_response())
 }
 
 /// Events that one act causes, about.

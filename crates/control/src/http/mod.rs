@@ -55,6 +55,7 @@ pub use images::{Images, Resolving};
 pub use openapi::openapi;
 pub(crate) use repairing::serve_meanwhile;
 pub use roles::access;
+pub(crate) use roles::{given_by, may};
 pub use serve::serve;
 
 use crate::{audit::Audit, cluster::Cluster, writer::Core};

@@ -9,7 +9,7 @@
 //! `nobody_gives_more_than_they_have`: a role is given, or taken away, only by one that has every
 //! permission of it, see [`covers`].
 
-use super::table::{Rule, TABLE};
+use super::table::{self, Rule, TABLE};
 use api::TokenRole;
 use domain::Role;
 use std::fmt::Write as _;
@@ -114,6 +114,20 @@ pub(crate) const fn meant(role: TokenRole) -> Role {
 /// A role in one word.
 pub(crate) fn name(role: Role) -> &'static str {
     told(role).map_or("machine", TokenRole::as_str)
+}
+
+/// Whether the table lets this role have a method of a path.
+pub(crate) fn may(role: TokenRole, method: &str, path: &str) -> bool {
+    table::row(method, path).is_some_and(|row| match row.rule {
+        Rule::Open => true,
+        Rule::May(permission) => permission.is_of(meant(role)),
+        Rule::Node => false,
+    })
+}
+
+/// The roles that this one may give, from the one that may most.
+pub(crate) fn given_by(role: TokenRole) -> Vec<TokenRole> {
+    TokenRole::ALL.into_iter().filter(|given| covers(meant(role), meant(*given))).collect()
 }
 
 /// Routes against roles, as Markdown.

@@ -39,6 +39,10 @@ pub(super) enum Field {
     /// Left out where it is empty.
     Optional(&'static str),
     Number(&'static str),
+    /// As typed, blanks and all.
+    Secret(&'static str),
+    /// Words with blanks between them.
+    Words(&'static str),
 }
 
 /// What a form says.
@@ -49,6 +53,11 @@ impl Said {
     /// The value of a field; nothing where it was not sent.
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.trim())
+    }
+
+    /// The same with every blank that was typed.
+    fn exactly(&self, name: &str) -> &str {
+        self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
     /// Every value of a field, as typed.
@@ -73,6 +82,11 @@ impl Act {
                 Field::Text(name) => drop(body.insert(name.to_owned(), json!(said.get(name)))),
                 Field::Optional(name) if said.get(name).is_empty() => {}
                 Field::Optional(name) => drop(body.insert(name.to_owned(), json!(said.get(name)))),
+                Field::Secret(name) => drop(body.insert(name.to_owned(), json!(said.exactly(name)))),
+                Field::Words(name) => {
+                    let words: Vec<&str> = said.get(name).split_whitespace().collect();
+                    body.insert(name.to_owned(), json!(words));
+                }
                 // What is no number is refused by the API, which says where.
                 Field::Number(name) => {
                     let text = said.get(name);
@@ -103,7 +117,7 @@ const ORG: &str = "org";
 pub(super) const ACKNOWLEDGE: &str = "acknowledge";
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=.:/@+,%".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
@@ -208,9 +222,6 @@ pub(super) static JOIN_TOKEN: Act = Act {
     ..NODE
 };
 
-/// What tokens may be made for.
-pub(super) const ROLES: &[&str] = &["viewer", "auditor", "developer", "operator", "admin", "owner"];
-
 /// A write about tokens.
 const TOKEN: Act = Act { place: Place::Tokens, places: &[], ..ENV };
 
@@ -237,6 +248,106 @@ pub(super) static REVOKE_TOKEN: Act = Act {
     places: &["id"],
     command: |said| words("tokens revoke", &[said.get("id")]),
     ..TOKEN
+};
+
+pub(super) static CREATE_SERVICE: Act = Act {
+    key: "service",
+    title: "Make a service principal",
+    note: "A token that confirms the guarded acts that its scopes name, and no others. Its secret is shown in the \
+           answer and never again.",
+    path: at::TOKENS,
+    body: &[Field::Text("name"), Field::Text("role"), Field::Words("scopes"), Field::Text("expires_in")],
+    command: |said| {
+        let mut words = words("tokens create", &[said.get("name"), "--role", said.get("role"), "--service"]);
+        for scope in said.get("scopes").split_whitespace() {
+            words.extend(["--scope".to_owned(), scope.to_owned()]);
+        }
+        words.extend(["--expires-in".to_owned(), said.get("expires_in").to_owned()]);
+        words
+    },
+    ..MEMBER
+};
+
+/// A write about who may get in.
+const MEMBER: Act = Act { place: Place::Members, places: &[], ..ENV };
+
+pub(super) static ADD_MEMBER: Act = Act {
+    key: "add-member",
+    title: "Add a member",
+    note: "Somebody who may log in, with this name and password.",
+    path: at::MEMBERS,
+    body: &[Field::Text("name"), Field::Text("role"), Field::Secret("password")],
+    command: |said| words("members create", &[said.get("name"), "--role", said.get("role")]),
+    ..MEMBER
+};
+
+pub(super) static SET_ROLE: Act = Act {
+    key: "set-role",
+    title: "Give a member another role",
+    note: "At once, on open pages and streams too.",
+    path: at::MEMBER,
+    places: &["name"],
+    body: &[Field::Text("role")],
+    command: |said| words("members set", &[said.get("name"), "--role", said.get("role")]),
+    ..MEMBER
+};
+
+pub(super) static SET_PASSWORD: Act = Act {
+    key: "set-password",
+    title: "Give a member another password",
+    note: "Whoever is logged in with the old one is not any more.",
+    path: at::MEMBER,
+    places: &["name"],
+    body: &[Field::Secret("password")],
+    command: |said| words("members set", &[said.get("name"), "--password"]),
+    ..MEMBER
+};
+
+pub(super) static REMOVE_MEMBER: Act = Act {
+    key: "remove-member",
+    title: "Remove a member",
+    note: "With its sessions and its tokens. The last owner cannot go.",
+    method: "DELETE",
+    path: at::MEMBER,
+    places: &["name"],
+    command: |said| words("members delete", &[said.get("name")]),
+    ..MEMBER
+};
+
+pub(super) static OWN_PASSWORD: Act = Act {
+    key: "own-password",
+    title: "Change your password",
+    note: "Every session that was opened with the old one ends, this one too.",
+    path: at::OWN_PASSWORD,
+    body: &[Field::Secret("current"), Field::Secret("password")],
+    command: |_| words("members password", &[]),
+    ..MEMBER
+};
+
+pub(super) static OWN_TOKEN: Act = Act {
+    key: "own-token",
+    title: "Make a token of your own",
+    note: "With at most your role. Its secret is shown in the answer and never again.",
+    path: at::OWN_TOKENS,
+    body: &[Field::Text("name"), Field::Text("role"), Field::Text("expires_in")],
+    command: |said| {
+        let mut words = words("login", &[said.get("member"), "--role", said.get("role")]);
+        words.extend(["--token-name".to_owned(), said.get("name").to_owned()]);
+        words.extend(["--expires-in".to_owned(), said.get("expires_in").to_owned()]);
+        words
+    },
+    ..MEMBER
+};
+
+pub(super) static REVOKE_OWN: Act = Act {
+    key: "revoke-own",
+    title: "Revoke a token of your own",
+    note: "Whoever holds it is nobody from then on, on open streams too.",
+    method: "DELETE",
+    path: at::OWN_TOKEN,
+    places: &["id"],
+    command: |said| words("tokens revoke", &[said.get("id")]),
+    ..MEMBER
 };
 
 /// A guarded act on the cluster.
@@ -364,6 +475,14 @@ static ALL: &[&Act] = &[
     &JOIN_TOKEN,
     &CREATE_TOKEN,
     &REVOKE_TOKEN,
+    &CREATE_SERVICE,
+    &ADD_MEMBER,
+    &SET_ROLE,
+    &SET_PASSWORD,
+    &REMOVE_MEMBER,
+    &OWN_PASSWORD,
+    &OWN_TOKEN,
+    &REVOKE_OWN,
     &PROMOTE,
     &HANDOVER,
     &FENCE,
@@ -415,6 +534,8 @@ mod tests {
         for act in ALL {
             assert!(std::ptr::eq(find(act.key).expect("it is found"), *act), "{}", act.key);
             assert_eq!(act.path.matches('{').count(), act.places.len(), "{}", act.key);
+            let is_known = crate::http::may(api::TokenRole::Owner, act.method, act.path);
+            assert!(is_known, "{}: the API has no {} {}", act.key, act.method, act.path);
             assert!(
                 !act.title.is_empty() && !act.note.is_empty() && !act.command(&Said::default()).is_empty()
             );

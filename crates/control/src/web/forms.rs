@@ -18,6 +18,8 @@ enum Kind<'a> {
     Text(&'a str),
     Number,
     Choice(&'a [(String, String)]),
+    /// What it is for, as browsers and their keepers of passwords know it.
+    Secret(&'static str),
 }
 
 impl<'a> Input<'a> {
@@ -29,6 +31,11 @@ impl<'a> Input<'a> {
     /// A number.
     pub(super) const fn number(name: &'static str, label: &'static str) -> Self {
         Self { name, label, kind: Kind::Number }
+    }
+
+    /// A password that is chosen, or the present one: `new-password` or `current-password`.
+    pub(super) const fn secret(name: &'static str, label: &'static str, what: &'static str) -> Self {
+        Self { name, label, kind: Kind::Secret(what) }
     }
 
     /// One of these, each a value and what people read.
@@ -46,6 +53,9 @@ impl<'a> Input<'a> {
                         input id=(id) name=(self.name) value=(value) required autocomplete="off" spellcheck="false";
                     }
                     Kind::Number => { input id=(id) name=(self.name) type="number" min="0" required; }
+                    Kind::Secret(what) => {
+                        input id=(id) name=(self.name) type="password" required autocomplete=(what);
+                    }
                     Kind::Choice(of) => {
                         select id=(id) name=(self.name) {
                             @for (value, text) in *of { option value=(value) { (text) } }
@@ -57,16 +67,14 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What can be done here, each act folded away until it is wanted.
+/// What the visitor may do here, each act folded away until it is wanted.
 pub(super) fn section(visit: &Visit, acts: &[(&Act, Vec<Input<'_>>)], fixed: &[(&str, &str)]) -> Markup {
+    let acts: Vec<_> = acts.iter().filter(|(act, _)| visit.may(act.method, act.path)).collect();
     html! {
         section .acts aria-labelledby="acts-heading" {
             h2 #acts-heading { "What can be done" }
-            @if visit.may_write() {
-                @for (act, inputs) in acts { (form(visit, act, inputs, fixed)) }
-            } @else {
-                p { "Nothing with this login: it may read only." }
-            }
+            @for (act, inputs) in &acts { (form(visit, act, inputs, fixed)) }
+            @if acts.is_empty() { p { "Nothing with this login: here it may read only." } }
         }
     }
 }

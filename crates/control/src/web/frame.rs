@@ -4,7 +4,7 @@ use super::{
     assets, parts,
     visit::{Answer, Visit},
 };
-use api::Problem;
+use api::{Problem, routes};
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
@@ -20,21 +20,26 @@ pub(super) enum Place {
     Nodes,
     Cluster,
     Events,
+    Audit,
     Requests,
     Views,
+    Members,
     Tokens,
 }
 
-const MENU: [(Place, &str, &str); 9] = [
-    (Place::Overview, "/", "Overview"),
-    (Place::Apps, "/apps", "Apps"),
-    (Place::Routes, "/routes", "Routes"),
-    (Place::Nodes, "/nodes", "Nodes"),
-    (Place::Cluster, "/cluster", "Cluster"),
-    (Place::Events, "/events", "Events"),
-    (Place::Requests, "/requests", "Requests"),
-    (Place::Views, "/views", "Views"),
-    (Place::Tokens, "/tokens", "Tokens"),
+/// Each with the path of the API that it reads: whom that is closed to is not sent there.
+const MENU: [(Place, &str, &str, &str); 11] = [
+    (Place::Overview, "/", "Overview", routes::EVENTS),
+    (Place::Apps, "/apps", "Apps", routes::APPS),
+    (Place::Routes, "/routes", "Routes", routes::ROUTES),
+    (Place::Nodes, "/nodes", "Nodes", routes::NODES),
+    (Place::Cluster, "/cluster", "Cluster", routes::CLUSTER),
+    (Place::Events, "/events", "Events", routes::EVENTS),
+    (Place::Audit, "/audit", "Audit", routes::AUDIT),
+    (Place::Requests, "/requests", "Requests", routes::REQUEST),
+    (Place::Views, "/views", "Views", routes::VIEWS),
+    (Place::Members, "/members", "Members", routes::OWN_TOKENS),
+    (Place::Tokens, "/tokens", "Tokens", routes::TOKENS),
 ];
 
 /// Why a page is made again while it is looked at.
@@ -181,15 +186,17 @@ impl Visit {
                 p .brand { a href="/" { "Holdfast" } }
                 nav aria-label="Pages" {
                     ul {
-                        @for (at, path, name) in MENU {
-                            li { a href=(path) aria-current=[(at == place).then_some("page")] { (name) } }
+                        @for (at, path, name, read) in MENU {
+                            @if self.may("GET", read) {
+                                li { a href=(path) aria-current=[(at == place).then_some("page")] { (name) } }
+                            }
                         }
                     }
                 }
                 form .who method="post" action="/logout" {
                     input type="hidden" name="csrf" value=(self.csrf);
                     span {
-                        (self.who.role)
+                        @if let Some(role) = self.who.role { (role) }
                         @if let Some(org) = &self.who.org { " in " (org) }
                         ", " span .id { (self.who.principal) }
                     }

@@ -1,11 +1,13 @@
 //! The pages: each collects rows from the API and renders them with a pure function.
 
 pub(super) mod apps;
+pub(super) mod audit;
 pub(super) mod cluster;
 pub(super) mod deploy;
 pub(super) mod environment;
 pub(super) mod events;
 pub(super) mod instance;
+pub(super) mod members;
 pub(super) mod nodes;
 pub(super) mod overview;
 pub(super) mod requests;

@@ -1,6 +1,6 @@
 //! What pages are made of: times with their age, tables, problems, facts.
 
-use api::{Problem, TokenRole};
+use api::{Outcome, Problem, TokenRow};
 use maud::{Markup, html};
 use serde_json::Value;
 use types::{ByteSize, Timestamp};
@@ -61,9 +61,13 @@ pub(super) fn or_dash(value: Option<impl std::fmt::Display>) -> Markup {
     }
 }
 
-/// The word for a role, as it is on the wire.
-pub(super) fn role(role: TokenRole) -> String {
-    serde_json::to_value(role).map(|word| self::word(&word)).unwrap_or_default()
+/// Whether a token opens anything.
+pub(super) fn state_of(token: &TokenRow, now: Timestamp) -> Markup {
+    html! {
+        @if token.revoked { "revoked" }
+        @else if token.expires.is_some_and(|end| end <= now) { "expired" }
+        @else { "valid" }
+    }
 }
 
 /// A table that a screen reader can walk: a caption, a heading for each column, and the first cell of a
@@ -105,6 +109,15 @@ impl Table<'_> {
     }
 }
 
+/// What became of something, in words.
+pub(super) const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Executed => "executed",
+        Outcome::NotExecuted => "not executed",
+        Outcome::Unknown => "not known",
+    }
+}
+
 /// A problem, whole: what happened, what became of the request, what to do next.
 pub(super) fn problem(problem: &Problem) -> Markup {
     html! {
@@ -114,13 +127,7 @@ pub(super) fn problem(problem: &Problem) -> Markup {
             dl {
                 dt { "Code" } dd { code { (problem.code) } }
                 dt { "What became of it" }
-                dd {
-                    @match problem.outcome {
-                        api::Outcome::Executed => "executed",
-                        api::Outcome::NotExecuted => "not executed",
-                        api::Outcome::Unknown => "not known",
-                    }
-                }
+                dd { (outcome(problem.outcome)) }
                 @if let Some(path) = &problem.path { dt { "Where" } dd { code { (path) } } }
                 @if let Some(hint) = &problem.hint { dt { "What to do next" } dd { (hint) } }
                 @if let Some(id) = &problem.request_id {

@@ -2,7 +2,7 @@
 
 use super::{Web, frame, session};
 use crate::http::connection_of;
-use api::{Code, Problem, Whoami, routes};
+use api::{Code, Problem, TokenRole, Whoami, routes};
 use axum::{
     body::{Body, to_bytes},
     extract::FromRequestParts,
@@ -41,8 +41,12 @@ pub(super) struct Visit {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Who {
     pub(super) principal: String,
-    /// The word for the role.
-    pub(super) role: String,
+    /// What it may do; nothing before the API has said it.
+    pub(super) role: Option<TokenRole>,
+    /// The name it logs in with, if it can.
+    pub(super) member: Option<Name>,
+    /// Whether it has logged in with a password.
+    pub(super) has_session: bool,
     pub(super) org: Option<Name>,
     pub(super) cluster: String,
 }
@@ -124,10 +128,16 @@ impl Visit {
         self.who.org.as_ref().map_or("main", Name::as_str)
     }
 
-    /// Whether the visitor's role writes at all. The API decides; this only spares a form that it would
-    /// refuse.
-    pub(super) fn may_write(&self) -> bool {
-        !["viewer", "auditor"].contains(&self.who.role.as_str())
+    /// Whether the API lets the visitor's role have this, by the table that it asks itself. It decides;
+    /// this only spares what it would refuse.
+    pub(super) fn may(&self, method: &str, path: &str) -> bool {
+        self.who.role.is_some_and(|role| crate::http::may(role, method, path))
+    }
+
+    /// The roles that the visitor may give, as a form offers them: the one that may least first.
+    pub(super) fn gives(&self) -> Vec<(String, String)> {
+        let given = self.who.role.map(crate::http::given_by).unwrap_or_default();
+        given.iter().rev().map(|role| (role.to_string(), role.to_string())).collect()
     }
 
     /// A fresh id for an intent.
@@ -190,8 +200,9 @@ impl FromRequestParts<Web> for Visit {
             fresh: Mutex::default(),
         };
         match visit.get::<Whoami>(routes::WHOAMI).await {
-            Ok(Whoami { principal, role, org, cluster, .. }) => {
-                visit.who = Who { principal, role: super::parts::role(role), org, cluster };
+            Ok(Whoami { principal, role, org, cluster, member, token, .. }) => {
+                let (role, has_session) = (Some(role), token.is_none());
+                visit.who = Who { principal, role, member, has_session, org, cluster };
             }
             Err(problem) if problem.code == Code::Unauthenticated => {
                 web.sessions.end(&parts.headers);

@@ -2,11 +2,25 @@
 //! nothing that the API would not.
 
 use crate::world::*;
+use api::TokenRole;
 use reqwest::{Response, StatusCode};
+use rt::SimDisk;
+use std::collections::BTreeSet;
 use types::{EventId, limits};
 
-const PAGES: [&str; 9] =
-    ["/", "/apps", "/routes", "/nodes", "/cluster", "/events", "/requests", "/views", "/tokens"];
+const PAGES: [&str; 11] = [
+    "/",
+    "/apps",
+    "/routes",
+    "/nodes",
+    "/cluster",
+    "/events",
+    "/audit",
+    "/requests",
+    "/views",
+    "/members",
+    "/tokens",
+];
 
 /// A browser that has logged in, as far as the server can tell.
 struct Visitor<'a> {
@@ -372,4 +386,143 @@ async fn a_member_logs_in_with_a_password_does_what_its_role_may_and_logs_out() 
     let out = out.header("content-type", "application/x-www-form-urlencoded").body(format!("csrf={csrf}"));
     out.send().await.expect("an answer");
     assert!(ann.is_out().await);
+}
+
+/// What the forms of a page would do.
+fn acts(page: &str) -> impl Iterator<Item = String> {
+    let after = page.split("action=\"/do/").skip(1);
+    after.map(|rest| rest.split('"').next().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn a_form_is_shown_exactly_to_those_whose_role_the_api_lets_send_it() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let password = api::Password::new("correct horse battery");
+    let ann = api::PersonRequest { name: name("ann"), role: TokenRole::Viewer, password };
+    world.owner().create_member(world.id(), &ann).await.expect("a member");
+    let unseen = format!("/requests?id={}", world.id());
+    let mut shown = Vec::new();
+    for role in TokenRole::ALL {
+        let request = api::TokenRequest {
+            name: name(role.as_str()),
+            role,
+            org: None,
+            expires_in: types::DurationMs::from_secs(3600),
+            scopes: None,
+        };
+        let made = world.owner().create_token(world.id(), &request).await.expect("a token");
+        let visitor = Visitor::new(&world, &made.result.secret.expect("a secret")).await;
+        let (mut offered, first) = (BTreeSet::new(), visitor.page("/").await);
+        for path in PAGES.into_iter().chain([PROD, unseen.as_str()]) {
+            let answer = visitor.get(path).await;
+            let (status, text) = (answer.status(), answer.text().await.expect("a page"));
+            let leads = !PAGES.contains(&path) || first.contains(&format!("href=\"{path}\""));
+            let opens = status != StatusCode::FORBIDDEN;
+            assert_eq!(leads, opens, "{role}: the menu leads to {path}, which is {status}");
+            offered.extend(acts(&text));
+        }
+        shown.push((role, visitor, offered));
+    }
+    let all = shown[0].2.clone();
+    assert!(all.len() >= 16, "{all:?}");
+    assert!(shown.iter().all(|(_, _, offered)| offered.is_subset(&all)), "an owner may do everything");
+    for (role, visitor, offered) in &shown {
+        let page = visitor.page("/").await;
+        let csrf = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+        // What is named is not there, so that nothing is done whoever sends it.
+        let id = world.id().to_string();
+        let places = ["app", "env", "node", "id", "name"].map(|place| (place, "none"));
+        let fields = [&places[..], &[("request_id", &id)]].concat();
+        for act in &all {
+            let (status, text) = visitor.send_as(csrf.expect("logout's"), act, &fields).await;
+            let refused = status == StatusCode::FORBIDDEN && text.contains("may not do this; it takes");
+            assert_eq!(refused, !offered.contains(act), "{role}: {act} is {status}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_audit_page_shows_what_was_attempted_and_chooses() {
+    let world = World::audited(&SimDisk::new(1)).await;
+    let executed = world.apply("registry.test/shop:1").await.request_id;
+    let (status, _) = problem(world.bare("POST", api::routes::TOKENS)).await;
+    assert_eq!(status, 401);
+    let visitor = Visitor::new(&world, OWNER).await;
+    let all = visitor.page("/audit").await;
+    for part in [
+        "denied",
+        &executed.to_string(),
+        "POST /v1/tokens",
+        "nobody",
+        "was read",
+        "holdfast audit --limit 30",
+    ] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+    let denied = visitor.page("/audit?type=denied&outcome=&actor=nobody&since=1h").await;
+    assert!(denied.contains("POST /v1/tokens") && !denied.contains(&executed.to_string()), "{denied}");
+    assert!(denied.contains("holdfast audit --limit 30 --type denied --actor nobody --since 1h"), "{denied}");
+    let none = visitor.page("/audit?type=abandoned").await;
+    assert!(none.contains("there is nothing here that fits"), "{none}");
+    let first = visitor.page("/audit?from=beginning").await;
+    assert!(
+        first.find("POST /v1/tokens") > first.find(&executed.to_string()),
+        "in the order of the log: {first}"
+    );
+    let answer = visitor.get("/audit?since=yesterday").await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    let viewer = Visitor::new(&world, VIEWER).await;
+    assert_eq!(viewer.get("/audit").await.status(), StatusCode::FORBIDDEN);
+    assert!(!viewer.page("/").await.contains("href=\"/audit\""));
+}
+
+#[tokio::test]
+async fn members_are_added_changed_and_removed_and_each_does_the_own_things() {
+    let world = World::start().await;
+    let owner = Visitor::new(&world, OWNER).await;
+    let (long, longer) = (" a long password ", "a much longer password");
+    let ann = [("name", "ann"), ("role", "viewer"), ("password", long)];
+    let (status, text) = owner.send("/members", "add-member", &ann).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert!(text.contains("holdfast members create ann --role viewer") && !text.contains(long), "{text}");
+    let enter = async |password: &str| {
+        let request =
+            unmoved().post(format!("{}/login", world.url())).header("sec-fetch-site", "same-origin");
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.body(encoded(&[("name", "ann"), ("password", password)])).send().await;
+        let answer = answer.expect("an answer");
+        let cookie =
+            answer.headers().get("set-cookie")?.to_str().expect("text").split(';').next()?.to_owned();
+        Some(Visitor { world: &world, cookie })
+    };
+    let visitor = enter(long).await.expect("blanks and all");
+    let page = visitor.page("/members").await;
+    assert!(page.contains("as ann, with a password") && page.contains("is not told to this login"), "{page}");
+    assert!(!page.contains("/do/add-member") && !page.contains(">auditor</option>"), "{page}");
+    let token = [("name", "own"), ("role", "viewer"), ("expires_in", "1h"), ("member", "ann")];
+    let (status, text) = visitor.send("/members", "own-token", &token).await;
+    assert!(status == StatusCode::OK && text.contains("class=\"secret\">"), "{text}");
+    let change = [("current", long), ("password", longer)];
+    let (status, text) = visitor.send("/members", "own-password", &change).await;
+    assert!(status == StatusCode::OK && !text.contains(longer), "{text}");
+    assert!(visitor.is_out().await, "the old password opened it");
+    assert!(enter(long).await.is_none());
+    let visitor = enter(longer).await.expect("the new one");
+    let (status, text) = owner.send("/members", "set-role", &[("name", "ann"), ("role", "auditor")]).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert!(visitor.page("/audit").await.contains("What was attempted"));
+    let service = [
+        ("name", "ci"),
+        ("role", "operator"),
+        ("scopes", "confirm:cluster.promote  confirm:cluster.fence"),
+        ("expires_in", "1h"),
+    ];
+    let (status, text) = owner.send("/members", "service", &service).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let page = owner.page("/members").await;
+    assert!(page.contains("confirm:cluster.fence") && page.contains("confirm:cluster.promote"), "{page}");
+    let (status, text) = owner.send("/members", "remove-member", &[("name", "ann")]).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert!(visitor.is_out().await);
 }

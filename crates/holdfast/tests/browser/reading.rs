@@ -8,8 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const PAGES: [&str; 9] =
-    ["/", "/apps", "/routes", "/nodes", "/cluster", "/events", "/requests", "/views", "/tokens"];
+pub const PAGES: [&str; 11] = [
+    "/",
+    "/apps",
+    "/routes",
+    "/nodes",
+    "/cluster",
+    "/events",
+    "/audit",
+    "/requests",
+    "/views",
+    "/members",
+    "/tokens",
+];
 
 /// A server, and nothing else.
 struct Scene {
@@ -226,4 +237,42 @@ fn a_session_ends_with_its_token_and_a_viewer_can_do_nothing() {
     .unwrap_or_else(|error| panic!("{error}: {}", other.seen()));
     other.go(&format!("{url}/tokens"));
     other.reads("Log in to see this page.");
+}
+
+#[test]
+fn attempts_are_read_and_chosen_and_members_are_made_and_log_in() {
+    let scene = Scene::new();
+    let (url, browser) = (scene.platform.url(), Browser::start(&At::here()));
+    let asked = ["tokens", "create", "for-ever", "--role", "viewer", "--expires-in", "36500d"];
+    let said = scene.platform.cli(&asked).expect("an answer");
+    assert_ne!(said.code, 0, "{said:?}");
+    browser.log_in(&url, &owner(&scene.platform));
+    browser.go(&format!("{url}/audit"));
+    browser.reads("invalid_request");
+    browser.click("#attempts details summary");
+    browser.reads("\"role\": \"viewer\"");
+    accessible(&browser, "an attempt, unfolded");
+    browser.choose("#type", "executed");
+    browser.click("form.choose button");
+    browser.reads("holdfast audit --limit 30 --type executed");
+    assert!(!browser.seen().contains("invalid_request"), "{}", browser.seen());
+    browser.go(&format!("{url}/members"));
+    browser.unfold("add-member");
+    browser.type_in("#add-member-name", "ann");
+    browser.choose("#add-member-role", "auditor");
+    browser.type_in("#add-member-password", "correct horse battery");
+    accessible(&browser, "a form for a new member");
+    browser.send("add-member");
+    browser.reads("Add a member: executed");
+    let other = Browser::start(&At::here());
+    other.go(&format!("{url}/members"));
+    other.type_in("#name", "ann");
+    other.type_in("#password", "correct horse battery");
+    other.click("form button");
+    other.reads("as ann, with a password");
+    other.reads("Members, who may log in");
+    assert!(!other.has("form[action=\"/do/add-member\"]"), "an auditor adds nobody");
+    accessible(&other, "the members, for an auditor");
+    other.go(&format!("{url}/audit"));
+    other.reads("invalid_request");
 }

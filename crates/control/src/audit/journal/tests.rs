@@ -168,7 +168,7 @@ fn segments_are_sealed_and_the_chain_goes_on_over_them() {
 
 #[test]
 fn a_crash_at_any_step_of_sealing_loses_nothing() {
-    for step in 0..14 {
+    for step in 0..16 {
         let (sim, disk) = disk(step);
         let (journal, _) = open(&disk);
         fill(&journal, 1);

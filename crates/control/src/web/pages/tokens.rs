@@ -27,12 +27,10 @@ pub(in crate::web) async fn show(visit: Visit) -> Response {
 }
 
 fn change(visit: &Visit, rows: &[TokenRow]) -> Markup {
-    let roles: Vec<(String, String)> =
-        acts::ROLES.iter().map(|role| ((*role).to_owned(), (*role).to_owned())).collect();
+    let roles = visit.gives();
     let living = rows.iter().filter(|row| !row.revoked);
-    let all: Vec<(String, String)> = living
-        .map(|row| (row.id.to_string(), format!("{} ({}), {}", row.name, parts::role(row.role), row.id)))
-        .collect();
+    let all: Vec<(String, String)> =
+        living.map(|row| (row.id.to_string(), format!("{} ({}), {}", row.name, row.role, row.id))).collect();
     let create = vec![
         forms::Input::text("name", "Name", ""),
         forms::Input::choice("role", "Role", &roles),
@@ -46,20 +44,31 @@ fn table(rows: &[TokenRow], now: Timestamp) -> Markup {
     let row = |token: &TokenRow| {
         vec![
             html! { (token.name) },
-            html! { (parts::role(token.role)) },
+            html! { (token.role) },
             parts::or_dash(token.org.as_ref()),
+            whose(token),
             parts::time(token.created, now),
             parts::maybe_time(token.expires, now, "never"),
-            html! { @if token.revoked { "revoked" } @else if token.expires.is_some_and(|end| end <= now) { "expired" } @else { "valid" } },
+            parts::state_of(token, now),
             html! { span .id { (token.id) } },
         ]
     };
     Table {
         id: "tokens",
         caption: "Tokens of this org",
-        headings: &["Name", "Role", "Org", "Made", "Ends", "State", "Id"],
+        headings: &["Name", "Role", "Org", "Whose", "Made", "Ends", "State", "Id"],
         rows: rows.iter().map(row).collect(),
         empty: "there are none",
     }
     .show()
+}
+
+fn whose(token: &TokenRow) -> Markup {
+    html! {
+        @match (&token.member, &token.scopes) {
+            (Some(member), _) => { "the member " (member) }
+            (None, Some(_)) => "a service principal",
+            (None, None) => "whoever has it",
+        }
+    }
 }
