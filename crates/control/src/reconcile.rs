@@ -162,8 +162,13 @@ async fn every(
 /// Proposes steps together and waits for all answers.
 async fn propose(core: &Core, steps: Vec<Step>) {
     let asked = steps.into_iter().map(|Step { command, cause, why }| async move {
-        let proposal =
-            Proposal { command: command.clone(), actor: Actor::System, request: None, cause: Some(cause) };
+        let proposal = Proposal {
+            command: command.clone(),
+            actor: Actor::System,
+            judged: None,
+            request: None,
+            cause: Some(cause),
+        };
         match core.propose(proposal).await {
             Answer::Executed { .. } => tracing::debug!(?command, %why, "reconciled"),
             // The state moved between the look and the decision; the next look sees it.

@@ -25,6 +25,8 @@ pub struct Proposal {
     pub command: Command,
     /// By whom.
     pub actor: Actor,
+    /// The event of the state by which the asker was let in; none if nobody had to be.
+    pub judged: Option<EventId>,
     /// The request and the SHA-256 of its body, if it came from outside.
     pub request: Option<(RequestId, [u8; 32])>,
     /// The event a reconciler acts on.
@@ -108,8 +110,9 @@ impl Sequencer {
             if bytes > limits::BATCH_BYTES / 2 {
                 break;
             }
-            let Proposal { command, actor, request, cause } = proposal;
-            let context = Context { now, actor: *actor, request: *request, cause: *cause, random: random() };
+            let Proposal { command, actor, judged, request, cause } = proposal;
+            let (actor, judged, request, cause) = (*actor, *judged, *request, *cause);
+            let context = Context { now, actor, judged, request, cause, random: random() };
             let outcome = match settle(&self.overlay, command, &context) {
                 Settled::Before(decided) => repeated(decided.verdict, decided.event),
                 Settled::Unacceptable(rejection) => refused(&rejection, None),
@@ -196,7 +199,7 @@ mod tests {
         let owner = NewToken { name: "owner".parse().expect("a name"), hash: [1; 32], expires: None };
         let org = "main".parse().expect("a name");
         let command = Command::Bootstrap { cluster, org, owner };
-        Proposal { command, actor: Actor::System, request: None, cause: None }
+        Proposal { command, actor: Actor::System, judged: None, request: None, cause: None }
     }
 
     #[test]

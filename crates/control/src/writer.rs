@@ -205,7 +205,7 @@ impl Core {
         actor: Actor,
         request: Option<(RequestId, [u8; 32])>,
     ) -> Answer {
-        self.propose(Proposal { command, actor, request, cause: None }).await
+        self.propose(Proposal { command, actor, judged: None, request, cause: None }).await
     }
 
     /// The same with its cause, for reconcilers.

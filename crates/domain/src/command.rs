@@ -214,6 +214,8 @@ pub struct Context {
     pub now: Timestamp,
     /// Who asks.
     pub actor: Actor,
+    /// The event of the state by which the asker was let in; none if nobody had to be.
+    pub judged: Option<EventId>,
     /// The request and the SHA-256 of its body, when it came from outside.
     pub request: Option<(RequestId, [u8; 32])>,
     /// The event a reconciler acts on.

@@ -36,6 +36,8 @@ pub enum Rejection {
     Invalid { what: String, why: &'static str },
     #[error("the token is not valid any more")]
     TokenDead,
+    #[error("the role or password of {0} was changed after the request was let in")]
+    AuthorityMoved(Name),
     #[error("it is the last owner of the org: make another one first")]
     LastOwner,
     #[error("this log was begun already")]
@@ -58,7 +60,7 @@ impl Rejection {
             Self::RequestExpired { .. } => "request_expired",
             Self::RequestAhead { .. } => "request_ahead",
             Self::Invalid { .. } => "invalid_request",
-            Self::TokenDead => "unauthenticated",
+            Self::TokenDead | Self::AuthorityMoved(_) => "unauthenticated",
         }
     }
 }

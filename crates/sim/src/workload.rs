@@ -32,7 +32,7 @@ pub(crate) fn proposals(
     let mut proposals = Vec::new();
     if state.cluster.is_empty() {
         let command = begin(random);
-        proposals.push(Proposal { command, actor: Actor::System, request: None, cause: None });
+        proposals.push(Proposal { command, actor: Actor::System, judged: None, request: None, cause: None });
     }
     for _ in 0..=random.below(6) {
         // A client that heard nothing sends the same again.
@@ -45,14 +45,14 @@ pub(crate) fn proposals(
         let request = RequestId::from_parts(now, random.u128());
         let actor = Actor::Token(TokenId::from_u128(1 + u128::from(random.below(3))));
         let command = command(state, random);
-        let proposal = Proposal { command, actor, request: Some((request, body)), cause: None };
+        let proposal = Proposal { command, actor, judged: None, request: Some((request, body)), cause: None };
         sent.push(proposal.clone());
         proposals.push(proposal);
     }
     if random.percent(5) {
         let to = now.minus(DurationMs::from_secs(24 * 3600));
         let command = Command::MoveHorizon { to };
-        proposals.push(Proposal { command, actor: Actor::System, request: None, cause: None });
+        proposals.push(Proposal { command, actor: Actor::System, judged: None, request: None, cause: None });
     }
     proposals
 }

@@ -177,7 +177,7 @@ impl Worker {
     /// Writes it into the log; false if that may not have been done.
     pub(super) async fn note(&self, note: BackupNote) -> bool {
         let command = Command::NoteBackup { note };
-        let proposal = Proposal { command, actor: Actor::System, request: None, cause: None };
+        let proposal = Proposal { command, actor: Actor::System, judged: None, request: None, cause: None };
         let why = match self.core.propose(proposal).await {
             Answer::Executed { .. } => return true,
             Answer::Refused { text, .. } => text,

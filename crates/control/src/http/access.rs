@@ -22,8 +22,9 @@ use axum::{
 };
 use domain::{
     Actor, Role, State as Decided,
-    state::{Holder, Person, Token},
+    state::{Holder, Person, Scope, Token},
 };
+use std::collections::BTreeSet;
 use types::{EventId, Name, NodeId, OrgId, PersonId, RequestId, Timestamp, TokenId};
 
 /// Who asks, as the gate found out. A handler of a route that is not open takes one.
@@ -33,6 +34,8 @@ pub(super) struct Caller {
     pub(super) by: By,
     /// Whose it is.
     pub(super) who: Who,
+    /// The event of the state that says so: a write is refused if the asker was changed after it.
+    pub(super) judged: EventId,
 }
 
 /// What shows who somebody is.
@@ -121,6 +124,39 @@ impl Caller {
                 Err(refused(Code::Forbidden, detail))
             }
             Who::Node(_) => Err(refused(Code::Forbidden, "a node gives no role")),
+        }
+    }
+
+    /// Whether it may make a token with these scopes; none for one that is no service principal's. Whoever is one
+    /// itself makes only others with scopes that it has: else a scope would be a step away from everybody.
+    pub(super) fn must_cover_scopes(&self, state: &Decided, given: Option<&BTreeSet<Scope>>) -> Result<()> {
+        let Some(own) = self.scopes(state) else { return Ok(()) };
+        if given.is_some_and(|given| given.is_subset(own)) {
+            return Ok(());
+        }
+        let detail = "a service principal makes only service principals, with no scope that it lacks itself";
+        Err(Problem::new(Code::Forbidden, detail).with_hint("a member may: holdfast login NAME").into())
+    }
+
+    /// Whether it may make members and change them: people answer for people.
+    pub(super) fn must_be_no_service(&self, state: &Decided) -> Result<()> {
+        match self.scopes(state) {
+            Some(_) => {
+                let detail = "a service principal makes no members and changes none";
+                Err(Problem::new(Code::Forbidden, detail)
+                    .with_hint("a member may: holdfast login NAME")
+                    .into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The scopes of a service principal, if it is one.
+    fn scopes<'a>(&self, state: &'a Decided) -> Option<&'a BTreeSet<Scope>> {
+        let By::Token(token) = self.by else { return None };
+        match &state.tokens.get(&token)?.holder {
+            Some(Holder::Service(scopes)) => Some(scopes),
+            _ => None,
         }
     }
 
@@ -291,7 +327,7 @@ pub(super) fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp)
         let why = format!("the token expired at {end}");
         return Err(stranger(&why, "ask an owner for a new one: holdfast tokens create"));
     }
-    Ok(Caller { by: By::Token(id), who: of_token(state, token)? })
+    Ok(Caller { by: By::Token(id), who: of_token(state, token)?, judged: state.head })
 }
 
 /// Who presents a token. One of a person gives at most what that person may now.

@@ -21,6 +21,7 @@ use super::{
     answer::{At, Refused, Result, missing, refused},
     apart, backups,
     input::Said,
+    tokens,
     write::{self, Write},
 };
 use crate::{
@@ -175,7 +176,7 @@ pub(super) async fn join_token(
         return Err(Problem::new(Code::Conflict, detail).with_hint(hint).into());
     }
     let asked: MemberJoinRequest = write::parse(&said)?;
-    let write = Write::read(&http, &said, caller.actor())?;
+    let write = Write::read(&http, &said, &caller)?;
     if write.before(&http.core.state())?.is_some() {
         return Err(refused(
             Code::Conflict,
@@ -183,7 +184,7 @@ pub(super) async fn join_token(
         ));
     }
     let secret = Secret::make(http.core.random());
-    let expires = http.core.now().plus(asked.expires_in);
+    let expires = http.core.now().plus(tokens::lifetime(asked.expires_in)?);
     let name = "member-join".parse().expect("a valid name");
     let token = NewToken { name, hash: secret.hash(), expires: Some(expires) };
     let executed = write.submit(&http, Command::CreateMemberJoin { token }).await?;

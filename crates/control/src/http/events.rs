@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use domain::{Envelope, State as Decided, Subject};
+use domain::{Envelope, State as Decided, Subject, Verdict};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use types::{EventId, OrgId, limits};
@@ -81,7 +81,7 @@ impl Reader {
             let Some(last) = envelopes.last() else { break };
             self.after = last.id;
             let seen = envelopes.iter().filter(|envelope| is_visible(&state, &self.caller, envelope));
-            self.ready.extend(seen.map(|envelope| row(&state, envelope)));
+            self.ready.extend(seen.map(|envelope| row(&state, &self.caller, envelope)));
         }
         Ok(())
     }
@@ -246,8 +246,28 @@ pub(super) fn subject(subject: Subject, cluster: &str) -> (&'static str, String)
     }
 }
 
-fn row(state: &Arc<Decided>, envelope: &Envelope) -> EventRow {
+/// Whether a caller may read what came of a request in words: they can name who may get in.
+fn is_told(caller: &Caller, event: &domain::Event) -> bool {
+    match event {
+        domain::Event::RequestDecided { principal, verdict: Verdict::Executed(done), .. } => {
+            let of_apps = done.app.is_some() || done.env.is_some();
+            of_apps || *principal == caller.actor() || caller.may(Permission::ReadAccess)
+        }
+        domain::Event::RequestDecided { principal, .. } => {
+            *principal == caller.actor() || caller.may(Permission::ReadAccess)
+        }
+        _ => true,
+    }
+}
+
+fn row(state: &Arc<Decided>, caller: &Caller, envelope: &Envelope) -> EventRow {
     let (kind, id) = subject(envelope.event.subject(), &state.cluster);
+    let mut data = data(&envelope.event);
+    if !is_told(caller, &envelope.event)
+        && let Some(fields) = data.as_object_mut()
+    {
+        fields.remove("verdict");
+    }
     EventRow {
         id: envelope.id,
         at: envelope.at,
@@ -258,7 +278,7 @@ fn row(state: &Arc<Decided>, envelope: &Envelope) -> EventRow {
         request_id: envelope.request,
         epoch: envelope.epoch,
         cause: envelope.cause,
-        data: data(&envelope.event),
+        data,
     }
 }
 

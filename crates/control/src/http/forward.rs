@@ -250,8 +250,14 @@ async fn to_leader(
     }
 }
 
-/// Has one certain member answer a request about itself, unless it was handed on before.
-pub(super) async fn to_member(cluster: &Cluster, node: NodeId, said: &input::Said) -> Result<Response> {
+/// Has one certain member answer a request about itself, unless it was handed on before. `in_log`: whether the log
+/// keeps a verdict under the request's id, by which a lost answer can be asked for.
+pub(super) async fn to_member(
+    cluster: &Cluster,
+    node: NodeId,
+    said: &input::Said,
+    in_log: bool,
+) -> Result<Response> {
     if let Some(by) = said.parts.extensions.get::<Forwarded>() {
         return Err(no_leader(&format!("member {} took this one for another", by.by)));
     }
@@ -264,9 +270,8 @@ pub(super) async fn to_member(cluster: &Cluster, node: NodeId, said: &input::Sai
         by: cluster.own(),
     };
     let answer = cluster.forward(node, &member, ask, limits::FORWARD_WAIT.into()).await;
-    answer
-        .map(response)
-        .map_err(|error| lost(&Leader { node, member }, &error, write::request_id(&said.parts.headers)))
+    let id = if in_log { write::request_id(&said.parts.headers) } else { None };
+    answer.map(response).map_err(|error| lost(&Leader { node, member }, &error, id))
 }
 
 /// Headers that say something about the request and not about the connection, and where it came from.
@@ -324,7 +329,9 @@ fn lost(leader: &Leader, error: &TransportError, id: Option<RequestId>) -> Refus
             let problem = Problem::new(Code::UnknownOutcome, detail).with_request(id);
             problem.with_hint(format!("holdfast requests show {id}"))
         }
-        (TransportError::Lost(_), None) => Problem::new(Code::UnknownOutcome, detail),
+        (TransportError::Lost(_), None) => {
+            Problem::new(Code::UnknownOutcome, detail).with_hint("holdfast cluster status")
+        }
         _ => {
             Problem::new(Code::Unavailable, detail).with_hint("it was not executed; send it again in a while")
         }

@@ -93,7 +93,7 @@ pub(super) async fn create_join(State(http): State<Http>, caller: Caller, said: 
 pub(super) async fn enrol(State(http): State<Http>, said: Said) -> Result<At<Enrolled>> {
     let request: EnrolRequest = write::parse(&said)?;
     let join = join_token(&http, &said, &request.join_token)?;
-    let write = Write::read(&http, &said, Actor::Token(join))?;
+    let write = Write::of(&http, &said, Actor::Token(join), None)?;
     if let Some(executed) = write.before(&http.core.state())? {
         return Err(enrolled_before(&write, &executed));
     }

@@ -52,6 +52,7 @@ pub(super) async fn create(State(http): State<Http>, caller: Caller, said: Said)
         None => {
             let PersonRequest { name, role, password } = write::parse(&said)?;
             let (org, role) = (caller.own_org()?, roles::meant(role));
+            caller.must_be_no_service(&http.core.state())?;
             caller.must_cover(role)?;
             password::acceptable(&password, name.as_str())?;
             let hash = password::hash(&http, &password).await?;
@@ -73,7 +74,9 @@ pub(super) async fn set(
         Some(executed) => executed,
         None => {
             let PersonChange { role, password } = write::parse(&said)?;
-            let (person, found) = find(&http.core.state(), &caller, &name)?;
+            let state = http.core.state();
+            caller.must_be_no_service(&state)?;
+            let (person, found) = find(&state, &caller, &name)?;
             let role = role.map(roles::meant);
             // Whoever sets a password can log in with it: that is all that its role may do.
             caller.must_cover(found.role)?;
@@ -103,7 +106,9 @@ pub(super) async fn remove(
     let executed = match before {
         Some(executed) => executed,
         None => {
-            let (person, found) = find(&http.core.state(), &caller, &name)?;
+            let state = http.core.state();
+            caller.must_be_no_service(&state)?;
+            let (person, found) = find(&state, &caller, &name)?;
             caller.must_cover(found.role)?;
             write.check(Some(found.changed))?;
             write.submit(&http, Command::RemovePerson { person }).await?

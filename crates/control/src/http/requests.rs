@@ -9,7 +9,7 @@ use super::{
     roles::Permission,
     write,
 };
-use crate::writer::Answer;
+use crate::{sequencer::Proposal, writer::Answer};
 use api::{Code, Outcome, Problem, RequestState, RequestVerdict};
 use axum::extract::State;
 use domain::{Actor, Command, State as Decided, Verdict, state::Decided as Decision};
@@ -107,7 +107,8 @@ pub(super) async fn void(
     if state.requests.get(request).is_some_and(|decided| !is_visible(&state, Some(&caller), decided)) {
         return Err(missing(format_args!("request {request}")));
     }
-    let submitted = http.core.submit(Command::VoidRequest { request }, caller.actor(), None);
+    let (command, actor, judged) = (Command::VoidRequest { request }, caller.actor(), Some(caller.judged));
+    let submitted = http.core.propose(Proposal { command, actor, judged, request: None, cause: None });
     let Ok(answer) = tokio::time::timeout(limits::VERDICT_WAIT.into(), submitted).await else {
         let detail = format!("the log did not answer within {}", limits::VERDICT_WAIT);
         return Err(undecided(&http, request, Problem::new(Code::UnknownOutcome, detail)));

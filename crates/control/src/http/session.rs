@@ -193,7 +193,7 @@ pub(super) fn introduced(state: &Decided, extensions: &axum::http::Extensions) -
 fn caller(state: &Decided, id: PersonId, password: EventId, key: Option<Key>) -> Result<Caller> {
     let person = still(state, id, password).ok_or_else(ended)?;
     let who = Who::Person { role: person.role, org: person.org };
-    Ok(Caller { by: By::Session { person: id, password, key }, who })
+    Ok(Caller { by: By::Session { person: id, password, key }, who, judged: state.head })
 }
 
 /// The person of a session, if it is still there with the password that opened the session.

@@ -37,9 +37,13 @@ impl Logins {
     /// Counts a try before it is made, so that many at once are not more than are allowed.
     pub(super) fn begin(&self, name: &str, address: Option<IpAddr>) -> Result<(), Refused> {
         let now = Instant::now();
-        let mut wait = locked(&self.names).count(name.to_owned(), limits::LOGIN_FAILURES_PER_NAME, now);
-        if let (None, Some(address)) = (wait, address) {
-            wait = locked(&self.addresses).count(network(address), limits::LOGIN_FAILURES_PER_ADDRESS, now);
+        // The address first: one that is kept out must not keep others out by their names. Of one's own machine
+        // everybody has the same address, so that nobody there is told apart by it.
+        let mut wait = address.filter(|address| !address.to_canonical().is_loopback()).and_then(|address| {
+            locked(&self.addresses).count(network(address), limits::LOGIN_FAILURES_PER_ADDRESS, now)
+        });
+        if wait.is_none() {
+            wait = locked(&self.names).count(name.to_owned(), limits::LOGIN_FAILURES_PER_NAME, now);
         }
         let Some(wait) = wait else { return Ok(()) };
         self.turned_away.fetch_add(1, Ordering::Relaxed);
@@ -219,11 +223,24 @@ mod tests {
         for nth in 0..limits::LOGIN_FAILURES_PER_ADDRESS - limits::LOGIN_FAILURES_PER_NAME {
             assert!(logins.begin(&format!("b{nth}"), here).is_ok());
         }
-        assert!(logins.begin("carl", here).is_err(), "whatever the name");
+        for _ in 0..limits::LOGIN_FAILURES_PER_NAME {
+            assert!(logins.begin("carl", here).is_err(), "whatever the name");
+        }
+        let elsewhere = Some(IpAddr::from([192, 0, 2, 3]));
+        assert!(logins.begin("carl", elsewhere).is_ok(), "who is kept out keeps out nobody else");
         tokio::time::advance(limits::LOGIN_WINDOW.into()).await;
         assert!(logins.begin("ann", here).is_ok());
         logins.forgive("ann", here);
         assert!(!locked(&logins.names).counted.contains_key("ann"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_of_one_machine_are_told_apart_by_name_alone() {
+        let logins = Logins::default();
+        for nth in 0..limits::LOGIN_FAILURES_PER_ADDRESS * 2 {
+            let here = if nth % 2 == 0 { "127.0.0.1" } else { "::ffff:127.0.0.1" };
+            assert!(logins.begin(&format!("a{nth}"), here.parse().ok()).is_ok());
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use domain::{
     Command, NewToken,
     state::{Holder, Scope},
 };
+use std::collections::BTreeSet;
 use types::{DurationMs, TokenId};
 
 /// The longest life of a token that is made over HTTP.
@@ -47,14 +48,16 @@ pub(super) async fn create(State(http): State<Http>, caller: Caller, said: Said)
     };
     let role = roles::meant(role);
     caller.must_cover(role)?;
+    let scopes = match scopes {
+        Some(scopes) => Some(scopes.iter().map(|text| scope(text)).collect::<Result<BTreeSet<_>>>()?),
+        None => None,
+    };
+    caller.must_cover_scopes(&http.core.state(), scopes.as_ref())?;
     let secret = Secret::make(http.core.random());
     let expires = Some(http.core.now().plus(lifetime(expires_in)?));
     let token = NewToken { name, hash: secret.hash(), expires };
     let command = match scopes {
-        Some(scopes) => {
-            let holder = Holder::Service(scopes.iter().map(|text| scope(text)).collect::<Result<_>>()?);
-            Command::IssueToken { org, role, holder, token }
-        }
+        Some(scopes) => Command::IssueToken { org, role, holder: Holder::Service(scopes), token },
         None => Command::CreateToken { org, role, token },
     };
     let executed = write.submit(&http, command).await?;

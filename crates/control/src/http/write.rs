@@ -11,7 +11,7 @@ use super::{
     copies::UnderWay,
     input::{self, Said},
 };
-use crate::writer::Answer;
+use crate::{sequencer::Proposal, writer::Answer};
 use api::{Code, EventSummary, Outcome, Problem, Receipt, ResultBody, routes};
 use axum::http::{HeaderMap, header};
 use domain::{Actor, Command, Done, Envelope, Event, State, Verdict};
@@ -27,6 +27,7 @@ pub(super) struct Write {
     pub(super) id: RequestId,
     copy: Arc<UnderWay>,
     actor: Actor,
+    judged: Option<EventId>,
     hash: [u8; 32],
     condition: Option<Condition>,
 }
@@ -48,7 +49,12 @@ pub(super) struct Executed {
 impl Write {
     /// Reads the head of a write: it must name its request, of which a copy is under way from here
     /// until the log has answered or the handler has ended.
-    pub(super) fn read(http: &Http, said: &Said, actor: Actor) -> Result<Self> {
+    pub(super) fn read(http: &Http, said: &Said, caller: &Caller) -> Result<Self> {
+        Self::of(http, said, caller.actor(), Some(caller.judged))
+    }
+
+    /// The same of somebody whom the gate does not know, and who is judged where the command is decided.
+    pub(super) fn of(http: &Http, said: &Said, actor: Actor, judged: Option<EventId>) -> Result<Self> {
         let headers = &said.parts.headers;
         let Some(value) = headers.get(routes::IDEMPOTENCY_KEY) else {
             let problem = Problem::new(
@@ -66,7 +72,7 @@ impl Write {
         })?;
         let hash = fingerprint(said)?;
         let copy = Arc::new(http.copies.enter(id));
-        Ok(Self { id, copy, actor, hash, condition: condition(headers)? })
+        Ok(Self { id, copy, actor, judged, hash, condition: condition(headers)? })
     }
 
     /// What is known of this request already.
@@ -110,12 +116,14 @@ impl Write {
     /// Has a command decided under this request, within a bound.
     pub(super) async fn submit(&self, http: &Http, command: Command) -> Result<Executed> {
         Boundary::WriteReceived.reached();
-        let (core, actor, request) = (http.core.clone(), self.actor, Some((self.id, self.hash)));
+        let (actor, judged, request) = (self.actor, self.judged, Some((self.id, self.hash)));
+        let proposal = Proposal { command, actor, judged, request, cause: None };
+        let core = http.core.clone();
         let copy = self.copy.clone();
         // A task of its own: what is queued is under way until the log has answered, even when its
         // handler has ended (the client hung up, or the bound passed).
         let submitted = tokio::spawn(async move {
-            let answer = core.submit(command, actor, request).await;
+            let answer = core.propose(proposal).await;
             drop(copy);
             answer
         });
@@ -354,7 +362,7 @@ fn result(state: &State, done: &Done) -> ResultBody {
 
 /// Reads a write: who asks, its head, and what is known of it already.
 pub(super) fn open(http: &Http, caller: &Caller, said: &Said) -> Result<(Write, Option<Executed>)> {
-    let write = Write::read(http, said, caller.actor())?;
+    let write = Write::read(http, said, caller)?;
     let before = write.before(&http.core.state())?;
     Ok((write, before))
 }

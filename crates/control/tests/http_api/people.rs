@@ -433,3 +433,61 @@ async fn a_service_principal_is_shown_with_its_scopes() {
     let client = world.client(&made.result.secret.expect("a secret"));
     assert_eq!(client.whoami().await.expect("in").role, TokenRole::Operator);
 }
+
+/// A service principal that governs, with the one scope that it has.
+async fn governing_service(world: &World) -> String {
+    let request = TokenRequest {
+        name: name("bot"),
+        role: TokenRole::Admin,
+        org: None,
+        expires_in: DurationMs::from_secs(60),
+        scopes: Some(vec!["confirm:cluster.fence".to_owned()]),
+    };
+    let made = world.owner().create_token(world.id(), &request).await.expect("made");
+    made.result.secret.expect("a secret")
+}
+
+#[tokio::test]
+async fn a_service_principal_gives_nobody_what_its_scopes_do_not_let_it_do() {
+    let world = World::start().await;
+    let bot = world.client(&governing_service(&world).await);
+    let token = |scopes: Option<&[&str]>| TokenRequest {
+        name: name("other"),
+        role: TokenRole::Operator,
+        org: None,
+        expires_in: DurationMs::from_secs(60),
+        scopes: scopes.map(|all| all.iter().map(|scope| (*scope).to_owned()).collect()),
+    };
+    for refused in [token(None), token(Some(&["confirm:cluster.promote"]))] {
+        let refused = code(bot.create_token(world.id(), &refused).await);
+        assert_eq!(refused, Some(Code::Forbidden));
+    }
+    for within in [token(Some(&[])), token(Some(&["confirm:cluster.fence"]))] {
+        bot.create_token(world.id(), &within).await.expect("no more than it has");
+    }
+    add(&world, "ann", TokenRole::Viewer).await;
+    let person =
+        PersonRequest { name: name("bea"), role: TokenRole::Viewer, password: Password::new(PASSWORD) };
+    assert_eq!(code(bot.create_member(world.id(), &person).await), Some(Code::Forbidden));
+    let change = PersonChange { role: None, password: Some(Password::new(OTHER)) };
+    assert_eq!(code(bot.set_member(world.id(), &name("ann"), &change).await), Some(Code::Forbidden));
+    assert_eq!(code(bot.delete_member(world.id(), &name("ann")).await), Some(Code::Forbidden));
+    login(&world, "ann", PASSWORD).await.expect("is as she was");
+}
+
+#[tokio::test]
+async fn an_operator_reads_of_members_and_tokens_only_what_it_did_itself() {
+    let world = World::start().await;
+    add(&world, "ann", TokenRole::Viewer).await;
+    world.apply("shop:1").await;
+    let verdicts = async |secret: &str| {
+        let query = api::EventsQuery { after: types::EventId::ZERO, limit: None, wait: false };
+        let page = world.client(secret).events(query).await.expect("events");
+        let decided = page.events.into_iter().filter(|event| event.kind == "request.decided");
+        decided.map(|event| event.data.get("verdict").map(ToString::to_string)).collect::<Vec<_>>()
+    };
+    let (all, some) = (verdicts(OWNER).await, verdicts(VIEWER).await);
+    assert!(all[0].as_ref().is_some_and(|text| text.contains("ann")), "{all:?}");
+    assert_eq!((some[0].as_ref(), some.len()), (None, all.len()), "{some:?}");
+    assert!(some[1].is_some() && some[1] == all[1], "what apps do, all of the org may read: {some:?}");
+}

@@ -17,7 +17,7 @@ use crate::{
     command::{Command, Context},
     event::{Actor, Done, Event, Verdict},
     rejection::Rejection,
-    state::{Decided, Person, State},
+    state::{Decided, Holder, Person, State},
 };
 use types::{RequestId, limits};
 
@@ -83,15 +83,37 @@ pub fn settle(state: &State, command: &Command, context: &Context) -> Settled {
     Settled::Now { events, outcome }
 }
 
-/// Whether the asker's token still opens anything, or the asker is still there. A join token is judged where it is used up.
+/// Whether the asker's token still opens anything, or the asker is still there and what it was when it was let
+/// in. A join token is judged where it is used up.
 fn entitled(state: &State, command: &Command, context: &Context) -> Result<(), Rejection> {
     let ended = match context.actor {
         Actor::Token(id) => state.tokens.get(&id).is_some_and(|token| !token.lives(context.now)),
         Actor::Person(id) => !state.people.get(&id).is_some_and(Person::is_there),
         Actor::System | Actor::Node(_) => false,
     };
-    match ended && !matches!(command, Command::EnrolNode { .. } | Command::AdmitMember { .. }) {
-        true => Err(Rejection::TokenDead),
+    if ended && !matches!(command, Command::EnrolNode { .. } | Command::AdmitMember { .. }) {
+        return Err(Rejection::TokenDead);
+    }
+    asker(state, context.actor).map_or(Ok(()), |person| unmoved(person, context))
+}
+
+/// The person that asks, by itself or with a token of its own.
+fn asker(state: &State, actor: Actor) -> Option<&Person> {
+    let person = match actor {
+        Actor::Person(id) => id,
+        Actor::Token(id) => match state.tokens.get(&id)?.holder {
+            Some(Holder::Person(id)) => id,
+            _ => return None,
+        },
+        Actor::System | Actor::Node(_) => return None,
+    };
+    state.people.get(&person)
+}
+
+/// Whether a person is what it was when the request was let in: what the asker may do was judged by that.
+fn unmoved(person: &Person, context: &Context) -> Result<(), Rejection> {
+    match context.judged.is_some_and(|judged| person.changed > judged) {
+        true => Err(Rejection::AuthorityMoved(person.name.clone())),
         false => Ok(()),
     }
 }

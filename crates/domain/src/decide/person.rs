@@ -5,7 +5,7 @@
 //! away: not removing or demoting a person, and not revoking a token. One that ends by itself counts
 //! until it has ended.
 
-use super::{Decision, done, missing};
+use super::{Decision, done, missing, unmoved};
 use crate::{
     command::{Context, NewToken},
     event::{Event, Role},
@@ -39,7 +39,8 @@ pub(super) fn add(
     Ok(done(vec![added], format!("added member {name}")))
 }
 
-/// Gives a member another role, another password, or both.
+/// Gives a member another role, another password, or both. With another password its tokens end, for whoever
+/// knew the old one may have made some.
 pub(super) fn set(
     state: &State,
     id: PersonId,
@@ -48,6 +49,7 @@ pub(super) fn set(
     context: &Context,
 ) -> Result<Decision, Rejection> {
     let person = there(state, id)?;
+    unmoved(person, context)?;
     let role = role.filter(|role| *role != person.role);
     is_sound(role.unwrap_or(person.role), hash.unwrap_or(&person.hash))?;
     if role.is_some() {
@@ -55,13 +57,19 @@ pub(super) fn set(
     }
     let mut events = Vec::new();
     events.extend(role.map(|role| Event::PersonRoleChanged { person: id, role }));
-    events.extend(hash.map(|hash| Event::PersonPasswordChanged { person: id, hash: hash.to_owned() }));
+    if let Some(hash) = hash {
+        events.push(Event::PersonPasswordChanged { person: id, hash: hash.to_owned() });
+        let held = Some(Holder::Person(id));
+        let own = state.tokens.iter().filter(|(_, token)| token.holder == held && token.lives(context.now));
+        events.extend(own.map(|(token, _)| Event::TokenRevoked { token: *token }));
+    }
     Ok(done(events, format!("changed member {}", person.name)))
 }
 
 /// Removes a member; its tokens end with it.
 pub(super) fn remove(state: &State, id: PersonId, context: &Context) -> Result<Decision, Rejection> {
     let person = there(state, id)?;
+    unmoved(person, context)?;
     keeps_an_owner(state, person, context.now)?;
     Ok(done(vec![Event::PersonRemoved { person: id }], format!("removed member {}", person.name)))
 }

@@ -94,6 +94,51 @@ fn nothing_is_done_in_the_name_of_somebody_who_was_removed_before_its_turn() {
 }
 
 #[test]
+fn nothing_is_done_in_the_name_of_somebody_who_was_changed_before_its_turn() {
+    let mut world = World::new();
+    let ann = add(&mut world, "ann", Role::Admin);
+    let own = issue(&mut world, 9, Role::Admin, Holder::Person(ann));
+    world.judged = Some(world.state.head);
+    let command = Command::CreateToken { org: world.org, role: Role::Viewer, token: token(8, None) };
+    world.submit_as(Actor::Person(ann), &command, None, None);
+    world.judged = Some(world.state.head);
+    world.ok(role(ann, Role::Viewer));
+    for actor in [Actor::Person(ann), Actor::Token(own)] {
+        let settled = world.submit_as(actor, &command, None, None);
+        assert_eq!(settled, Settled::Unacceptable(Rejection::AuthorityMoved(name("ann"))));
+    }
+    // Who asks after that is judged by what is so then.
+    world.judged = Some(world.state.head);
+    assert!(matches!(world.submit_as(Actor::Token(own), &command, None, None), Settled::Now { .. }));
+}
+
+#[test]
+fn a_member_that_became_another_meanwhile_is_not_changed_by_who_saw_the_old_one() {
+    let mut world = World::new();
+    let bob = add(&mut world, "bob", Role::Viewer);
+    world.judged = Some(world.state.head);
+    world.ok(role(bob, Role::Owner));
+    let moved = || Err(Rejection::AuthorityMoved(name("bob")));
+    let password = Command::SetPerson { person: bob, role: None, hash: Some("other".into()) };
+    assert_eq!(world.submit(password.clone()), moved());
+    assert_eq!(world.submit(Command::RemovePerson { person: bob }), moved());
+    world.judged = Some(world.state.head);
+    world.ok(password);
+}
+
+#[test]
+fn tokens_of_a_person_end_with_the_password_by_which_they_were_made() {
+    let mut world = World::new();
+    let ann = add(&mut world, "ann", Role::Developer);
+    let own = issue(&mut world, 9, Role::Developer, Holder::Person(ann));
+    let other = issue(&mut world, 8, Role::Developer, Holder::Service([].into()));
+    world.ok(role(ann, Role::Viewer));
+    assert!(!world.state.tokens[&own].dead, "another role ends no token");
+    world.ok(Command::SetPerson { person: ann, role: None, hash: Some("other".into()) });
+    assert!(world.state.tokens[&own].dead && !world.state.tokens[&other].dead);
+}
+
+#[test]
 fn machines_have_no_role_of_people() {
     let mut world = World::new();
     for role in [Role::Node, Role::Join, Role::MemberJoin] {

@@ -51,6 +51,8 @@ pub struct World {
     pub now: Timestamp,
     pub machines: BTreeMap<NodeId, Machine>,
     pub org: OrgId,
+    /// By which state the next who ask are let in; by the present one if none.
+    pub judged: Option<EventId>,
     dice: u128,
 }
 
@@ -67,6 +69,7 @@ impl World {
             now,
             machines: BTreeMap::new(),
             org: OrgId::from_u128(0),
+            judged: None,
             dice: 7,
         };
         let owner = NewToken { name: name("first"), hash: [1; 32], expires: None };
@@ -93,7 +96,7 @@ impl World {
         cause: Option<EventId>,
     ) -> Settled {
         let random = self.roll();
-        let context = Context { now: self.now, actor, request, cause, random };
+        let context = Context { now: self.now, actor, judged: self.judged, request, cause, random };
         let settled = settle(&self.state, command, &context);
         if let Settled::Now { events, .. } = &settled {
             for event in events {
@@ -471,6 +474,7 @@ pub fn crashed(reason: Reason) -> Change {
 
 /// Nothing but the decision, for commands that are not to be applied.
 pub fn decision(world: &World, command: &Command) -> Result<Decision, Rejection> {
-    let context = Context { now: world.now, actor: Actor::System, request: None, cause: None, random: 1 };
+    let context =
+        Context { now: world.now, actor: Actor::System, judged: None, request: None, cause: None, random: 1 };
     holdfast_domain::decide(&world.state, command, &context)
 }

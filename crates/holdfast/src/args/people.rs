@@ -14,7 +14,7 @@ pub enum MembersVerb {
         #[arg(long)]
         role: api::TokenRole,
     },
-    /// Give one another role or password; whoever is logged in with the old one is not any more
+    /// Give one another role or password; sessions and tokens made with the old password end
     Set {
         name: Name,
         /// owner, admin, operator, developer, viewer or auditor
@@ -26,7 +26,8 @@ pub enum MembersVerb {
     },
     /// Remove one, with its sessions and tokens
     Delete { name: Name },
-    /// Change one's own password: asks for the present one, or reads both as two lines of standard input
+    /// Change one's own password: asks for the present one, or reads both as two lines of standard input; one's
+    /// sessions and tokens end
     Password,
 }
 

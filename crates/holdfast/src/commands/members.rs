@@ -8,8 +8,12 @@ use crate::{
     output::{self, Form},
     password,
 };
-use api::{LoginRequest, OwnTokenRequest, PasswordChange, PersonChange, PersonRequest};
+use api::{
+    ClientError, Code, LoginRequest, Outcome, OwnTokenRequest, PasswordChange, PersonChange, PersonRequest,
+    Problem,
+};
 use tokio::time::Instant;
+use types::{Name, RequestId};
 
 /// Lists, adds, changes, removes.
 pub async fn run(context: &Context, verb: Option<MembersVerb>) -> Result<(), Failure> {
@@ -77,14 +81,20 @@ pub async fn login(context: &Context, args: LoginArgs) -> Result<(), Failure> {
     let request = LoginRequest { name: args.name.to_string(), password };
     let session = context.client.login(&request).await.map_err(Failure::of_read)?;
     let token = OwnTokenRequest { name: args.token_name, role: args.role, expires_in: args.expires_in };
-    let made = session.create_token(context.intent(), &token).await;
+    let id = context.intent();
+    let made = session.create_token(id, &token).await;
     let (who, ended) = (session.answer.clone(), session.logout().await);
     if let Err(error) = ended {
         output::note(&format!("the session is still open and ends by itself: {error}"));
     }
-    let receipt = made.map_err(Failure::of_read)?;
+    let receipt = made.map_err(|error| not_made(&error, id, &args.name))?;
+    let Some(secret) = receipt.result.secret else {
+        let what = format!("request {id} made a token before, and its secret was in that answer only");
+        let failed = Problem::new(Code::Conflict, what).with_outcome(Outcome::Executed).with_request(id);
+        return Err(failed.with_hint(format!("holdfast login {} (without --request-id)", args.name)).into());
+    };
     saved.server = Some(context.client.server().to_owned());
-    saved.token = receipt.result.secret.clone();
+    saved.token = Some(secret);
     saved.save(&path).map_err(|error| {
         let what = format!("the token cannot be saved in {}: {error}", path.display());
         Failure::usage(what, "name another file with HOLDFAST_CONFIG and log in again")
@@ -96,6 +106,23 @@ pub async fn login(context: &Context, args: LoginArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// No token came. One may have been made all the same: nobody has its secret, and it ends by itself.
+fn not_made(error: &ClientError, id: RequestId, name: &Name) -> Failure {
+    match error {
+        ClientError::Unknown { .. } | ClientError::BadAnswer { .. } => {
+            let what = format!("{error}; whether a token was made is not known, and nobody has its secret");
+            Problem::new(Code::UnknownOutcome, what)
+                .with_request(id)
+                .with_hint(format!(
+                    "holdfast login {name} (the other token, if there is one, ends by itself)"
+                ))
+                .into()
+        }
+        ClientError::Problem(problem) => Failure::of_write(problem.clone()),
+        ClientError::NotSent { .. } => Failure::not_executed(error, id),
+    }
 }
 
 /// Revokes the token of the member's own that is in use, and forgets it.

@@ -7,6 +7,7 @@ use crate::{
     output::{self, Form},
 };
 use api::{ClientError, Code, Outcome, Problem, RequestState, RequestVerdict};
+use types::RequestId;
 
 /// Shows or voids.
 pub async fn run(context: &Context, verb: RequestsVerb) -> Result<(), Failure> {
@@ -34,20 +35,35 @@ pub async fn run(context: &Context, verb: RequestsVerb) -> Result<(), Failure> {
                         .with_hint(format!("holdfast requests void {id}"))
                         .into());
                 }
-                Err(error) => return Err(Failure::not_executed(&error, id)),
+                Err(error) => return Err(not_voided(&error, id)),
             };
             print(context.form, &state);
             if matches!(state.state, RequestVerdict::Voided | RequestVerdict::Expired) {
                 return Ok(());
             }
+            let outcome = match state.state {
+                RequestVerdict::Executed => Outcome::Executed,
+                _ => Outcome::NotExecuted,
+            };
             let what = format!("request {id} has its outcome already and cannot be voided");
             Err(Problem::new(Code::Conflict, what)
                 .with_request(id)
-                .with_outcome(Outcome::NotExecuted)
+                .with_outcome(outcome)
                 .with_hint(format!("holdfast requests show {id}"))
                 .into())
         }
     }
+}
+
+/// Nothing was voided. That says nothing of the request, so unless the server tells of it, neither does this.
+fn not_voided(error: &ClientError, id: RequestId) -> Failure {
+    let mut failure = Failure::not_executed(error, id);
+    if !matches!(error, ClientError::Problem(problem) if problem.request_id == Some(id)) {
+        failure.problem.request_id = None;
+        failure.problem.detail =
+            format!("request {id} is not voided and may still run: {}", failure.problem.detail);
+    }
+    failure
 }
 
 fn print(form: Form, state: &RequestState) {

@@ -112,7 +112,7 @@ async fn recovered(by: &Client, state: RequestState) -> Executed {
             "token" => result.token = subject.parse().ok(),
             _ => {}
         }
-        if event.kind == "token.created" {
+        if ["token.created", "token.issued"].contains(&event.kind.as_str()) {
             result.unchanged =
                 Some("executed; its secret was in the answer that was lost, and is nowhere else".to_owned());
         }

@@ -70,7 +70,7 @@ async fn decided(world: &Arc<World>, era: Era, command: Command) -> Option<Answe
     let mut body = [0; 32];
     body[..16].copy_from_slice(&random.u128().to_le_bytes());
     let request = Some((RequestId::from_parts(now, random.u128()), body));
-    let proposal = Proposal { command, actor: operator(), request, cause: None };
+    let proposal = Proposal { command, actor: operator(), judged: None, request, cause: None };
     for _ in 0..TRIES {
         tokio::time::sleep(Duration::from_millis(20 + random.below(80))).await;
         let Some(leader) = world.decides(era) else { continue };

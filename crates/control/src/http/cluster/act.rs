@@ -42,12 +42,14 @@ pub(super) enum By {
     Leader,
 }
 
-/// What another member says of an act that it has to carry out; none if it is for this one.
+/// What another member says of an act that it has to carry out; none if it is for this one. `in_log`: whether the
+/// log keeps its verdict under the request's id.
 pub(super) async fn elsewhere(
     http: &Http,
     cluster: &Cluster,
     said: &Said,
     by: By,
+    in_log: bool,
 ) -> Result<Option<Response>> {
     let node = match by {
         By::Member(node) if node == cluster.own() => return Ok(None),
@@ -61,7 +63,7 @@ pub(super) async fn elsewhere(
             leader.node
         }
     };
-    forward::to_member(cluster, node, said).await.map(Some)
+    forward::to_member(cluster, node, said, in_log).await.map(Some)
 }
 
 /// What came of an act: how it ended, as the journal has it, and the answer.

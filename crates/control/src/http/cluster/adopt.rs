@@ -37,14 +37,14 @@ mod tests;
 pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, said: Said) -> Result<Response> {
     let asked: ClusterActRequest = write::parse(&said)?;
     if let Some(cluster) = &http.cluster
-        && let Some(answer) = elsewhere(&http, cluster, &said, By::Leader).await?
+        && let Some(answer) = elsewhere(&http, cluster, &said, By::Leader, true).await?
     {
         return Ok(answer);
     }
     if asked.node.is_some() {
         return Err(refused(Code::InvalidRequest, "an adoption is of all nodes, and names none"));
     }
-    let write = Write::read(&http, &said, caller.actor())?;
+    let write = Write::read(&http, &said, &caller)?;
     if let Some(executed) = write.before(&http.core.state())? {
         let done = ActDone::executed("it was adopted before, by this very request");
         let done = ActDone { event: Some(executed.event), ..done };

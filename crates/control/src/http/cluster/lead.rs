@@ -37,7 +37,7 @@ pub(in crate::http) async fn handover(
     let asked: ClusterActRequest = write::parse(&said)?;
     let cluster = cluster(&http)?;
     let to = named(cluster, &asked)?;
-    if let Some(answer) = elsewhere(&http, cluster, &said, By::Leader).await? {
+    if let Some(answer) = elsewhere(&http, cluster, &said, By::Leader, false).await? {
         return Ok(answer);
     }
     let (name, run) = (name_of(cluster, to), cluster.clone());
@@ -115,7 +115,7 @@ pub(in crate::http) async fn fence(State(http): State<Http>, caller: Caller, sai
     let asked: ClusterActRequest = write::parse(&said)?;
     let cluster = cluster(&http)?;
     let node = named(cluster, &asked)?;
-    if let Some(answer) = elsewhere(&http, cluster, &said, By::Member(node)).await? {
+    if let Some(answer) = elsewhere(&http, cluster, &said, By::Member(node), false).await? {
         return Ok(answer);
     }
     let shown = fencing(cluster, http.core.leads());

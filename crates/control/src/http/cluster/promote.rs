@@ -35,7 +35,7 @@ pub(in crate::http) async fn promote(
     let asked: ClusterActRequest = write::parse(&said)?;
     let cluster = cluster(&http)?;
     let node = named(cluster, &asked)?;
-    if let Some(answer) = elsewhere(&http, cluster, &said, By::Member(node)).await? {
+    if let Some(answer) = elsewhere(&http, cluster, &said, By::Member(node), false).await? {
         return Ok(answer);
     }
     let (name, run) = (name_of(cluster, node), cluster.clone());

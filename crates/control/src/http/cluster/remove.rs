@@ -35,10 +35,10 @@ pub(in crate::http) async fn remove(
 ) -> Result<Response> {
     let asked: ClusterActRequest = write::parse(&said)?;
     let cluster = cluster(&http)?;
-    if let Some(answer) = elsewhere(&http, cluster, &said, By::Leader).await? {
+    if let Some(answer) = elsewhere(&http, cluster, &said, By::Leader, true).await? {
         return Ok(answer);
     }
-    let write = Write::read(&http, &said, caller.actor())?;
+    let write = Write::read(&http, &said, &caller)?;
     if let Some(executed) = write.before(&http.core.state())? {
         let done = ActDone::executed("it was removed before, by this very request");
         let done = ActDone { event: Some(executed.event), ..done };

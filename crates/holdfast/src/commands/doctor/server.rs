@@ -11,7 +11,7 @@ use types::{DurationMs, Timestamp, limits};
 
 /// A clock that differs by more wants attention: leases are judged in seconds.
 const CLOCK_OFF: DurationMs = DurationMs::from_secs(2);
-/// A token that ends sooner wants attention.
+/// A token that ends sooner wants attention, unless its life is short by itself: then in its last quarter.
 const TOKEN_ENDS: DurationMs = DurationMs::from_secs(7 * 24 * 3600);
 /// A backup that is older wants attention: two of the usual intervals.
 const BACKUP_OLD: DurationMs = DurationMs::from_secs(2 * 24 * 3600);
@@ -85,12 +85,16 @@ fn token(who: &Whoami, now: Timestamp) -> Finding {
     let role = serde_json::to_value(who.role).ok();
     let role = role.as_ref().and_then(|role| role.as_str()).unwrap_or("no role");
     let what = format!("{}, {role}", who.principal);
-    match who.expires.filter(|end| *end < now.plus(TOKEN_ENDS)) {
-        Some(end) => Finding::attention(
-            "token",
-            format!("{what}; it ends in {}", span(end.since(now))),
-            "holdfast tokens create NAME --role owner",
-        ),
+    let life = |end: Timestamp| who.token.map_or(TOKEN_ENDS.as_ms() * 4, |id| end.since(id.time()).as_ms());
+    let soon = |end: &Timestamp| *end < now.plus(DurationMs::from_ms(life(*end) / 4).min(TOKEN_ENDS));
+    match who.expires.filter(soon) {
+        Some(end) => {
+            let next = match &who.member {
+                Some(name) => format!("holdfast login {name} --replace"),
+                None => format!("holdfast tokens create NAME --role {role}"),
+            };
+            Finding::attention("token", format!("{what}; it ends in {}", span(end.since(now))), next)
+        }
         None => Finding::ok("token", what),
     }
 }
@@ -200,6 +204,31 @@ mod tests {
         assert_eq!(verdict(97_000), Verdict::Attention);
         assert_eq!(verdict(106_000), Verdict::Attention);
         assert!(clock(at(200_000), at(100_000), at(100_001)).what.contains("behind"));
+    }
+
+    #[test]
+    fn a_token_wants_attention_near_the_end_of_its_own_life() {
+        let (hour, made) = (3_600_000, 1_000_000_000);
+        let verdict = |life: u64, after: u64| {
+            let who = Whoami {
+                principal: "ann".into(),
+                member: Some("ann".parse().expect("a name")),
+                role: api::TokenRole::Viewer,
+                org: None,
+                token: Some(types::TokenId::from_parts(Timestamp::from_ms(made), 1)),
+                expires: Some(Timestamp::from_ms(made + life)),
+                cluster: String::new(),
+            };
+            let found = token(&who, Timestamp::from_ms(made + after));
+            assert!(
+                found.verdict == Verdict::Ok || found.next.as_deref() == Some("holdfast login ann --replace")
+            );
+            found.verdict
+        };
+        assert_eq!(verdict(12 * hour, hour), Verdict::Ok);
+        assert_eq!(verdict(12 * hour, 10 * hour), Verdict::Attention);
+        assert_eq!(verdict(90 * 24 * hour, 80 * 24 * hour), Verdict::Ok);
+        assert_eq!(verdict(90 * 24 * hour, 84 * 24 * hour), Verdict::Attention);
     }
 
     #[test]
