@@ -33,6 +33,16 @@ impl Client {
         self.wire.json(call.header(routes::CONFIRMED_BY, by.as_str()).json(body)).await
     }
 
+    /// Runs an act of which the explanation says that nothing has to be confirmed.
+    pub async fn act<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        id: RequestId,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, ClientError> {
+        self.wire.write(path, id, body).await
+    }
+
     /// The cluster, as the server knows it.
     pub async fn cluster(&self) -> Result<ClusterStatus, ClientError> {
         self.wire.json(self.wire.call(Method::GET, routes::CLUSTER)).await

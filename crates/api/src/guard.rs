@@ -26,10 +26,23 @@ pub struct Explained {
     /// What the server knows and bases this on: an object, or an array of objects (rows).
     #[schema(value_type = Object)]
     pub facts: serde_json::Value,
-    /// To be sent with the same call, once.
+    /// To be sent with the same call, once; empty where nothing has to be confirmed, because nothing is
+    /// lost: the same call without a token runs it.
     pub token: String,
     /// How long the token lives from now on, in milliseconds.
     pub expires_ms: u64,
+}
+
+/// A guarded act on what its path names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ActRequest {
+    /// Why; goes into the log with the act.
+    #[serde(default)]
+    pub reason: String,
+    /// What the explanation asks to be typed, for each invariant that the act overrides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acknowledge: Vec<String>,
 }
 
 /// An invariant that holds.

@@ -46,7 +46,7 @@ pub use cluster::{
     MemberRow, PeerRefused, SnapshotDone,
 };
 pub use event::{EventPage, EventRow, EventsQuery, Subject};
-pub use guard::{ConfirmedBy, Explained, Override, Proof, UnknownConfirmedBy};
+pub use guard::{ActRequest, ConfirmedBy, Explained, Override, Proof, UnknownConfirmedBy};
 pub use node::{
     EnrolRequest, Enrolled, JoinTokenRequest, LeaseAnswer, LogsAsk, NodeMessage, NodeStreamQuery,
     ReportAnswer, ReportRequest,

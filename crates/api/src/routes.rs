@@ -28,10 +28,14 @@ pub const APPLY: &str = "/v1/orgs/{org}/apply";
 pub const APPS: &str = "/v1/orgs/{org}/apps";
 /// `GET`: one app.
 pub const APP: &str = "/v1/orgs/{org}/apps/{app}";
+/// `POST`, guarded: delete an app with its environments.
+pub const APP_DELETE: &str = "/v1/orgs/{org}/apps/{app}/delete";
 /// `GET`: the environments of an app.
 pub const ENVS: &str = "/v1/orgs/{org}/apps/{app}/envs";
 /// `GET`: the status of an environment.
 pub const ENV: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}";
+/// `POST`, guarded: delete an environment with all it has.
+pub const ENV_DELETE: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/delete";
 /// `POST`: scale a process.
 pub const SCALE: &str = "/v1/orgs/{org}/apps/{app}/envs/{env}/scale";
 /// `POST`: restart.
@@ -61,6 +65,10 @@ pub const NODES: &str = "/v1/nodes";
 pub const NODE_DRAIN: &str = "/v1/nodes/{node}/drain";
 /// `POST`: take instances again.
 pub const NODE_ACTIVATE: &str = "/v1/nodes/{node}/activate";
+/// `POST`, guarded: take nothing, and stop what is there at once.
+pub const NODE_DISABLE: &str = "/v1/nodes/{node}/disable";
+/// `POST`, guarded: a disabled node is none any more.
+pub const NODE_REMOVE: &str = "/v1/nodes/{node}/remove";
 /// `GET`: tokens. `POST`: make one.
 pub const TOKENS: &str = "/v1/tokens";
 /// `DELETE`: revoke.
@@ -147,8 +155,10 @@ pub const ALL: &[&str] = &[
     APPLY,
     APPS,
     APP,
+    APP_DELETE,
     ENVS,
     ENV,
+    ENV_DELETE,
     SCALE,
     RESTART,
     ROLLBACK,
@@ -163,6 +173,8 @@ pub const ALL: &[&str] = &[
     NODES,
     NODE_DRAIN,
     NODE_ACTIVATE,
+    NODE_DISABLE,
+    NODE_REMOVE,
     TOKENS,
     TOKEN,
     JOIN_TOKENS,

@@ -6,6 +6,8 @@ mod world;
 
 #[path = "http_api/access.rs"]
 mod access;
+#[path = "http_api/acts.rs"]
+mod acts;
 #[path = "http_api/adoption.rs"]
 mod adoption;
 #[path = "http_api/audit.rs"]

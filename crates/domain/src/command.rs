@@ -3,13 +3,14 @@
 use crate::{
     backup::BackupNote,
     confirmed::Confirmed,
+    content::Content,
     event::{Actor, DeployFailure, NodeHealth, Role},
     state::{Holder, Taken},
 };
 use std::collections::BTreeSet;
 use types::{
-    DeployId, EnvId, EventId, InstanceId, Name, NodeId, OrgId, PersonId, ReleaseId, RequestId, RouteId,
-    Timestamp, TokenId,
+    AppId, DeployId, EnvId, EventId, InstanceId, Name, NodeId, OrgId, PersonId, ReleaseId, RequestId,
+    RouteId, Timestamp, TokenId,
     manifest::Manifest,
     plan::{Capacity, NodeRole, PinnedImage, Transition},
 };
@@ -143,6 +144,30 @@ pub enum Command {
         cluster: String,
         taken: Vec<Taken>,
         absent: Vec<InstanceId>,
+        confirmed: Confirmed,
+    },
+    /// The environment and all it has, as it was shown. With content it wants a confirmation.
+    DeleteEnvironment {
+        env: EnvId,
+        shown: Content,
+        confirmed: Option<Confirmed>,
+    },
+    /// The app with its environments, as they were shown. With content it wants a confirmation.
+    DeleteApp {
+        app: AppId,
+        shown: Content,
+        confirmed: Option<Confirmed>,
+    },
+    /// The node takes nothing, routes nothing, and stops what it has, as it was shown.
+    DisableNode {
+        node: NodeId,
+        shown: Content,
+        confirmed: Confirmed,
+    },
+    /// A disabled node is none any more.
+    RemoveNode {
+        node: NodeId,
+        shown: Content,
         confirmed: Confirmed,
     },
     DrainNode {

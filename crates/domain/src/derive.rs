@@ -1,6 +1,6 @@
 //! Plans for agents and edges, derived from the state: the same state gives the same plan.
 
-use crate::state::{InstanceState, Release, Route, State};
+use crate::state::{InstanceState, NodeState, Release, Route, State};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -107,6 +107,16 @@ pub(crate) fn ways(state: &State, env: EnvId, release: &Release, process: &Name)
         })
         .map(|(id, _)| id)
         .collect()
+}
+
+/// What the edge of one node is to route: that of a disabled one nothing.
+pub fn edge_plan_of(state: &State, identity: &str, id: NodeId) -> EdgePlan {
+    let is_disabled = state.nodes.get(&id).is_some_and(|node| node.state == NodeState::Disabled);
+    if !is_disabled {
+        return edge_plan(state, identity);
+    }
+    let Held { cluster, epoch, generation, .. } = name(state, identity, state.edge_generation);
+    EdgePlan { cluster, epoch, generation, adoption: state.adoption(), routes: BTreeMap::new() }
 }
 
 /// What every edge is to route, by the log of this identity.

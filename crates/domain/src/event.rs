@@ -141,6 +141,8 @@ pub enum DeployFailure {
         /// By which.
         by: DeployId,
     },
+    /// Its environment was deleted.
+    Deleted,
 }
 
 /// How well a node is known to be.
@@ -415,6 +417,28 @@ pub enum Event {
         hash: [u8; 32],
         expires: Option<Timestamp>,
     },
+    /// Its name is free; what it still runs is drained and stopped. Unconfirmed only if it was empty.
+    EnvironmentDeleted {
+        env: EnvId,
+        org: OrgId,
+        confirmed: Option<Confirmed>,
+    },
+    /// Its name is free; its environments were deleted just before. Unconfirmed only if it was empty.
+    AppDeleted {
+        app: AppId,
+        org: OrgId,
+        confirmed: Option<Confirmed>,
+    },
+    /// It takes nothing, routes nothing, and stops what it has.
+    NodeDisabled {
+        node: NodeId,
+        confirmed: Confirmed,
+    },
+    /// Its credential opens nothing any more, and what it had is forgotten.
+    NodeRemoved {
+        node: NodeId,
+        confirmed: Confirmed,
+    },
 }
 
 impl Event {
@@ -484,6 +508,10 @@ impl Event {
             Self::PersonPasswordChanged { .. } => "person.password_changed",
             Self::PersonRemoved { .. } => "person.removed",
             Self::TokenIssued { .. } => "token.issued",
+            Self::EnvironmentDeleted { .. } => "environment.deleted",
+            Self::AppDeleted { .. } => "app.deleted",
+            Self::NodeDisabled { .. } => "node.disabled",
+            Self::NodeRemoved { .. } => "node.removed",
         }
     }
 
@@ -497,8 +525,10 @@ impl Event {
             | Self::ClusterAdopted { .. } => Subject::Cluster,
             Self::MemberAdmitted { node, .. } | Self::MemberRemoved { node, .. } => Subject::Member(*node),
             Self::OrgCreated { org, .. } => Subject::Org(*org),
-            Self::AppCreated { app, .. } => Subject::App(*app),
-            Self::EnvironmentCreated { env, .. } | Self::ScaleSet { env, .. } => Subject::Environment(*env),
+            Self::AppCreated { app, .. } | Self::AppDeleted { app, .. } => Subject::App(*app),
+            Self::EnvironmentCreated { env, .. }
+            | Self::EnvironmentDeleted { env, .. }
+            | Self::ScaleSet { env, .. } => Subject::Environment(*env),
             Self::ReleaseCreated { release, .. }
             | Self::ReleaseAvailable { release }
             | Self::ReleasePromoted { release }
@@ -522,7 +552,9 @@ impl Event {
             Self::NodeEnrolled { node, .. }
             | Self::NodeActivated { node }
             | Self::NodeDraining { node }
-            | Self::NodeHealthChanged { node, .. } => Subject::Node(*node),
+            | Self::NodeHealthChanged { node, .. }
+            | Self::NodeDisabled { node, .. }
+            | Self::NodeRemoved { node, .. } => Subject::Node(*node),
             Self::TokenCreated { token, .. }
             | Self::TokenRevoked { token }
             | Self::TokenIssued { token, .. } => Subject::Token(*token),

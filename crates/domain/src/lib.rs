@@ -15,6 +15,7 @@ mod backup;
 pub mod codec;
 mod command;
 mod confirmed;
+mod content;
 mod decide;
 pub mod derive;
 mod event;
@@ -26,7 +27,8 @@ pub mod view;
 pub use backup::{BackupNote, BackupStep};
 pub use command::{Command, Context, NewMember, NewToken};
 pub use confirmed::{Confirmation, Confirmed};
-pub use decide::{Decision, Settled, decide, settle};
+pub use content::Content;
+pub use decide::{Decision, Settled, UNHEARD, decide, settle};
 pub use event::{
     Actor, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role, Subject, Verdict,
 };

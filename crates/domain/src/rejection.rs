@@ -42,6 +42,10 @@ pub enum Rejection {
     LastOwner,
     #[error("this log was begun already")]
     Begun,
+    #[error("since it was explained, {what}")]
+    Moved { what: String },
+    #[error("{what} is not empty, so deleting it wants a confirmation")]
+    Unconfirmed { what: String },
 }
 
 impl Rejection {
@@ -61,6 +65,8 @@ impl Rejection {
             Self::RequestAhead { .. } => "request_ahead",
             Self::Invalid { .. } => "invalid_request",
             Self::TokenDead | Self::AuthorityMoved(_) => "unauthenticated",
+            Self::Moved { .. } => "confirmation_stale",
+            Self::Unconfirmed { .. } => "confirmation_required",
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backups;
 pub mod cluster;
+pub mod delete;
 pub mod member;
 pub mod offline;
 pub mod people;
@@ -244,7 +245,10 @@ pub enum Daily {
         verb: Option<AppsVerb>,
     },
     /// Environments of the app
-    Envs,
+    Envs {
+        #[command(subcommand)]
+        verb: Option<EnvsVerb>,
+    },
     /// Routes of the org
     Routes,
     /// Machines
@@ -366,6 +370,16 @@ pub enum AppsVerb {
     List,
     /// One
     Show { name: Name },
+    /// It and its environments: what they run is stopped, and their routes go
+    Delete(delete::AppArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EnvsVerb {
+    /// All of the app
+    List,
+    /// One of them: what it runs is stopped, and its routes go
+    Delete(delete::EnvArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -376,6 +390,10 @@ pub enum NodesVerb {
     Drain { node: String },
     /// Instances there again
     Activate { node: String },
+    /// Nothing there any more, at once: what it runs is stopped, replaced elsewhere or not
+    Disable(delete::NodeArgs),
+    /// Forget a disabled node and its credential
+    Remove(delete::NodeArgs),
     /// A single-use secret that makes a machine a node
     JoinToken {
         /// How long it may be used
@@ -548,9 +566,13 @@ mod tests {
         "wait converged",
         "apps list",
         "apps show shop",
-        "envs",
+        "apps delete shop --reason over --explain",
+        "envs list",
+        "envs delete staging --confirm act_1",
         "routes",
         "nodes list",
+        "nodes disable one --reason sold --explain",
+        "nodes remove one --confirm act_1 --acknowledge x",
         "nodes drain one",
         "nodes activate one",
         "nodes join-token --expires-in 1h",

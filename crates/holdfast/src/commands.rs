@@ -7,9 +7,12 @@ mod apply;
 mod audit;
 mod change;
 mod cluster;
+mod confirm;
+mod delete;
 mod doctor;
 mod events;
 mod explain;
+mod explanation;
 mod follow;
 mod log;
 mod logs;
@@ -27,7 +30,7 @@ pub use cluster::{backup::key as backup_key, recover::finish as finish_recovery}
 
 use crate::{
     args::{
-        Cli, Daily, Global,
+        AppsVerb, Cli, Daily, EnvsVerb, Global,
         audit::{AuditArgs, AuditVerb},
         cluster::ClusterVerb,
     },
@@ -105,8 +108,10 @@ async fn dispatch(command: Daily, context: &Context, global: &Global) -> Result<
         Daily::Events(args) => events::run(context, args).await,
         Daily::Audit(args) => audit::run(context, args).await,
         Daily::Wait { what } => wait::run(context, &what).await,
+        Daily::Apps { verb: Some(AppsVerb::Delete(args)) } => delete::app(context, args).await,
         Daily::Apps { verb } => look::apps(context, verb).await,
-        Daily::Envs => look::envs(context).await,
+        Daily::Envs { verb: Some(EnvsVerb::Delete(args)) } => delete::environment(context, args).await,
+        Daily::Envs { verb: None | Some(EnvsVerb::List) } => look::envs(context).await,
         Daily::Routes => look::routes(context).await,
         Daily::Nodes { verb } => nodes::run(context, verb).await,
         Daily::Tokens { verb } => tokens::run(context, global, verb).await,

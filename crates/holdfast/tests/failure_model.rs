@@ -7,6 +7,8 @@
 
 #[path = "failure_model/adopt.rs"]
 mod adopt;
+#[path = "failure_model/deletion.rs"]
+mod deletion;
 
 use demo::{
     Authority, CLOSED_FIRST, Cli, Load, Manifest, OPEN, Outcome, Platform, Registry, Role, Routes, Running,

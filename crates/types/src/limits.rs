@@ -294,6 +294,8 @@ pub const MEMBERS: usize = 32;
 pub const ADDRESS_CHARS: usize = 300;
 /// The name of a guarded act, and that of its target, in characters.
 pub const ACT_CHARS: usize = 200;
+/// Instances that the explanation of an act lists one by one; the rest is counted.
+pub const ACT_ROWS: usize = 64;
 /// How long the token of an explained act lives.
 pub const CONFIRMATION_LIFE: DurationMs = DurationMs::from_secs(120);
 /// Such tokens one principal may have; one more takes the place of the oldest.

@@ -164,6 +164,16 @@ pub enum RouteMatch {
     },
 }
 
+impl std::fmt::Display for RouteMatch {
+    /// What it is called outside: the host, or the port.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tls { host } => write!(f, "{host}"),
+            Self::Tcp { listen } => write!(f, "port {listen}"),
+        }
+    }
+}
+
 /// One instance as a target.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Backend {

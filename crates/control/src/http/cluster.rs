@@ -4,7 +4,6 @@
 //! that leads, at the one that is to be fenced. Any member hands the request on, once; the token is in
 //! the memory of the member that acts.
 
-mod act;
 mod adopt;
 mod lead;
 mod promote;
@@ -193,7 +192,7 @@ pub(super) async fn join_token(
     Ok(At::new(executed.event, MemberJoinSecret { outcome: Outcome::Executed, secret, expires }))
 }
 
-fn internal(error: &dyn std::fmt::Display) -> Refused {
+pub(super) fn internal(error: &dyn std::fmt::Display) -> Refused {
     refused(Code::Internal, error.to_string())
 }
 

@@ -208,6 +208,11 @@ fn owner_of(state: &Decided, envelope: &Envelope) -> Belongs {
             _ => None,
         },
         Subject::Org(org) => Some(org),
+        Subject::App(_) | Subject::Environment(_)
+            if let Event::AppDeleted { org, .. } | Event::EnvironmentDeleted { org, .. } = envelope.event =>
+        {
+            Some(org)
+        }
         Subject::App(app) => state.apps.get(&app).map(|app| app.org),
         Subject::Environment(env) => of_env(Some(env)),
         Subject::Release(id) => of_env(state.releases.get(&id).map(|release| release.env)),

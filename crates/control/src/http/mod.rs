@@ -11,6 +11,7 @@
 //! - a thing of another org and a thing that does not exist are answered in the same words.
 
 mod access;
+mod act;
 mod answer;
 mod apart;
 mod apply;
@@ -20,6 +21,7 @@ mod audit;
 mod backups;
 mod cluster;
 mod copies;
+mod deletions;
 mod difference;
 mod environments;
 mod events;
@@ -29,6 +31,7 @@ mod images;
 mod input;
 mod metrics;
 mod nodes;
+mod nodes_out;
 mod openapi;
 mod operate;
 mod password;
@@ -191,8 +194,10 @@ fn environments() -> Router<Http> {
         .route(at::APPLY, post(apply::apply))
         .route(at::APPS, get(reads::apps))
         .route(at::APP, get(reads::app))
+        .route(at::APP_DELETE, post(deletions::app))
         .route(at::ENVS, get(reads::envs))
         .route(at::ENV, get(reads::env))
+        .route(at::ENV_DELETE, post(deletions::environment))
         .route(at::SCALE, post(environments::scale))
         .route(at::RESTART, post(environments::restart))
         .route(at::ROLLBACK, post(environments::rollback))
@@ -211,6 +216,8 @@ fn infrastructure() -> Router<Http> {
         .route(at::NODES, get(nodes::list))
         .route(at::NODE_DRAIN, post(nodes::drain))
         .route(at::NODE_ACTIVATE, post(nodes::activate))
+        .route(at::NODE_DISABLE, post(nodes_out::disable))
+        .route(at::NODE_REMOVE, post(nodes_out::remove))
         .route(at::JOIN_TOKENS, post(nodes::create_join))
         .route(at::ENROL, post(nodes::enrol))
         .route(at::AGENT_STREAM, get(streams::agent))

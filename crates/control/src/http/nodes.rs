@@ -32,7 +32,7 @@ pub(super) async fn list(
 }
 
 /// A node by its name or its id.
-fn find(http: &Http, text: &str) -> Result<NodeId> {
+pub(super) fn find(http: &Http, text: &str) -> Result<NodeId> {
     let state = http.core.state();
     let by_name = text.parse::<Name>().ok().and_then(|name| state.node_names.get(&name).copied());
     let by_id = || text.parse::<NodeId>().ok().filter(|id| state.nodes.contains_key(id));

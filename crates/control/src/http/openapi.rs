@@ -50,6 +50,7 @@ use utoipa::{
     api::EventRow,
     api::EventSummary,
     api::ActDone,
+    api::ActRequest,
     api::ApartRow,
     api::ClusterActRequest,
     api::ClusterStatus,

@@ -73,8 +73,9 @@ pub(super) async fn apps(
 ) -> Result<At<Page<AppRow>>> {
     let org = caller.org(&http.core.state(), &org)?;
     let state = fresh(&http, query.at_least).await?;
-    let of_org = state.apps.iter().filter(|(_, app)| app.org == org);
-    let mut rows: Vec<_> = of_org.filter_map(|(id, _)| rows::app(&state, *id)).collect();
+    // By their names: one that was deleted has none, though something of it may still be running.
+    let of_org = state.app_names.iter().filter(|((of, _), _)| *of == org);
+    let mut rows: Vec<_> = of_org.filter_map(|(_, id)| rows::app(&state, *id)).collect();
     rows.sort_by(|one, other| one.name.cmp(&other.name));
     let keyed = rows.into_iter().map(|row| (row.name.to_string(), row)).collect();
     Ok(At::new(state.head, page(keyed, &query, Order::Rising)))
@@ -104,7 +105,7 @@ pub(super) async fn envs(
     caller.org(&http.core.state(), &org)?;
     let state = fresh(&http, query.at_least).await?;
     let (_, id, name) = place::app(&state, &caller, &org, &app)?;
-    let of_app = state.envs.iter().filter(|(_, env)| env.app == id);
+    let of_app = state.envs.iter().filter(|(env, found)| found.app == id && !state.is_deleted(**env));
     let mut rows: Vec<_> = of_app.map(|(id, env)| rows::env(&state, *id, env, &name)).collect();
     rows.sort_by(|one, other| one.name.cmp(&other.name));
     let keyed = rows.into_iter().map(|row| (row.name.to_string(), row)).collect();

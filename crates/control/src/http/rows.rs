@@ -150,6 +150,7 @@ pub(super) fn node(id: NodeId, node: &Node, observed: &Observed, now: Timestamp)
         (_, NodeState::Enrolled) => "enrolled",
         (_, NodeState::Active) => "active",
         (_, NodeState::Draining) => "draining",
+        (_, NodeState::Disabled) => "disabled",
     };
     let generation = |role: &RoleSeen| role.generation;
     NodeRow {

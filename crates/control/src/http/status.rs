@@ -190,6 +190,7 @@ fn failure_text(failure: &DeployFailure) -> String {
         DeployFailure::Attempts { reason, detail } => format!("its instances failed: {reason}: {detail}"),
         DeployFailure::Deadline { waiting } => format!("it was not done in time: {waiting}"),
         DeployFailure::Superseded { by } => format!("deploy {by} took its place"),
+        DeployFailure::Deleted => "its environment was deleted".to_owned(),
     }
 }
 

@@ -233,7 +233,7 @@ impl Feed {
         let identity = self.http.core.identity();
         let plan = match self.role {
             NodeRole::Agent => Plan::Node(derive::node_plan(&state, &identity, self.node)?),
-            NodeRole::Edge => Plan::Edge(derive::edge_plan(&state, &identity)),
+            NodeRole::Edge => Plan::Edge(derive::edge_plan_of(&state, &identity, self.node)),
         };
         self.held = newest;
         Some(plan)

@@ -90,6 +90,11 @@ const fn act(path: &'static str, summary: &'static str) -> Row {
     Row { query: &["explain"], ..row }
 }
 
+/// A guarded act that is one command in the log, under its request.
+const fn guarded(path: &'static str, summary: &'static str) -> Row {
+    Row { once: true, body: Some("ActRequest"), ..act(path, summary) }
+}
+
 use Permission::{Deploy, Enlarge, Govern, Guarded, Operate, Own, Read, ReadAccess, ReadLogs, ReadServer};
 use Rule::{May, Node, Open};
 use Says::{Json, Nothing, Stream, Text};
@@ -99,8 +104,10 @@ pub(super) const TABLE: &[Row] = &[
     Row { query: &["plan"], ..write(at::APPLY, Deploy, "ApplyRequest", "Plan or apply a manifest") },
     list(at::APPS, Read, "AppRow", "The apps of an org"),
     one(at::APP, "AppRow", "One app"),
+    guarded(at::APP_DELETE, "Delete an app with its environments"),
     list(at::ENVS, Read, "EnvRow", "The environments of an app"),
     one(at::ENV, "EnvStatus", "The status of an environment"),
+    guarded(at::ENV_DELETE, "Delete an environment with all it has"),
     write(at::SCALE, Deploy, "ScaleRequest", "Scale a process"),
     write(at::RESTART, Deploy, "RestartRequest", "Replace instances by fresh ones"),
     write(at::ROLLBACK, Deploy, "RollbackRequest", "Go back to an earlier release"),
@@ -118,6 +125,8 @@ pub(super) const TABLE: &[Row] = &[
     list(at::NODES, ReadServer, "NodeRow", "Nodes"),
     Row { body: None, ..write(at::NODE_DRAIN, Operate, "", "Move instances away from a node") },
     Row { body: None, ..write(at::NODE_ACTIVATE, Operate, "", "Let a node take instances again") },
+    guarded(at::NODE_DISABLE, "Have a node take nothing, and stop what it has at once"),
+    guarded(at::NODE_REMOVE, "Forget a disabled node and its credential"),
     list(at::TOKENS, ReadAccess, "TokenRow", "Tokens"),
     write(at::TOKENS, Govern, "TokenRequest", "Make a token; its secret is in this answer only"),
     Row { method: "DELETE", body: None, ..write(at::TOKEN, Govern, "", "Revoke a token") },

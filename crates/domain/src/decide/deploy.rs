@@ -137,13 +137,6 @@ fn start(
     deploy
 }
 
-fn label(key: &RouteMatch) -> String {
-    match key {
-        RouteMatch::Tls { host } => host.to_string(),
-        RouteMatch::Tcp { listen } => format!("port {listen}"),
-    }
-}
-
 /// Takes the names a manifest asks for that its environment does not hold yet.
 fn new_routes(
     state: &State,
@@ -156,7 +149,7 @@ fn new_routes(
         match state.route_keys.get(&key).and_then(|id| state.routes.get(id)) {
             Some(owner) if owner.env == env => {}
             Some(_) => {
-                return Err(Rejection::RouteTaken { route: label(&key), host: declared.host.clone() });
+                return Err(Rejection::RouteTaken { route: key.to_string(), host: declared.host.clone() });
             }
             None => {
                 let route = RouteId::from_parts(context.now, context.dice(16 + place as u64));
@@ -201,7 +194,8 @@ fn changed_routes(state: &State, env: EnvId, manifest: &Manifest) -> Vec<Event> 
 }
 
 fn find_env(state: &State, id: EnvId) -> Result<&Arc<Environment>, Rejection> {
-    state.envs.get(&id).ok_or_else(|| missing(format!("environment {id}")))
+    let found = state.envs.get(&id).filter(|_| !state.is_deleted(id));
+    found.ok_or_else(|| missing(format!("environment {id}")))
 }
 
 /// Another number of instances of one process.

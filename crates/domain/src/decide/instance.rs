@@ -85,9 +85,9 @@ fn check(
 
 /// Says no while it serves and, wherever it is reached, fewer others than are wanted do. The planner
 /// counts closer, by what edges have acknowledged; between its look and this decision others may
-/// have failed.
+/// have failed. What has to go whatever is wanted is not asked for.
 fn needed(state: &State, id: InstanceId, instance: &Instance) -> Result<(), Rejection> {
-    if instance.state != InstanceState::Ready {
+    if instance.state != InstanceState::Ready || state.is_evicted(instance) {
         return Ok(());
     }
     let find = || {

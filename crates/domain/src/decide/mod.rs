@@ -6,12 +6,15 @@
 
 mod adopt;
 mod backup;
+mod delete;
 mod deploy;
 mod instance;
 mod member;
 mod node;
 mod person;
 mod token;
+
+pub use node::UNHEARD;
 
 use crate::{
     command::{Command, Context},
@@ -184,6 +187,12 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::Adopt { cluster, taken, absent, confirmed } => {
             adopt::adopt(state, cluster, taken, absent, confirmed)
         }
+        Command::DeleteEnvironment { env, shown, confirmed } => {
+            delete::environment(state, *env, shown, confirmed.as_ref())
+        }
+        Command::DeleteApp { app, shown, confirmed } => delete::app(state, *app, shown, confirmed.as_ref()),
+        Command::DisableNode { node, shown, confirmed } => node::disable(state, *node, shown, confirmed),
+        Command::RemoveNode { node, shown, confirmed } => node::remove(state, *node, shown, confirmed),
         Command::DrainNode { node } => node::drain(state, *node),
         Command::ActivateNode { node } => node::activate(state, *node),
         Command::SetNodeHealth { node, health } => node::set_health(state, *node, *health),

@@ -1,8 +1,10 @@
 //! Nodes: enrolled by a token that works once, drained and activated by people, health by leases.
 
-use super::{Decision, done, missing};
+use super::{Decision, done, member::bounded, missing};
 use crate::{
     command::Context,
+    confirmed::Confirmed,
+    content::Content,
     event::{Event, NodeHealth, Role},
     rejection::Rejection,
     state::{Node, NodeState, State},
@@ -77,13 +79,10 @@ pub(super) fn drain(state: &State, id: NodeId) -> Result<Decision, Rejection> {
         NodeState::Active => {
             done(vec![Event::NodeDraining { node: id }], format!("draining node {}", node.name))
         }
-        NodeState::Enrolled => {
+        NodeState::Enrolled | NodeState::Disabled => {
             let what = format!("node {}", node.name);
-            return Err(Rejection::LifeCycle {
-                what,
-                is: "enrolled".into(),
-                cannot: "drain before it is active",
-            });
+            let is = format!("{:?}", node.state).to_lowercase();
+            return Err(Rejection::LifeCycle { what, is, cannot: "drain before it is active" });
         }
     };
     decision.done.node = Some(id);
@@ -97,6 +96,64 @@ pub(super) fn activate(state: &State, id: NodeId) -> Result<Decision, Rejection>
         NodeState::Active => done(Vec::new(), "was active before"),
         _ => done(vec![Event::NodeActivated { node: id }], format!("node {} takes instances", node.name)),
     };
+    decision.done.node = Some(id);
+    Ok(decision)
+}
+
+/// Nothing on the node any more: what it has goes at once, replaced elsewhere or not.
+pub(super) fn disable(
+    state: &State,
+    id: NodeId,
+    shown: &Content,
+    confirmed: &Confirmed,
+) -> Result<Decision, Rejection> {
+    let node = find(state, id)?;
+    bounded(confirmed)?;
+    let mut decision = match node.state {
+        NodeState::Disabled => done(Vec::new(), "was disabled before"),
+        _ => {
+            Content::of_node(state, id).unmoved_since(shown)?;
+            let disabled = Event::NodeDisabled { node: id, confirmed: confirmed.clone() };
+            done(vec![disabled], format!("disabled node {}", node.name))
+        }
+    };
+    decision.done.node = Some(id);
+    Ok(decision)
+}
+
+/// What has to be acknowledged to remove a node that nobody hears: what it runs may go on.
+pub const UNHEARD: &str = "partial_view_removes_nothing";
+
+/// The node is none any more. One that is heard has to have stopped what it had; of one that is not,
+/// somebody must say that it is off (`partial_view_removes_nothing`).
+pub(super) fn remove(
+    state: &State,
+    id: NodeId,
+    shown: &Content,
+    confirmed: &Confirmed,
+) -> Result<Decision, Rejection> {
+    let node = find(state, id)?;
+    bounded(confirmed)?;
+    Content::of_node(state, id).unmoved_since(shown)?;
+    let refuse =
+        |is: String, cannot| Err(Rejection::LifeCycle { what: format!("node {}", node.name), is, cannot });
+    if node.state != NodeState::Disabled {
+        let is = format!("{:?}", node.state).to_lowercase();
+        return refuse(is, "be removed before it is disabled");
+    }
+    let holds = state.instances_on(id).filter(|(_, instance)| instance.holds_memory()).count();
+    let is_said_off = confirmed.acknowledged.iter().any(|name| name == UNHEARD);
+    match node.health {
+        NodeHealth::Reachable if holds > 0 => {
+            return refuse(format!("still stopping {holds} instances"), "be removed yet");
+        }
+        NodeHealth::Offline if !is_said_off => {
+            return refuse("not heard of".to_owned(), "be removed unless somebody says that it is off");
+        }
+        NodeHealth::Reachable | NodeHealth::Offline => {}
+    }
+    let removed = Event::NodeRemoved { node: id, confirmed: confirmed.clone() };
+    let mut decision = done(vec![removed], format!("removed node {}", node.name));
     decision.done.node = Some(id);
     Ok(decision)
 }

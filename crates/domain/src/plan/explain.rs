@@ -81,6 +81,7 @@ fn failure_text(failure: &DeployFailure) -> String {
         DeployFailure::Attempts { reason, detail } => format!("instances failed: {reason}: {detail}"),
         DeployFailure::Deadline { waiting } => format!("not done in time: {waiting}"),
         DeployFailure::Superseded { by } => format!("deploy {by} took its place"),
+        DeployFailure::Deleted => "its environment was deleted".to_owned(),
     }
 }
 
@@ -127,9 +128,9 @@ fn process_line(survey: &Survey<'_>, name: &Name, group: &Group<'_>) -> Option<L
     if troubles.is_empty() && (group.is_rolled() || matches!(survey.mode, Mode::Idle)) {
         return None;
     }
-    let seats =
-        [&group.keep, &group.old, &group.useless, &group.failed, &group.draining].into_iter().flatten();
-    let since = seats.map(|seat| seat.instance.changed).max().unwrap_or(survey.env.changed);
+    let seats = [&group.keep, &group.old, &group.useless, &group.evicted, &group.failed, &group.draining];
+    let since = seats.into_iter().flatten().map(|seat| seat.instance.changed).max();
+    let since = since.unwrap_or(survey.env.changed);
     Some(Line {
         subject: name.to_string(),
         desired: format!("{} wanted", group.desired),
@@ -143,7 +144,8 @@ fn process_line(survey: &Survey<'_>, name: &Name, group: &Group<'_>) -> Option<L
 fn troubles(survey: &Survey<'_>, name: &Name, group: &Group<'_>) -> Vec<String> {
     let mut texts = Vec::new();
     let unready = group.keep.iter().filter(|seat| !seat.available);
-    let others = group.old.iter().filter(|seat| !seat.ready()).chain(&group.failed).chain(&group.draining);
+    let old = group.old.iter().filter(|seat| !seat.ready());
+    let others = old.chain(&group.evicted).chain(&group.failed).chain(&group.draining);
     let named: Vec<&Seat<'_>> = unready.chain(others).collect();
     texts.extend(named.iter().take(NAMED).map(|seat| seat_text(survey, seat)));
     if named.len() > NAMED {
@@ -215,12 +217,8 @@ fn route_lines(survey: &Survey<'_>, lines: &mut Vec<Line>) {
         if route.state == RouteState::Active {
             continue;
         }
-        let way = match &route.matches {
-            types::plan::RouteMatch::Tls { host } => host.to_string(),
-            types::plan::RouteMatch::Tcp { listen } => format!("port {listen}"),
-        };
         lines.push(Line {
-            subject: format!("route {way}"),
+            subject: format!("route {}", route.matches),
             desired: "active".to_owned(),
             actual: format!("{:?}", route.state).to_lowercase(),
             why: survey.edges.behind(route.routed).join(", "),
@@ -249,6 +247,9 @@ fn node_lines(survey: &Survey<'_>, lines: &mut Vec<Line>) {
             }
             (_, NodeState::Draining, _) => {
                 ("draining".to_owned(), "its instances move to other nodes".to_owned())
+            }
+            (_, NodeState::Disabled, _) => {
+                ("disabled".to_owned(), "its instances are stopped, and replaced on other nodes".to_owned())
             }
             (_, _, Some(reason)) => {
                 ("under pressure".to_owned(), format!("{reason}: nothing new is placed there"))

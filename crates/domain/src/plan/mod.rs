@@ -10,7 +10,8 @@
 //!   node that has not been heard of is not lost before its lease would have run out in front of
 //!   this very observer.
 //! - of a process, and of what a route leads to, what is available never falls below the least of what
-//!   is wanted and what was available, by anything a planner does. What it wants drained is decided
+//!   is wanted and what was available, by anything a planner does; what somebody confirmed that it has
+//!   to go (a node disabled, an environment deleted) excepted. What it wants drained is decided
 //!   again by what is ready then; what edges have acknowledged is the planner's knowledge alone.
 //! - bounded: one pass returns at most [`limits::PLAN_STEPS`] steps.
 

@@ -115,6 +115,7 @@ impl Pass<'_, '_> {
             }
             DeployFailure::Deadline { waiting } => format!("its time is over: {waiting}"),
             DeployFailure::Superseded { by } => format!("deploy {by} took its place"),
+            DeployFailure::Deleted => "its environment is deleted".to_owned(),
         };
         self.push(Command::FailDeploy { deploy: id, failure }, self.survey.env.changed, why);
         true
@@ -133,6 +134,10 @@ impl Pass<'_, '_> {
     }
 
     fn reconcile(&mut self, name: &Name, group: &Group<'_>) {
+        for seat in &group.evicted {
+            let deleted = self.survey.state.is_deleted(self.survey.env_id);
+            self.drain(seat, if deleted { "its environment is deleted" } else { "its node is disabled" });
+        }
         for seat in &group.useless {
             self.drain(seat, "its deploy came to nothing and it does not serve");
         }

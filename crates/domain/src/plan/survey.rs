@@ -90,6 +90,8 @@ pub(super) struct Group<'a> {
     pub(super) old: Vec<Seat<'a>>,
     /// Live, of a deploy that came to nothing, and not serving: of no use to anybody.
     pub(super) useless: Vec<Seat<'a>>,
+    /// Live, and has to go whatever is wanted: its node is disabled, or its environment deleted.
+    pub(super) evicted: Vec<Seat<'a>>,
     /// Can never run.
     pub(super) failed: Vec<Seat<'a>>,
     /// Take no new connection; not released yet.
@@ -119,6 +121,7 @@ impl Group<'_> {
             && self.kept_available() == self.desired
             && (self.old.is_empty() || self.held)
             && self.useless.is_empty()
+            && self.evicted.is_empty()
     }
 }
 
@@ -191,6 +194,7 @@ impl<'a> Survey<'a> {
             InstanceState::Failed => group.failed.push(seat),
             InstanceState::Draining if instance.released => {}
             InstanceState::Draining => group.draining.push(seat),
+            _ if self.state.is_evicted(instance) => group.evicted.push(seat),
             _ if useless => group.useless.push(seat),
             _ if !leaving && (Some(instance.deploy) == target || serves_on) => group.keep.push(seat),
             _ => {

@@ -8,7 +8,7 @@ use crate::event::{DeployFailure, Envelope, Event, NodeHealth};
 use std::sync::Arc;
 use types::{
     ByteSize, DeployId, EnvId, Generation, InstanceId, MilliCpu, NodeId, ReleaseId, RouteId, TokenId,
-    plan::Change,
+    plan::{Change, NodeRole},
 };
 
 /// Promoted releases an environment remembers the order of.
@@ -22,14 +22,10 @@ impl State {
         self.at = self.at.max(envelope.at);
         self.line.note_epoch(envelope);
         match &envelope.event {
-            Event::ClusterCreated { cluster } => {
-                self.cluster.clone_from(cluster);
-                self.cluster_sequence = envelope.sequence;
-            }
-            Event::HorizonMoved { to } => {
-                self.requests.move_horizon(*to);
-                self.cluster_sequence = envelope.sequence;
-            }
+            Event::ClusterCreated { .. }
+            | Event::HorizonMoved { .. }
+            | Event::ActConfirmed { .. }
+            | Event::BackupNoted { .. } => self.apply_cluster(envelope),
             Event::OrgCreated { org, name } => {
                 self.orgs.insert(*org, Org { name: name.clone(), sequence: envelope.sequence });
                 self.org_names.insert(name.clone(), *org);
@@ -65,6 +61,7 @@ impl State {
             Event::NodeEnrolled { .. }
             | Event::NodeActivated { .. }
             | Event::NodeDraining { .. }
+            | Event::NodeDisabled { .. }
             | Event::NodeHealthChanged { .. } => self.apply_node(envelope),
             Event::TokenCreated { .. } | Event::TokenRevoked { .. } | Event::TokenIssued { .. } => {
                 self.apply_token(envelope);
@@ -73,12 +70,10 @@ impl State {
             | Event::PersonRoleChanged { .. }
             | Event::PersonPasswordChanged { .. }
             | Event::PersonRemoved { .. } => self.apply_person(envelope),
+            Event::NodeRemoved { node, .. } => self.apply_node_removed(envelope, *node),
+            Event::EnvironmentDeleted { env, .. } => self.apply_env_deleted(envelope, *env),
+            Event::AppDeleted { app, .. } => self.apply_app_deleted(envelope, *app),
             Event::MemberAdmitted { .. } | Event::MemberRemoved { .. } => self.apply_member(envelope),
-            Event::ActConfirmed { .. } => self.cluster_sequence = envelope.sequence,
-            Event::BackupNoted { note } => {
-                self.backups.apply(note, envelope);
-                self.cluster_sequence = envelope.sequence;
-            }
             Event::ClusterAdopted { taken, absent, .. } => self.apply_adopted(envelope, taken, absent),
         }
     }
@@ -95,7 +90,17 @@ impl State {
         self.requests.insert(*request, decided);
     }
 
-    fn with_env(&mut self, id: EnvId, envelope: &Envelope, change: impl FnOnce(&mut Environment)) {
+    fn apply_cluster(&mut self, envelope: &Envelope) {
+        self.cluster_sequence = envelope.sequence;
+        match &envelope.event {
+            Event::ClusterCreated { cluster } => self.cluster.clone_from(cluster),
+            Event::HorizonMoved { to } => self.requests.move_horizon(*to),
+            Event::BackupNoted { note } => self.backups.apply(note, envelope),
+            _ => {}
+        }
+    }
+
+    pub(super) fn with_env(&mut self, id: EnvId, envelope: &Envelope, change: impl FnOnce(&mut Environment)) {
         if let Some(env) = self.envs.get_mut(&id) {
             let env = Arc::make_mut(env);
             env.changed = envelope.id;
@@ -435,12 +440,13 @@ impl State {
         }
     }
 
-    fn forget_instance(&mut self, envelope: &Envelope, id: InstanceId) {
+    pub(super) fn forget_instance(&mut self, envelope: &Envelope, id: InstanceId) {
         if let Some(gone) = self.instances.remove(&id) {
             self.env_instances.remove(&(gone.env, id));
             self.node_instances.remove(&(gone.node, id));
             self.touch_node(envelope, gone.node);
             self.with_env(gone.env, envelope, |_| {});
+            self.forget_env(gone.env);
         }
     }
 
@@ -523,18 +529,27 @@ impl State {
         let id = match envelope.event {
             Event::NodeActivated { node }
             | Event::NodeDraining { node }
+            | Event::NodeDisabled { node, .. }
             | Event::NodeHealthChanged { node, .. } => node,
             _ => return,
         };
+        let generation = self.generation_of(envelope.id);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let node = Arc::make_mut(node);
+        let was_disabled = node.state == NodeState::Disabled;
         node.changed = envelope.id;
         node.sequence = envelope.sequence;
         match envelope.event {
             Event::NodeActivated { .. } => node.go(NodeState::Active),
             Event::NodeDraining { .. } => node.go(NodeState::Draining),
+            Event::NodeDisabled { .. } => node.go(NodeState::Disabled),
             Event::NodeHealthChanged { health, .. } => node.health = health,
             _ => {}
+        }
+        // The edge of a disabled node routes nothing.
+        let is_edge = node.roles.contains(&NodeRole::Edge);
+        if is_edge && was_disabled != (node.state == NodeState::Disabled) {
+            self.edge_generation = generation;
         }
     }
 
@@ -652,7 +667,7 @@ impl State {
         }
     }
 
-    fn kill_token(&mut self, id: TokenId) {
+    pub(super) fn kill_token(&mut self, id: TokenId) {
         if let Some(token) = self.tokens.get_mut(&id) {
             token.dead = true;
             self.token_hashes.remove(&token.hash);

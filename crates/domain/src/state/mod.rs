@@ -13,6 +13,7 @@
 
 mod apply;
 mod backup;
+mod deletion;
 mod deploy;
 mod instance;
 mod line;
@@ -178,6 +179,28 @@ impl State {
     /// The org that an environment belongs to.
     pub fn org_of(&self, env: EnvId) -> Option<OrgId> {
         self.apps.get(&self.envs.get(&env)?.app).map(|app| app.org)
+    }
+
+    /// Whether an environment was deleted and is here only until its last instance is gone: another may
+    /// have its name.
+    pub fn is_deleted(&self, id: EnvId) -> bool {
+        let Some(env) = self.envs.get(&id) else { return true };
+        self.env_names.get(&(env.app, env.name.clone())) != Some(&id)
+    }
+
+    /// Whether an environment runs nothing, routes nothing, and is about to do neither.
+    pub fn is_idle(&self, id: EnvId) -> bool {
+        let rests = |env: &Arc<Environment>| env.serving.is_none() && env.rolling.is_none();
+        self.envs.get(&id).is_none_or(rests)
+            && self.routes_of(id).next().is_none()
+            && !self.instances_of(id).any(|(_, instance)| instance.holds_memory())
+    }
+
+    /// Whether an instance has to go whatever is wanted: its environment is deleted, or its node
+    /// disabled.
+    pub fn is_evicted(&self, instance: &Instance) -> bool {
+        let disabled = |node: &Arc<Node>| node.state == NodeState::Disabled;
+        self.is_deleted(instance.env) || self.nodes.get(&instance.node).is_some_and(disabled)
     }
 
     /// `app/env`, for people.

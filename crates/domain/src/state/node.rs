@@ -1,4 +1,5 @@
-//! Nodes: `enrolled → active ⇄ draining`; health is beside it and comes from leases.
+//! Nodes: `enrolled → active ⇄ draining`, each `→ disabled → active`; health is beside it and comes
+//! from leases.
 
 use crate::event::NodeHealth;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ pub enum NodeState {
     Active,
     /// Nothing new; what is there moves away.
     Draining,
+    /// Nothing at all: what is there goes at once, and its edge routes nothing.
+    Disabled,
 }
 
 /// The legal changes; nothing else ever happens to a node.
@@ -25,6 +28,10 @@ pub(super) const TRANSITIONS: &[(NodeState, NodeState)] = &[
     (NodeState::Enrolled, NodeState::Active),
     (NodeState::Active, NodeState::Draining),
     (NodeState::Draining, NodeState::Active),
+    (NodeState::Enrolled, NodeState::Disabled),
+    (NodeState::Active, NodeState::Disabled),
+    (NodeState::Draining, NodeState::Disabled),
+    (NodeState::Disabled, NodeState::Active),
 ];
 
 /// A machine that runs an agent, an edge or both.

@@ -178,6 +178,17 @@ impl Apps {
         Ok(())
     }
 
+    /// What it was stands in the events; nobody reads it here any more.
+    fn env_deleted(&mut self, id: EnvId, envelope: &Envelope) -> Result<(), Fault> {
+        let row = self.envs.remove(&id).ok_or_else(|| missing(envelope, id))?;
+        if let Some(app) = self.apps.get_mut(&row.app) {
+            Arc::make_mut(app).envs.retain(|env| *env != id);
+        }
+        row.releases.iter().for_each(|release| drop(self.releases.remove(release)));
+        row.deploys.iter().for_each(|deploy| drop(self.deploys.remove(deploy)));
+        Ok(())
+    }
+
     fn created(&mut self, envelope: &Envelope) -> Result<(), Fault> {
         let created = Mark::of(envelope);
         match &envelope.event {
@@ -244,6 +255,10 @@ impl View for Apps {
             Event::DeployRolling { deploy } => drop(self.deploy(*deploy, DeployState::Rolling, envelope)?),
             Event::DeployCutOver { deploy } => drop(self.deploy(*deploy, DeployState::Cutover, envelope)?),
             Event::DeploySucceeded { .. } | Event::DeployFailed { .. } => self.ended(envelope)?,
+            Event::EnvironmentDeleted { env, .. } => self.env_deleted(*env, envelope)?,
+            Event::AppDeleted { app, .. } => {
+                self.apps.remove(app).ok_or_else(|| missing(envelope, app))?;
+            }
             Event::ScaleSet { env, process, replicas } => {
                 self.env(*env, envelope)?.scale.insert(process.clone(), *replicas);
             }

@@ -145,6 +145,11 @@ impl View for Instances {
                 row.reason = Some((Reason::NodeLost, "its node was lost".to_owned()));
                 row.go(InstanceState::Failed, envelope);
             }
+            Event::NodeRemoved { node, .. } => {
+                let there = |(id, row): (&InstanceId, &Arc<InstanceRow>)| (row.node == *node).then_some(*id);
+                let there: Vec<InstanceId> = self.rows.iter().filter_map(there).collect();
+                there.iter().for_each(|id| drop(self.rows.remove(id)));
+            }
             _ => {}
         }
         Ok(())

@@ -122,13 +122,24 @@ impl View for Nodes {
     fn apply(&mut self, envelope: &Envelope) -> Result<(), Fault> {
         match &envelope.event {
             Event::NodeEnrolled { .. } => self.enrolled(envelope),
-            Event::NodeActivated { node } | Event::NodeDraining { node } => {
+            Event::NodeActivated { node }
+            | Event::NodeDraining { node }
+            | Event::NodeDisabled { node, .. } => {
                 let row = self.row(*node, envelope)?;
                 row.changed = Mark::of(envelope);
                 row.state = match envelope.event {
                     Event::NodeDraining { .. } => NodeState::Draining,
+                    Event::NodeDisabled { .. } => NodeState::Disabled,
                     _ => NodeState::Active,
                 };
+            }
+            Event::NodeRemoved { node, .. } => {
+                self.rows.remove(node).ok_or_else(|| missing(envelope, node))?;
+                let there = |(id, hold): (&InstanceId, &Hold)| (hold.node == *node).then_some(*id);
+                let there: Vec<InstanceId> = self.holds.iter().filter_map(there).collect();
+                there.iter().for_each(|id| {
+                    self.holds.remove(id);
+                });
             }
             Event::NodeHealthChanged { node, health } => {
                 let row = self.row(*node, envelope)?;

@@ -147,6 +147,27 @@ fn of_people() -> Vec<Event> {
     ]
 }
 
+/// What came to format 1 with deletions, and with nodes that are taken out.
+fn of_deletions() -> Vec<Event> {
+    let (org, app, env, node) =
+        (OrgId::from_u128(2), AppId::from_u128(3), EnvId::from_u128(4), NodeId::from_u128(9));
+    let confirmed = Confirmed {
+        actor: Actor::Token(TokenId::from_u128(10)),
+        kind: Confirmation::Script,
+        acknowledged: vec!["partial_view_removes_nothing".into()],
+        reason: "größer".into(),
+        at: Timestamp::from_ms(1_800_000_000_000),
+    };
+    vec![
+        Event::DeployFailed { deploy: DeployId::from_u128(6), failure: DeployFailure::Deleted },
+        Event::EnvironmentDeleted { env, org, confirmed: None },
+        Event::EnvironmentDeleted { env, org, confirmed: Some(confirmed.clone()) },
+        Event::AppDeleted { app, org, confirmed: Some(confirmed.clone()) },
+        Event::NodeDisabled { node, confirmed: confirmed.clone() },
+        Event::NodeRemoved { node, confirmed },
+    ]
+}
+
 /// At least one of every variant, and of every variant inside them.
 fn every_event() -> Vec<Event> {
     let (org, app, env) = (OrgId::from_u128(2), AppId::from_u128(3), EnvId::from_u128(4));
@@ -200,9 +221,8 @@ fn every_event() -> Vec<Event> {
         Event::TokenRevoked { token },
         Event::HorizonMoved { to: at },
     ];
-    events.extend(of_members().into_iter().chain(of_backups()));
+    events.extend(of_members().into_iter().chain(of_backups()).chain(of_deletions()).chain(of_people()));
     events.push(adoption());
-    events.extend(of_people());
     let failures = [
         DeployFailure::Attempts { reason: Reason::Exited, detail: "code 1".into() },
         DeployFailure::Deadline { waiting: "web: 1 of 2".into() },
@@ -301,10 +321,14 @@ const fn place(event: &Event) -> usize {
         Event::PersonPasswordChanged { .. } => 40,
         Event::PersonRemoved { .. } => 41,
         Event::TokenIssued { .. } => 42,
+        Event::EnvironmentDeleted { .. } => 43,
+        Event::AppDeleted { .. } => 44,
+        Event::NodeDisabled { .. } => 45,
+        Event::NodeRemoved { .. } => 46,
     }
 }
 
-const VARIANTS: usize = 43;
+const VARIANTS: usize = 47;
 /// How many of them there were when format 1 began.
 const BEGAN_WITH: usize = 33;
 
@@ -435,4 +459,12 @@ fn what_format_1_wrote_of_people_is_still_read() {
         envelopes().into_iter().filter(|envelope| theirs.contains(&envelope.event)).collect();
     let seen = is_still_read("events-v1-people", &began);
     assert_eq!(seen, [35, 38, 39, 40, 41, 42].into());
+}
+
+/// Written when deletions came to format 1.
+#[test]
+fn what_format_1_wrote_of_deletions_is_still_read() {
+    let is_theirs = |envelope: &Envelope| of_deletions().contains(&envelope.event);
+    let began: Vec<Envelope> = envelopes().into_iter().filter(is_theirs).collect();
+    assert_eq!(is_still_read("events-v1-deletions", &began), [13, 43, 44, 45, 46].into());
 }

@@ -5,6 +5,7 @@
 mod adoption;
 mod backups;
 mod codec;
+mod deletion;
 mod members;
 mod people;
 mod planning;

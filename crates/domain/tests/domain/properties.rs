@@ -2,7 +2,7 @@
 //! [`World`](crate::world::World) checks at every event, and bring a world that behaves to rest.
 
 use crate::world::{World, crashed, manifest, name, speaking};
-use holdfast_domain::{Command, NodeHealth, State, codec, plan, state::InstanceState, view};
+use holdfast_domain::{Command, NodeHealth, State, UNHEARD, codec, plan, state::InstanceState, view};
 use proptest::prelude::*;
 use types::{
     ByteSize, DurationMs, EventId, InstanceId, NodeId,
@@ -13,19 +13,65 @@ use types::{
 /// What may happen, by small numbers that are taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Act {
-    Apply { app: u8, tag: u8, web: u32, worker: Option<u32>, mib: u64, shape: u8 },
-    Scale { app: u8, worker: bool, to: u32 },
-    Restart { app: u8 },
-    Rollback { app: u8 },
-    Crash { nth: usize },
-    Unready { nth: usize },
-    Kill { node: usize },
-    Revive { node: usize },
-    Drain { node: usize },
-    Activate { node: usize },
-    Lag { node: usize, passes: u32 },
+    Apply {
+        app: u8,
+        tag: u8,
+        web: u32,
+        worker: Option<u32>,
+        mib: u64,
+        shape: u8,
+    },
+    Scale {
+        app: u8,
+        worker: bool,
+        to: u32,
+    },
+    Restart {
+        app: u8,
+    },
+    Rollback {
+        app: u8,
+    },
+    Crash {
+        nth: usize,
+    },
+    Unready {
+        nth: usize,
+    },
+    Kill {
+        node: usize,
+    },
+    Revive {
+        node: usize,
+    },
+    Drain {
+        node: usize,
+    },
+    Activate {
+        node: usize,
+    },
+    DeleteEnv {
+        app: u8,
+    },
+    DeleteApp {
+        app: u8,
+    },
+    Disable {
+        node: usize,
+    },
+    /// Disabled or not, heard or not: it is refused, or done.
+    Remove {
+        node: usize,
+        said_off: bool,
+    },
+    Lag {
+        node: usize,
+        passes: u32,
+    },
     Forget,
-    Run { passes: u32 },
+    Run {
+        passes: u32,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -45,6 +91,10 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..5usize).prop_map(|node| Act::Revive { node }),
         1 => (0..5usize).prop_map(|node| Act::Drain { node }),
         1 => (0..5usize).prop_map(|node| Act::Activate { node }),
+        1 => (0..2u8).prop_map(|app| Act::DeleteEnv { app }),
+        1 => (0..2u8).prop_map(|app| Act::DeleteApp { app }),
+        1 => (0..5usize).prop_map(|node| Act::Disable { node }),
+        1 => (0..5usize, any::<bool>()).prop_map(|(node, said_off)| Act::Remove { node, said_off }),
         2 => (0..5usize, 1..40u32).prop_map(|(node, passes)| Act::Lag { node, passes }),
         1 => Just(Act::Forget),
         8 => (1..45u32).prop_map(|passes| Act::Run { passes }),
@@ -145,6 +195,9 @@ fn run(world: &mut World, act: &Act) {
         Act::Revive { node } => world.machines.get_mut(&nth_node(world, node)).expect("listed").up = true,
         Act::Drain { node } => drop(world.submit(Command::DrainNode { node: nth_node(world, node) })),
         Act::Activate { node } => drop(world.submit(Command::ActivateNode { node: nth_node(world, node) })),
+        Act::DeleteEnv { .. } | Act::DeleteApp { .. } | Act::Disable { .. } | Act::Remove { .. } => {
+            take_out(world, act);
+        }
         Act::Lag { node, passes } => {
             world.machines.get_mut(&nth_node(world, node)).expect("listed").lag = passes
         }
@@ -156,6 +209,43 @@ fn run(world: &mut World, act: &Act) {
         Act::Run { passes } => (0..passes).for_each(|_| {
             let _ = pass(world, fate);
         }),
+    }
+}
+
+/// What somebody confirmed: it is done, or refused for what it would leave unknown.
+fn take_out(world: &mut World, act: &Act) {
+    let app = |world: &World, nth: u8| {
+        let called = if nth == 0 { "shop" } else { "blog" };
+        world.state.app_names.get(&(world.org, name(called))).copied()
+    };
+    match *act {
+        Act::DeleteEnv { app: nth } => {
+            let app = app(world, nth);
+            let env = app.and_then(|app| world.state.env_names.get(&(app, name("prod"))).copied());
+            env.map(|env| world.delete_env(env).expect("it is as shown"));
+        }
+        Act::DeleteApp { app: nth } => {
+            let app = app(world, nth);
+            app.map(|app| world.delete_app(app).expect("it is as shown"));
+        }
+        Act::Disable { node } => drop(world.disable(nth_node(world, node)).expect("it is as shown")),
+        Act::Remove { node, said_off } => {
+            let id = nth_node(world, node);
+            // The others still have somewhere to run, and somebody to route to them.
+            let is_last = |role| {
+                let has = |found: &&NodeId| world.machines[*found].roles.contains(&role);
+                world.machines.keys().filter(has).collect::<Vec<_>>() == [&id]
+            };
+            let needed = world.state.nodes[&id].name == name("big")
+                || is_last(NodeRole::Agent)
+                || is_last(NodeRole::Edge);
+            if !needed {
+                // Once it has stopped what it had, the next try succeeds.
+                drop(world.disable(id).expect("it is as shown"));
+                drop(world.remove(id, if said_off { &[UNHEARD] } else { &[] }));
+            }
+        }
+        _ => {}
     }
 }
 
@@ -203,6 +293,7 @@ fn check_rest(world: &World) {
         assert!(world.machines[id].up);
     }
     for (id, env) in &world.state.envs {
+        assert!(!world.state.is_deleted(*id), "what was deleted is forgotten");
         assert_eq!(env.rolling, None, "{}: every deploy has ended", world.state.env_label(*id));
         let lines = plan::explain(&world.state, *id, &world.observed, world.now);
         assert!(

@@ -227,6 +227,7 @@ impl Story {
                 let node = self.world.node_named(text);
                 self.submit(Command::ActivateNode { node });
             }
+            ["delete-env" | "delete-app" | "node-disable" | "node-remove", ..] => self.take_out(&words),
             ["stops", text] => self.machine(text).up = false,
             ["starts", text] => self.machine(text).up = true,
             ["edge-waits", text] => self.machine(text).lag = u32::MAX,
@@ -264,6 +265,23 @@ impl Story {
             }
             _ => panic!("no such line: {line}"),
         }
+    }
+
+    fn take_out(&mut self, words: &[&str]) {
+        let told = match *words {
+            ["delete-env"] => {
+                let env = self.world.env("shop", "prod");
+                self.world.delete_env(env)
+            }
+            ["delete-app", text] => {
+                let app = self.world.state.app_names[&(self.world.org, name(text))];
+                self.world.delete_app(app)
+            }
+            ["node-disable", text] => self.world.disable(self.world.node_named(text)),
+            ["node-remove", text, ref said @ ..] => self.world.remove(self.world.node_named(text), said),
+            _ => panic!("no such line: {words:?}"),
+        };
+        drop(told.map_err(|rejection| self.refused(&rejection)));
     }
 
     fn token(&mut self, text: &str, role: &str, span: &[&str]) {
@@ -459,6 +477,7 @@ fn render(event: &Event) -> String {
                 format!("{kind} {deploy}: deadline, waiting for {waiting}")
             }
             DeployFailure::Superseded { by } => format!("{kind} {deploy}: superseded by {by}"),
+            DeployFailure::Deleted => format!("{kind} {deploy}: deleted"),
         },
         Event::ScaleSet { process, replicas, .. } => format!("{kind} {process} to {replicas}"),
         Event::InstanceAllocated { instance, deploy, node, .. } => {
@@ -475,9 +494,13 @@ fn render(event: &Event) -> String {
         Event::RouteValidated { route } | Event::RouteActivated { route } | Event::RouteRemoved { route } => {
             format!("{kind} {route}")
         }
-        Event::NodeEnrolled { node, .. } | Event::NodeActivated { node } | Event::NodeDraining { node } => {
-            format!("{kind} {node}")
-        }
+        Event::NodeEnrolled { node, .. }
+        | Event::NodeActivated { node }
+        | Event::NodeDraining { node }
+        | Event::NodeDisabled { node, .. }
+        | Event::NodeRemoved { node, .. } => format!("{kind} {node}"),
+        Event::EnvironmentDeleted { env, .. } => format!("{kind} {env}"),
+        Event::AppDeleted { app, .. } => format!("{kind} {app}"),
         Event::NodeHealthChanged { node, health } => {
             format!("{kind} {node} {}", format!("{health:?}").to_lowercase())
         }
@@ -490,6 +513,11 @@ fn render(event: &Event) -> String {
         }
         _ => kind.to_owned(),
     }
+}
+
+#[test]
+fn deletion() {
+    check("deletion");
 }
 
 #[test]

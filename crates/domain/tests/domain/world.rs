@@ -2,8 +2,8 @@
 //! take plans over sooner or later. Every event is checked against the invariants as it is applied.
 
 use holdfast_domain::{
-    Actor, Command, Context, Decision, Envelope, Event, NewToken, NodeHealth, Rejection, Settled, State,
-    derive,
+    Actor, Command, Confirmation, Confirmed, Content, Context, Decision, Envelope, Event, NewToken,
+    NodeHealth, Rejection, Settled, State, derive,
     plan::{self, NodeSeen, Observed, RoleSeen, Step},
     settle,
     state::{InstanceState, Node, Route},
@@ -11,8 +11,8 @@ use holdfast_domain::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use types::{
-    ByteSize, Digest, DurationMs, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, Name, NodeId,
-    OrgId, RequestId, RouteId, Timestamp,
+    AppId, ByteSize, Digest, DurationMs, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, Name,
+    NodeId, OrgId, RequestId, RouteId, Timestamp,
     manifest::{self, DeployPolicy, Image, Manifest, Port, Process, ProxyProtocol, RouteMode, SCHEMA},
     plan::{Capacity, Change, Desired, NodeRole, PinnedImage, Reason, RouteMatch, Transition},
 };
@@ -253,6 +253,44 @@ impl World {
         taken
     }
 
+    /// What a confirmation is, where it does not matter whose.
+    pub fn confirmed(&self, acknowledged: &[&str]) -> Confirmed {
+        Confirmed {
+            actor: Actor::System,
+            kind: Confirmation::Person,
+            acknowledged: acknowledged.iter().map(|text| (*text).to_owned()).collect(),
+            reason: String::new(),
+            at: self.now,
+        }
+    }
+
+    /// Deletes an environment as it is, confirmed.
+    pub fn delete_env(&mut self, env: EnvId) -> Result<Vec<Event>, Rejection> {
+        let (shown, confirmed) = (Content::of_env(&self.state, env), Some(self.confirmed(&[])));
+        self.submit(Command::DeleteEnvironment { env, shown, confirmed })
+    }
+
+    /// Deletes an app as it is, confirmed.
+    pub fn delete_app(&mut self, app: AppId) -> Result<Vec<Event>, Rejection> {
+        let (shown, confirmed) = (Content::of_app(&self.state, app), Some(self.confirmed(&[])));
+        self.submit(Command::DeleteApp { app, shown, confirmed })
+    }
+
+    /// Disables a node as it is.
+    pub fn disable(&mut self, node: NodeId) -> Result<Vec<Event>, Rejection> {
+        let (shown, confirmed) = (Content::of_node(&self.state, node), self.confirmed(&[]));
+        self.submit(Command::DisableNode { node, shown, confirmed })
+    }
+
+    /// Removes a node as it is; its machine is none of this world any more.
+    pub fn remove(&mut self, node: NodeId, acknowledged: &[&str]) -> Result<Vec<Event>, Rejection> {
+        let (shown, confirmed) = (Content::of_node(&self.state, node), self.confirmed(acknowledged));
+        let events = self.submit(Command::RemoveNode { node, shown, confirmed })?;
+        self.machines.remove(&node);
+        self.observed.nodes.remove(&node);
+        Ok(events)
+    }
+
     pub fn wait(&mut self, span: DurationMs) {
         self.now = self.now.plus(span);
     }
@@ -363,6 +401,10 @@ impl World {
     /// A drain leaves what is wanted, or what there was if that is less.
     fn check_stays_up(&self, before: &State, id: InstanceId) {
         let instance = &before.instances[&id];
+        // Somebody confirmed that it has to go.
+        if before.is_evicted(instance) {
+            return;
+        }
         let env = &before.envs[&instance.env];
         let Some(target) = env.target().and_then(|id| before.deploys.get(&id)) else { return };
         let manifest = &before.releases[&target.release].manifest;

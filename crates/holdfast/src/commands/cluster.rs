@@ -2,32 +2,29 @@
 
 pub mod backup;
 pub mod backups;
-mod confirm;
-mod explanation;
 pub mod offline;
 pub mod recover;
 pub mod start;
 mod status;
 
-use super::write;
+use super::{
+    confirm::{self, Act, Resolve, failed},
+    write,
+};
 use crate::{
     args::cluster::ClusterVerb,
     context::Context,
     failure::Failure,
     output::{self, Form},
 };
-use api::{
-    Came, Client, ClientError, ClusterActRequest, Code, MemberJoinRequest, Outcome, Problem, Receipt,
-    ResultBody, routes,
-};
-use confirm::{Act, Resolve};
-use types::{DurationMs, EventId, RequestId};
+use api::{Came, Client, ClusterActRequest, MemberJoinRequest, Outcome, Receipt, ResultBody, routes};
+use types::{DurationMs, EventId};
 
 /// Shows, makes a join token or a snapshot, or does a guarded act.
 pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
-    let act = |verb: &'static str, path, resolve, node: Option<String>, reason: String| Act {
-        verb,
-        path,
+    let act = |verb: &str, path: &str, resolve, node: Option<String>, reason: String| Act {
+        words: format!("cluster {verb}"),
+        path: String::from(path),
         resolve,
         request: ClusterActRequest { node, reason, acknowledge: Vec::new() },
     };
@@ -108,24 +105,4 @@ async fn snapshot(context: &Context) -> Result<(), Failure> {
         Form::Text => output::outcome(&format!("snapshot of event {}\n", made.event)),
     }
     Ok(())
-}
-
-/// A call that changes something has failed: what is known of it, and the command that tells the rest.
-fn failed(error: ClientError, id: RequestId, resolve: &str) -> Failure {
-    match &error {
-        ClientError::NotSent { .. } => Failure::not_executed(&error, id),
-        ClientError::Problem(problem) if problem.outcome == Outcome::NotExecuted => {
-            Failure::not_executed(&error, id)
-        }
-        ClientError::Problem(problem) => {
-            let mut problem = (**problem).clone();
-            problem.request_id.get_or_insert(id);
-            problem.hint.get_or_insert(resolve.to_owned());
-            problem.into()
-        }
-        ClientError::Unknown { .. } | ClientError::BadAnswer { .. } => {
-            let what = format!("{error}; whether it was done is not known, and it was not sent again");
-            Problem::new(Code::UnknownOutcome, what).with_request(id).with_hint(resolve).into()
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! `nodes`: machines.
 
-use super::{follow, write};
+use super::{delete, follow, write};
 use crate::{
     args::NodesVerb,
     context::Context,
@@ -16,6 +16,8 @@ pub async fn run(context: &Context, verb: Option<NodesVerb>) -> Result<(), Failu
     let since = Instant::now();
     let done = match verb.unwrap_or(NodesVerb::List) {
         NodesVerb::List => return list(context).await,
+        NodesVerb::Disable(args) => return delete::disable_node(context, args).await,
+        NodesVerb::Remove(args) => return delete::remove_node(context, args).await,
         NodesVerb::Drain { node } => {
             write::send(context, async |client, id| client.drain_node(id, &node).await).await?
         }

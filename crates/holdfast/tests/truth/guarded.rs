@@ -158,3 +158,38 @@ fn a_secret_for_a_member_is_data_and_a_lost_one_is_unknown() {
     let fake = Fake::start(|_| Reaction::Answer(200, json!({ "outcome": "executed", "event": 41 })));
     assert_eq!(holdfast(&fake.url, &["cluster", "snapshot"]).out, "snapshot of event 41\n");
 }
+
+#[test]
+fn what_a_path_names_is_named_in_the_command_that_confirms() {
+    let delete = ["envs", "delete", "staging", "--org", "acme", "--reason", "over"];
+    let fake = Fake::start(|_| Reaction::Answer(200, explained(json!([]))));
+    let said = holdfast(&fake.url, &delete);
+    assert_eq!(said.code, 5, "{}", said.err);
+    let next = "holdfast envs delete staging --app shop --org acme --reason over --server ";
+    assert!(said.err.contains(next) && said.err.contains("--confirm act_0123"), "{}", said.err);
+    let writes = fake.writes();
+    assert_eq!(writes[0].line, "POST /v1/orgs/acme/apps/shop/envs/staging/delete?explain");
+    assert!(writes[0].text.contains(r#"{"reason":"over"}"#), "{}", writes[0].text);
+}
+
+#[test]
+fn nobody_is_asked_where_nothing_is_lost() {
+    let mut free = explained(json!([]));
+    free["token"] = "".into();
+    let shown = free.clone();
+    let fake = Fake::start(move |heard| match heard.line.ends_with("?explain") {
+        true => Reaction::Answer(200, shown.clone()),
+        false => {
+            Reaction::Answer(200, json!({ "outcome": "executed", "done": "deleted app shop", "event": 12 }))
+        }
+    });
+    let said = holdfast(&fake.url, &["apps", "delete", "shop"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "deleted app shop (event 12)\n"), "{}", said.err);
+    let lines: Vec<String> = fake.writes().iter().map(|heard| heard.line.clone()).collect();
+    let path = "POST /v1/orgs/main/apps/shop/delete";
+    assert_eq!(lines, [format!("{path}?explain"), path.to_owned()]);
+    assert!(!fake.writes()[1].text.to_lowercase().contains("holdfast-confirm"));
+    // To explain is not to do.
+    assert_eq!(holdfast(&fake.url, &["apps", "delete", "shop", "--explain"]).code, 0);
+    assert_eq!(fake.writes().len(), 3);
+}

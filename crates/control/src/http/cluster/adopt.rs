@@ -3,12 +3,12 @@
 //! It is explained and confirmed where the log is written, for there it is known what nodes hold. What is
 //! confirmed is one event; every plan made since follows the plans that it names, and no other.
 
-use super::act::{By, Came, elsewhere, guarded, proof};
 use crate::{
     audit::Ended,
     http::{
         Http,
         access::Caller,
+        act::{By, Came, before, elsewhere, guarded, proof},
         answer::{At, Refused, Result, refused},
         apart::{self, Apart},
         guard::{Reason, Shown},
@@ -17,10 +17,7 @@ use crate::{
     },
 };
 use api::{ActDone, ApartRow, ClusterActRequest, Code, Problem};
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use domain::{
     Command, State as Decided,
     state::{InstanceState, Taken},
@@ -45,10 +42,8 @@ pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, sai
         return Err(refused(Code::InvalidRequest, "an adoption is of all nodes, and names none"));
     }
     let write = Write::read(&http, &said, &caller)?;
-    if let Some(executed) = write.before(&http.core.state())? {
-        let done = ActDone::executed("it was adopted before, by this very request");
-        let done = ActDone { event: Some(executed.event), ..done };
-        return Ok(At::new(executed.event, done).into_response());
+    if let Some(answer) = before(&http, &write, "it was adopted before, by this very request")? {
+        return Ok(answer);
     }
     let state = http.core.state();
     let plan = Plan::of(&state, http.core.identity(), apart::known(&http.core));

@@ -1,16 +1,13 @@
 //! Handing the lead over, and fencing.
 
-use super::{
-    ACT,
-    act::{By, Came, elsewhere, guarded, proof},
-    cluster, name_of, named,
-};
+use super::{ACT, cluster, name_of, named};
 use crate::{
     audit::Ended,
     cluster::Cluster,
     http::{
         Http,
         access::Caller,
+        act::{By, Came, elsewhere, guarded, proof},
         answer::{At, Result, refused},
         guard::{Reason, Shown},
         input::Said,

@@ -1,17 +1,13 @@
 //! `POST /v1/cluster/promote`: make another node the one that sequences.
 
-use super::{
-    act::{By, Came, elsewhere, guarded, proof},
-    cluster,
-    lead::in_epoch,
-    name_of, named,
-};
+use super::{cluster, lead::in_epoch, name_of, named};
 use crate::{
     audit::Ended,
     cluster::Cluster,
     http::{
         Http,
         access::Caller,
+        act::{By, Came, elsewhere, guarded, proof},
         answer::{At, Refused, Result},
         guard::{Reason, Shown},
         input::Said,

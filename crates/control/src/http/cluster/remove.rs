@@ -1,16 +1,13 @@
 //! Removing a member.
 
-use super::{
-    ACT,
-    act::{By, Came, elsewhere, guarded, proof},
-    cluster, name_of, named,
-};
+use super::{ACT, cluster, name_of, named};
 use crate::{
     audit::Ended,
     cluster::Cluster,
     http::{
         Http,
         access::Caller,
+        act::{By, Came, before, elsewhere, guarded, proof},
         answer::{At, Result},
         guard::{Reason, Shown},
         input::Said,
@@ -18,10 +15,7 @@ use crate::{
     },
 };
 use api::{ActDone, ClusterActRequest, Code, Problem};
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use domain::{Command, State as Decided};
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
@@ -39,10 +33,8 @@ pub(in crate::http) async fn remove(
         return Ok(answer);
     }
     let write = Write::read(&http, &said, &caller)?;
-    if let Some(executed) = write.before(&http.core.state())? {
-        let done = ActDone::executed("it was removed before, by this very request");
-        let done = ActDone { event: Some(executed.event), ..done };
-        return Ok(At::new(executed.event, done).into_response());
+    if let Some(answer) = before(&http, &write, "it was removed before, by this very request")? {
+        return Ok(answer);
     }
     let node = named(cluster, &asked)?;
     let (name, shown) = (name_of(cluster, node), removal(&http, cluster, node).await);

@@ -4,9 +4,9 @@
 //! and the end of its log, so it fits nothing else, and the directory's journal takes the act before it
 //! is done. Whoever can write to the directory needs no secret to do worse.
 
-use super::confirm::{self, Answer};
 use crate::{
     args::cluster::FenceArgs,
+    commands::confirm::{self, Answer},
     failure::Failure,
     output::{self, Form},
 };

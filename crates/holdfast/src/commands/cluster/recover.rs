@@ -11,12 +11,10 @@
 //! - nothing that the old cluster's members trust is used again: cluster, node, authority and certificate
 //!   are new. The old authority is moved aside, not removed.
 
-use super::{
-    confirm::{self, Answer},
-    offline::{actor, at, hex, is_a_reason, unread, unwritten},
-};
+use super::offline::{actor, at, hex, is_a_reason, unread, unwritten};
 use crate::{
     args::offline::RecoverArgs,
+    commands::confirm::{self, Answer},
     failure::Failure,
     output::{self, Form},
     roles::process,

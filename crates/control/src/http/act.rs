@@ -10,28 +10,28 @@
 //!
 //! A client that hangs up stops nothing: an act that was confirmed runs to its end, which is bounded.
 
-use super::internal;
-use crate::{
-    audit::Ended,
-    cluster::Cluster,
-    http::{
-        Http,
-        access::Caller,
-        answer::{At, Result},
-        forward,
-        guard::{Pass, Shown},
-        input::Said,
-    },
+use super::{
+    Http,
+    access::Caller,
+    answer::{At, Result},
+    cluster::internal,
+    forward,
+    guard::{Pass, Shown},
+    input::Said,
+    rows,
+    write::Write,
 };
+use crate::{audit::Ended, cluster::Cluster};
 use api::{ActDone, Code, Problem, Proof};
 use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use domain::Confirmed;
+use domain::{Command, Confirmed, Content, State as Decided, state::Instance};
 use rt::Boundary;
+use serde_json::{Value, json};
 use std::sync::Arc;
-use types::NodeId;
+use types::{EventId, InstanceId, NodeId, limits};
 
 /// Who carries an act out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +108,57 @@ where
         answer
     });
     Ok(done.await.map_err(|gone| internal(&gone))??.into_response())
+}
+
+/// The answer to an act whose very request was executed before.
+pub(super) fn before(http: &Http, write: &Write, outcome: &str) -> Result<Option<Response>> {
+    let executed = write.before(&http.core.state())?;
+    Ok(executed.map(|executed| done(executed.event, outcome.to_owned()).into_response()))
+}
+
+/// Has the log decide an act that is one command.
+pub(super) async fn decided(http: &Http, write: &Write, command: Command) -> Came {
+    match write.submit(http, command).await {
+        Ok(executed) => {
+            let (event, outcome) = (executed.event, executed.done.summary);
+            Came { ended: Ended::Executed, told: format!("event {event}"), answer: Ok(done(event, outcome)) }
+        }
+        Err(refused) => {
+            let told = refused.problem.detail.clone();
+            Came { ended: Ended::Failed, told, answer: Err(refused) }
+        }
+    }
+}
+
+fn done(event: EventId, outcome: String) -> At<ActDone> {
+    At::new(event, ActDone { event: Some(event), ..ActDone::executed(outcome) })
+}
+
+/// What the token of an act is bound to.
+pub(super) fn bound(content: &Content) -> Value {
+    Value::Object(content.iter().map(|(name, value)| (name.to_owned(), json!(value))).collect())
+}
+
+/// Instances as an explanation knows them. They change by themselves, so that nothing is bound to it.
+pub(super) fn instances<'a>(
+    state: &Decided,
+    found: impl Iterator<Item = (InstanceId, &'a Arc<Instance>)>,
+) -> Value {
+    let row = |(id, instance): (InstanceId, &Arc<Instance>)| {
+        json!({
+            "instance": id.to_string(),
+            "of": format!("{}/{}", state.env_label(instance.env), instance.process),
+            "node": state.nodes.get(&instance.node).map(|node| node.name.to_string()),
+            "state": rows::instance_word(instance.state),
+        })
+    };
+    let mut rows: Vec<Value> = found.map(row).collect();
+    let more = rows.len().saturating_sub(limits::ACT_ROWS);
+    rows.truncate(limits::ACT_ROWS);
+    if more > 0 {
+        rows.push(json!({ "instance": format!("and {more} more") }));
+    }
+    Value::Array(rows)
 }
 
 /// An invariant, and what proves it.

@@ -5,7 +5,7 @@
 //! - what a person confirms is what was shown to them: the token is that of the explanation.
 //! - an act is sent once. When its outcome is not known, the command says how to find out.
 
-use super::{explanation, failed};
+use super::explanation;
 use crate::{
     args::cluster::ConfirmArgs,
     commands::write,
@@ -14,20 +14,22 @@ use crate::{
     interrupt,
     output::{self, Form},
 };
-use api::{ActDone, Came, Client, ClusterActRequest, Code, ConfirmedBy, Explained, Problem};
+use api::{
+    ActDone, Came, Client, ClientError, ClusterActRequest, Code, ConfirmedBy, Explained, Outcome, Problem,
+};
 use std::io::{BufRead, IsTerminal as _, Write};
 use types::RequestId;
 
 /// A guarded act as it was typed.
 #[derive(Clone, Debug)]
 pub struct Act {
-    /// What follows `holdfast cluster`.
-    pub verb: &'static str,
+    /// What follows `holdfast`, and after which its member stands if it names one.
+    pub words: String,
     /// Where it is sent.
-    pub path: &'static str,
+    pub path: String,
     /// What tells its outcome when no answer came.
     pub resolve: Resolve,
-    /// What is sent.
+    /// What is sent. Acts that are about what their path names take the same without a member.
     pub request: ClusterActRequest,
 }
 
@@ -47,17 +49,21 @@ pub async fn run(context: &Context, mut act: Act, args: ConfirmArgs) -> Result<(
     if let Some(token) = &args.confirm {
         ignore_yes(&args);
         act.request.acknowledge.clone_from(&args.acknowledge);
-        return send(context, &act, id, (token, ConfirmedBy::Script)).await;
+        return send(context, &act, id, Some((token, ConfirmedBy::Script))).await;
     }
-    let explained = context.client.explain_act(act.path, id, &act.request).await;
+    let explained = context.client.explain_act(&act.path, id, &act.request).await;
     // An explanation changes nothing, so its outcome is not in doubt.
     let explained = explained.map_err(Failure::of_read)?;
     rt::Boundary::CallExplained.reached();
+    if explained.token.is_empty() && !args.explain {
+        // Nothing is lost by it, so nobody is asked.
+        return send(context, &act, id, None).await;
+    }
     match settle(context.form, &explained, &args, || command(context, &act, &explained))? {
         Answer::Explained => Ok(()),
         Answer::Yes(acknowledge) => {
             act.request.acknowledge = acknowledge;
-            send(context, &act, id, (&explained.token, ConfirmedBy::Person)).await
+            send(context, &act, id, Some((&explained.token, ConfirmedBy::Person))).await
         }
     }
 }
@@ -121,7 +127,7 @@ fn unanswered(explained: &Explained, command: String) -> Failure {
 /// left for somebody to type.
 fn command(context: &Context, act: &Act, explained: &Explained) -> String {
     let ClusterActRequest { node, reason, .. } = &act.request;
-    let mut words = vec![format!("holdfast cluster {}", act.verb)];
+    let mut words = vec![format!("holdfast {}", act.words)];
     words.extend(node.as_deref().map(quoted));
     if !reason.is_empty() {
         words.push(format!("--reason {}", quoted(reason)));
@@ -182,10 +188,12 @@ async fn send(
     context: &Context,
     act: &Act,
     id: RequestId,
-    confirmation: (&str, ConfirmedBy),
+    confirmation: Option<(&str, ConfirmedBy)>,
 ) -> Result<(), Failure> {
-    let call =
-        async |client: &Client| client.confirm_act::<ActDone>(act.path, id, confirmation, &act.request).await;
+    let call = async |client: &Client| match confirmation {
+        Some(given) => client.confirm_act::<ActDone>(&act.path, id, given, &act.request).await,
+        None => client.act::<ActDone>(&act.path, id, &act.request).await,
+    };
     let sent = match act.resolve {
         Resolve::Request => {
             write::once(context, id, &context.resolves(id), call).await.map(|came| match came {
@@ -213,9 +221,29 @@ fn with_command(mut failure: Failure, act: &Act) -> Failure {
     let about_it = [Code::ConfirmationRequired, Code::ConfirmationStale, Code::ConfirmationInvalid];
     if about_it.contains(&failure.problem.code) {
         let node = act.request.node.as_deref().map_or(String::new(), |node| format!(" {}", quoted(node)));
-        failure.problem.hint = Some(format!("holdfast cluster {}{node} … (without --confirm)", act.verb));
+        failure.problem.hint = Some(format!("holdfast {}{node} … (without --confirm)", act.words));
     }
     failure
+}
+
+/// A call that changes something has failed: what is known of it, and the command that tells the rest.
+pub fn failed(error: ClientError, id: RequestId, resolve: &str) -> Failure {
+    match &error {
+        ClientError::NotSent { .. } => Failure::not_executed(&error, id),
+        ClientError::Problem(problem) if problem.outcome == Outcome::NotExecuted => {
+            Failure::not_executed(&error, id)
+        }
+        ClientError::Problem(problem) => {
+            let mut problem = (**problem).clone();
+            problem.request_id.get_or_insert(id);
+            problem.hint.get_or_insert(resolve.to_owned());
+            problem.into()
+        }
+        ClientError::Unknown { .. } | ClientError::BadAnswer { .. } => {
+            let what = format!("{error}; whether it was done is not known, and it was not sent again");
+            Problem::new(Code::UnknownOutcome, what).with_request(id).with_hint(resolve).into()
+        }
+    }
 }
 
 fn unknown(id: RequestId, why: &str, context: &Context) -> Failure {
