@@ -36,6 +36,8 @@ const GARBAGE_TICK: Duration = Duration::from_secs(60);
 struct Looked {
     /// The environment's last change that the pass knew of.
     at: EventId,
+    /// The last change of any node: one that is drained or disabled concerns what is at rest, too.
+    nodes: EventId,
     /// When time alone makes it worth looking again.
     wake: Option<Timestamp>,
     /// Something is under way that depends on what nodes say.
@@ -51,15 +53,21 @@ pub async fn rollout(core: Core, shutdown: CancellationToken) {
     let mut news = true;
     while leads(&core, &shutdown).await {
         let (state, observed, now) = (core.state(), core.observations().snapshot(), core.now());
+        let nodes = state.nodes.values().map(|node| node.changed).max().unwrap_or(EventId::ZERO);
+        // What was deleted is not looked at again.
+        looked.retain(|id, _| state.envs.contains_key(id));
         for (id, env) in &state.envs {
             let due = looked.get(id).is_none_or(|last| {
-                last.at < env.changed || last.wake.is_some_and(|wake| wake <= now) || (news && last.restless)
+                last.at < env.changed
+                    || last.nodes != nodes
+                    || last.wake.is_some_and(|wake| wake <= now)
+                    || (news && last.restless)
             });
             if due {
                 let steps = plan::rollout(&state, *id, &observed, now);
                 let restless = !steps.is_empty() || is_restless(&state, *id);
                 let wake = plan::next_wake(&state, *id, &observed, now);
-                looked.insert(*id, Looked { at: env.changed, wake, restless });
+                looked.insert(*id, Looked { at: env.changed, nodes, wake, restless });
                 // An answer may not come before the writer has stopped; nothing is lost with it.
                 if shutdown.run_until_cancelled(propose(&core, steps)).await.is_none() {
                     return;

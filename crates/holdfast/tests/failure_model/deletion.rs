@@ -23,7 +23,10 @@ impl Scene {
             let running = self.platform.running();
             (running.len() == count).then_some(running)
         })
-        .expect("so many instances")
+        .unwrap_or_else(|error| {
+            let said = |words: &[&str]| self.platform.cli(words).map_or(String::new(), |said| said.stdout);
+            panic!("{error}\n{}\n{}", said(&["ps", "--all"]), said(&["events", "--limit", "500"]))
+        })
     }
 
     fn is_answered(&self, target: &Target) -> bool {
