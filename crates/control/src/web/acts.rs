@@ -19,6 +19,8 @@ pub(super) struct Act {
     /// The fields that fill the path, in its order; the org is the visitor's.
     pub(super) places: &'static [&'static str],
     pub(super) guarded: Guarded,
+    /// What has to be typed to confirm it: the name of what is gone then. Nothing where that is not asked.
+    pub(super) typed: fn(&Said) -> String,
     /// The fields that go into the body.
     pub(super) body: &'static [Field],
     /// The words of the command line, from the fields.
@@ -144,6 +146,7 @@ const ENV: Act = Act {
     path: "",
     places: &[ORG, "app", "env"],
     guarded: Guarded::No,
+    typed: |_| String::new(),
     body: &[],
     command: |_| Vec::new(),
 };
@@ -190,6 +193,33 @@ pub(super) static DEPLOY: Act = Act {
     ..ENV
 };
 
+pub(super) static DELETE_ENV: Act = Act {
+    key: "delete-env",
+    title: "Delete an environment",
+    note: "With all it has. Explained first, then confirmed.",
+    path: at::ENV_DELETE,
+    guarded: Guarded::Yes,
+    typed: |said| format!("{}/{}", said.get("app"), said.get("env")),
+    body: &[Field::Text("reason")],
+    command: |said| {
+        words("envs delete", &[said.get("env"), "--app", said.get("app"), "--reason", said.get("reason")])
+    },
+    ..ENV
+};
+
+pub(super) static DELETE_APP: Act = Act {
+    key: "delete-app",
+    title: "Delete an app",
+    note: "With all its environments. Explained first, then confirmed.",
+    path: at::APP_DELETE,
+    places: &[ORG, "app"],
+    guarded: Guarded::Yes,
+    typed: |said| said.get("app").to_owned(),
+    body: &[Field::Text("reason")],
+    command: |said| words("apps delete", &[said.get("app"), "--reason", said.get("reason")]),
+    ..ENV
+};
+
 /// A write about a machine.
 const NODE: Act = Act { place: Place::Nodes, places: &["node"], ..ENV };
 
@@ -208,6 +238,30 @@ pub(super) static ACTIVATE: Act = Act {
     note: "It takes instances again.",
     path: at::NODE_ACTIVATE,
     command: |said| words("nodes activate", &[said.get("node")]),
+    ..NODE
+};
+
+pub(super) static DISABLE: Act = Act {
+    key: "disable",
+    title: "Disable a node",
+    note: "What it has is stopped at once, replaced elsewhere or not. Explained first, then confirmed.",
+    path: at::NODE_DISABLE,
+    guarded: Guarded::Yes,
+    typed: |said| said.get("node").to_owned(),
+    body: &[Field::Text("reason")],
+    command: |said| words("nodes disable", &[said.get("node"), "--reason", said.get("reason")]),
+    ..NODE
+};
+
+pub(super) static REMOVE_NODE: Act = Act {
+    key: "remove-node",
+    title: "Remove a node",
+    note: "One that is disabled and has nothing; its id is never used again. Explained first, then confirmed.",
+    path: at::NODE_REMOVE,
+    guarded: Guarded::Yes,
+    typed: |said| said.get("node").to_owned(),
+    body: &[Field::Text("reason")],
+    command: |said| words("nodes remove", &[said.get("node"), "--reason", said.get("reason")]),
     ..NODE
 };
 
@@ -470,8 +524,12 @@ static ALL: &[&Act] = &[
     &RESTART,
     &ROLLBACK,
     &DEPLOY,
+    &DELETE_ENV,
+    &DELETE_APP,
     &DRAIN,
     &ACTIVATE,
+    &DISABLE,
+    &REMOVE_NODE,
     &JOIN_TOKEN,
     &CREATE_TOKEN,
     &REVOKE_TOKEN,
@@ -517,6 +575,10 @@ mod tests {
         let form = said(&[("app", "shop"), ("env", "prod"), ("process", "")]);
         assert_eq!(RESTART.body(&form), json!({}));
         assert_eq!(RESTART.command(&form), "holdfast restart --app shop --env prod");
+        let form = said(&[("app", "shop"), ("env", "prod"), ("reason", "over")]);
+        assert_eq!(DELETE_ENV.command(&form), "holdfast envs delete prod --app shop --reason over");
+        assert_eq!((DELETE_ENV.typed)(&form), "shop/prod");
+        assert_eq!(DELETE_APP.path(&form, "main"), "/v1/orgs/main/apps/shop/delete");
         let form = said(&[("node", "two"), ("reason", "it's gone"), ("acknowledge", "lost: 3")]);
         let body = json!({ "node": "two", "reason": "it's gone", "acknowledge": ["lost: 3"] });
         assert_eq!(PROMOTE.body(&form), body);

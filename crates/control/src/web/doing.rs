@@ -4,7 +4,8 @@ use super::{
     acts::{self, Act, Guarded, Said},
     forms,
     frame::Renewed,
-    outcome, session,
+    outcome::{self, EXPLAINED, TYPED},
+    session,
     visit::{Answer, Call, Visit},
 };
 use api::{Code, ConfirmedBy, Explained, Problem, routes};
@@ -46,8 +47,11 @@ pub(super) async fn act(
 }
 
 async fn run(visit: &Visit, act: &Act, said: &Said) -> (axum::http::StatusCode, Markup) {
-    let explains = act.guarded == Guarded::Yes && said.get(CONFIRM).is_empty();
-    let asked = ask(visit, act, said, explains).await;
+    let explains = act.guarded == Guarded::Yes && said.get(EXPLAINED).is_empty();
+    let asked = match confirmed(act, said, explains) {
+        Ok(()) => ask(visit, act, said, explains).await,
+        Err(problem) => Err(problem),
+    };
     let shown = match (&asked, explains) {
         (Ok(value), true) => match serde_json::from_value::<Explained>(value.clone()) {
             Ok(explained) => outcome::explanation(visit, act, said, &explained),
@@ -60,12 +64,25 @@ async fn run(visit: &Visit, act: &Act, said: &Said) -> (axum::http::StatusCode, 
     (status.unwrap_or_default(), shown)
 }
 
+/// Whether the name was typed that a confirmation asks for. What needs no confirmation asks for none.
+fn confirmed(act: &Act, said: &Said, explains: bool) -> Answer<()> {
+    let name = (act.typed)(said);
+    if explains || said.get(CONFIRM).is_empty() || said.get(TYPED) == name {
+        return Ok(());
+    }
+    let detail =
+        format!("this is confirmed by typing {name}, and something else was typed; nothing was sent");
+    Err(Problem::new(Code::AcknowledgementRequired, detail)
+        .with_hint("have it explained anew, and type it")
+        .into())
+}
+
 async fn ask(visit: &Visit, act: &Act, said: &Said, explains: bool) -> Answer<Value> {
     let mut path = act.path(said, visit.org());
     let mut headers = vec![(routes::IDEMPOTENCY_KEY, said.get(forms::REQUEST))];
     if explains {
         path = format!("{path}?{}", routes::EXPLAIN_FLAG);
-    } else if act.guarded == Guarded::Yes {
+    } else if act.guarded == Guarded::Yes && !said.get(CONFIRM).is_empty() {
         headers.push((routes::CONFIRM, said.get(CONFIRM)));
         headers.push((routes::CONFIRMED_BY, ConfirmedBy::Person.as_str()));
     }

@@ -42,6 +42,13 @@ const MENU: [(Place, &str, &str, &str); 11] = [
     (Place::Tokens, "/tokens", "Tokens", routes::TOKENS),
 ];
 
+impl Place {
+    /// Where it is.
+    pub(super) fn path(self) -> &'static str {
+        MENU.iter().find(|(place, ..)| *place == self).map_or("/", |(_, path, ..)| path)
+    }
+}
+
 /// Why a page is made again while it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Renewed {

@@ -11,6 +11,11 @@ use maud::{Markup, html};
 use serde_json::Value;
 use types::Timestamp;
 
+/// The field that says that the act was explained.
+pub(super) const EXPLAINED: &str = "explained";
+/// The field of what is typed to confirm an act: the name of what it is about.
+pub(super) const TYPED: &str = "typed";
+
 /// What a guarded act would do, and the form that confirms it.
 pub(super) fn explanation(visit: &Visit, act: &Act, said: &Said, explained: &Explained) -> Markup {
     let until = visit.now.plus(types::DurationMs::from_ms(explained.expires_ms));
@@ -21,6 +26,7 @@ pub(super) fn explanation(visit: &Visit, act: &Act, said: &Said, explained: &Exp
         h2 { "Confirm" }
         form method="post" action={ "/do/" (act.key) } {
             (forms::hidden(visit, &kept(said)))
+            input type="hidden" name=(EXPLAINED) value="yes";
             input type="hidden" name=(CONFIRM) value=(explained.token);
             @for (place, each) in explained.overrides.iter().enumerate() {
                 p {
@@ -31,14 +37,31 @@ pub(super) fn explanation(visit: &Visit, act: &Act, said: &Said, explained: &Exp
                 }
             }
             @if !said.get("reason").is_empty() { p { "The reason that is written down: " (said.get("reason")) } }
-            p {
-                "It can be confirmed once, " (remaining(until, visit.now)) ", and only while what it shows is so."
+            @if explained.token.is_empty() {
+                p { "Nothing is lost by it, so that it needs no confirmation." }
+            } @else {
+                (name_of(&(act.typed)(said)))
+                p {
+                    "It can be confirmed once, " (remaining(until, visit.now)) ", and only while what it shows is so."
+                }
             }
             button { "Confirm: " (explained.act) }
             " "
-            a href="/cluster" { "Do nothing" }
+            a href=(act.place.path()) { "Do nothing" }
         }
         (parts::command(&act.command(said)))
+    }
+}
+
+/// The name that is typed, where one is asked for.
+fn name_of(name: &str) -> Markup {
+    html! {
+        @if !name.is_empty() {
+            p {
+                label for=(TYPED) { "Type " code { (name) } " to confirm" }
+                input id=(TYPED) name=(TYPED) required autocomplete="off" spellcheck="false";
+            }
+        }
     }
 }
 
@@ -62,7 +85,7 @@ fn what(explained: &Explained) -> Markup {
 
 /// What a form goes on with: all that it said, but for what each answer makes anew.
 fn kept(said: &Said) -> Vec<(String, String)> {
-    let anew = ["csrf", CONFIRM, ACKNOWLEDGE];
+    let anew = ["csrf", CONFIRM, ACKNOWLEDGE, EXPLAINED, TYPED];
     said.0.iter().filter(|(name, _)| !anew.contains(&name.as_str())).cloned().collect()
 }
 
@@ -166,7 +189,8 @@ mod tests {
     fn said() -> Said {
         let pairs =
             [("csrf", "c"), ("request_id", "r"), ("confirm", "t"), ("acknowledge", "a"), ("node", "<two>")];
-        Said(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        let pairs = pairs.iter().chain(&[("explained", "yes"), ("typed", "two")]);
+        Said(pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     #[test]

@@ -256,6 +256,17 @@ impl Browser {
         self.click(&format!("details:has(form[action=\"/do/{act}\"]) > summary"));
     }
 
+    /// Ends the browser and its driver by SIGKILL, with whatever was on its way.
+    pub fn kill(mut self) {
+        let driver = self.driver.take().expect("a driver");
+        let mut all = vec![driver.pid()];
+        for at in 0.. {
+            let Some(parent) = all.get(at).copied() else { break };
+            all.extend(children(parent));
+        }
+        all.into_iter().for_each(|pid| demo::kill(pid, 9));
+    }
+
     /// Sends the form of an act.
     pub fn send(&self, act: &str) {
         self.click(&format!("form[action=\"/do/{act}\"] button"));
@@ -268,6 +279,13 @@ impl Drop for Browser {
         let _gone_already = self.ask("DELETE", "", None);
         self.driver.take();
     }
+}
+
+/// The processes that a process has started.
+fn children(of: u32) -> Vec<u32> {
+    let path = format!("/proc/{of}/task/{of}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// A whole answer, if it is there.

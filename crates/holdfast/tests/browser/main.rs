@@ -16,6 +16,7 @@ mod wire;
 
 mod driver;
 
+mod deletions;
 mod deploys;
 mod promotion;
 mod reading;

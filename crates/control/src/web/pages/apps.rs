@@ -2,6 +2,7 @@
 
 use super::{more, place, rows};
 use crate::web::{
+    acts, forms,
     frame::{Place, Renewed},
     parts::{self, Table},
     visit::Visit,
@@ -17,7 +18,9 @@ use types::Timestamp;
 /// `GET /apps`
 pub(in crate::web) async fn show(visit: Visit) -> Response {
     let page = rows::<AppRow>(&visit, &fill(routes::APPS, &[visit.org()])).await;
-    let content = page.map(|page| html! { (render(&page, visit.now)) (more(&visit, page.next.as_deref())) });
+    let content = page.map(|page| {
+        html! { (render(&page, visit.now)) (more(&visit, page.next.as_deref())) (change(&visit, &page.rows)) }
+    });
     visit.page(Place::Apps, "Apps", Renewed::ByEvents, content)
 }
 
@@ -43,4 +46,11 @@ fn render(page: &Page<AppRow>, now: Timestamp) -> Markup {
         empty: "there are none yet; make one with: holdfast apply",
     };
     html! { h1 { "Apps" } (table.show()) }
+}
+
+fn change(visit: &Visit, rows: &[AppRow]) -> Markup {
+    let all: Vec<(String, String)> =
+        rows.iter().map(|row| (row.name.to_string(), row.name.to_string())).collect();
+    let inputs = vec![forms::Input::choice("app", "App", &all), forms::Input::text("reason", "Why", "")];
+    html! { @if !rows.is_empty() { (forms::section(visit, &[(&acts::DELETE_APP, inputs)], &[])) } }
 }

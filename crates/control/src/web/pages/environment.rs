@@ -251,6 +251,7 @@ fn change(visit: &Visit, found: &Found) -> Markup {
             (&acts::RESTART, vec![forms::Input::choice("process", "Process", &some)]),
             (&acts::ROLLBACK, vec![forms::Input::choice("release", "Release", &releases)]),
             (&acts::DEPLOY, vec![forms::Input::text("image", "Image", image)]),
+            (&acts::DELETE_ENV, vec![forms::Input::text("reason", "Why", "")]),
         ],
         &fixed,
     )

@@ -32,7 +32,14 @@ fn change(visit: &Visit, rows: &[NodeRow]) -> Markup {
     let which = || vec![forms::Input::choice("node", "Node", &all)];
     let life = vec![forms::Input::text("expires_in", "How long it may be used", "1h")];
     let mut offered = vec![(&acts::JOIN_TOKEN, life)];
+    // By its name, which a person can read and type.
+    let named: Vec<(String, String)> =
+        rows.iter().map(|row| (row.name.to_string(), format!("{} ({})", row.name, row.state))).collect();
+    let guarded =
+        || vec![forms::Input::choice("node", "Node", &named), forms::Input::text("reason", "Why", "")];
     if !rows.is_empty() {
+        offered.insert(0, (&acts::REMOVE_NODE, guarded()));
+        offered.insert(0, (&acts::DISABLE, guarded()));
         offered.insert(0, (&acts::ACTIVATE, which()));
         offered.insert(0, (&acts::DRAIN, which()));
     }
