@@ -586,11 +586,16 @@ fn head_after(header: &EntryHeader, chain: Chain) -> Head {
 /// Whether the payload is in the form of its kind: what comes from another machine is checked before
 /// it is written.
 pub fn check(entry: &RawEntry) -> Result<(), String> {
+    // Without an event it would be written, and the log would never open again.
+    let some = |events: Vec<Bytes>| match events.is_empty() {
+        true => Err("it has no event".to_owned()),
+        false => Ok(()),
+    };
     match entry.kind {
-        Kind::Batch => entry::events_in(&entry.payload, 0).map(drop),
+        Kind::Batch => some(entry::events_in(&entry.payload, 0)?),
         Kind::Proposal => {
             entry::takes_effect(&entry.payload, &super::format::NOTHING)?;
-            entry::events_in(&entry.payload, entry::PROPOSAL).map(drop)
+            some(entry::events_in(&entry.payload, entry::PROPOSAL)?)
         }
         Kind::Epoch if entry.payload.len() < 16 => Err("an epoch names no node".into()),
         Kind::Blank | Kind::Membership | Kind::Epoch => Ok(()),

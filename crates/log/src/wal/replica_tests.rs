@@ -152,3 +152,14 @@ fn what_is_acknowledged_and_committed_survives_power_cuts_in_any_order() {
     assert!(cuts > ROUNDS, "power failed {cuts} times");
     assert!(void > 0, "some proposals were void");
 }
+
+/// Found by the fuzz target `log_reader`.
+#[test]
+fn an_entry_of_events_without_any_is_refused_before_it_is_written() {
+    let (term, leader) = (Term::new(1), NodeId::from_u128(1));
+    let checked = |kind, payload: Bytes| super::replica::check(&RawEntry { kind, term, leader, payload });
+    for (kind, head) in [(Kind::Batch, 0), (Kind::Proposal, entry::PROPOSAL)] {
+        assert_eq!(checked(kind, vec![0; head].into()), Err("it has no event".to_owned()), "{kind:?}");
+        assert_eq!(checked(kind, [vec![0; head], vec![1, 0, 0, 0, 7]].concat().into()), Ok(()), "{kind:?}");
+    }
+}
