@@ -19,7 +19,7 @@ use super::{
     write,
 };
 use crate::{
-    audit::{Audit, Ended, Note, confirmed_by},
+    audit::{Attempted, Audit, Ended, Note, confirmed_by},
     writer::Core,
 };
 use api::{Code, ConfirmedBy, Explained, Outcome, Override, Problem, Proof, routes};
@@ -189,11 +189,9 @@ impl Guard {
             }
             Err(refused) if refused.problem.code == Code::ConfirmationRequired => Err(refused),
             Err(refused) => {
-                // What is refused is refused, written down or not.
                 let code = Some(refused.problem.code);
                 let written = Note { code, ..note(Ended::Refused, &refused.problem.detail) };
-                let _said_there = self.write_down(written).await;
-                Attempt::is_written(&said.parts);
+                self.turned_away(said, written).await;
                 Err(refused)
             }
         }
@@ -210,7 +208,14 @@ impl Guard {
         }
         let code = Some(Code::Denied);
         let note = Note { code, ..note(Ended::Denied, self.label(caller.actor()), said, act, why) };
-        let _said_there = self.write_down(note).await;
+        self.turned_away(said, note).await;
+    }
+
+    /// Writes down what nothing came of: it stands, written down or not, so of somebody who is turned away again
+    /// and again only the count is.
+    async fn turned_away(&self, said: &Said, note: Note) {
+        let flood = Some(note.actor.clone());
+        self.audit.record(&self.core, Attempted { at: self.core.now(), note, flood }).await;
         Attempt::is_written(&said.parts);
     }
 

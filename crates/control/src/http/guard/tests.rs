@@ -149,7 +149,11 @@ impl World {
         let (core, driver) = Core::open(log, clock.clone(), Arc::new(OsRandom)).expect("a sound log");
         let (shutdown, stop_driver) = (CancellationToken::new(), CancellationToken::new());
         tokio::spawn(driver.run(stop_driver.clone()));
-        let audit = journal.map(|journal| Audit::of(Ok(journal), None, core.clone()).0);
+        let audit = journal.map(|journal| {
+            let (audit, recorder) = Audit::of(Ok(journal), None, core.clone());
+            tokio::spawn(recorder.run(stop_driver.clone()));
+            audit
+        });
         let http = shared(core, Options { audit: audit.unwrap_or_default(), ..Options::default() });
         let target = Arc::new(Mutex::new(Target { position: 7, ..Target::default() }));
         let router = Router::new()
@@ -242,6 +246,18 @@ async fn a_service_principal_confirms_what_its_scopes_name_and_nothing_else() {
     assert_eq!(confirmed.kind, Confirmation::Service);
     let told = world.http.guard.label(Actor::Token(TokenId::from_u128(25)));
     assert!(told.ends_with("(service scoped: confirm:test.one)"), "{told}");
+}
+
+#[tokio::test]
+async fn whoever_is_turned_away_again_and_again_does_not_fill_the_journal() {
+    let world = World::start().await;
+    for _ in 0..limits::FLOOD_LINES + 10 {
+        world.confirm("robot", "no such token", &body()).await.expect_err("no scope");
+    }
+    assert_eq!(world.journal().len() as u64, limits::FLOOD_LINES);
+    // Of somebody else it is still told.
+    world.confirm("ann", "no such token", &body()).await.expect_err("no token");
+    assert_eq!(world.journal().len() as u64, limits::FLOOD_LINES + 1);
 }
 
 #[tokio::test]
