@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use types::RequestId;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
 /// What became of the request that met a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -33,7 +36,7 @@ impl fmt::Display for Outcome {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $exit:literal, $title:literal;)*) => {
         /// What went wrong, for programs.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Code {
             $($(#[$doc])* #[serde(rename = $text)] $name,)*
         }
@@ -64,6 +67,17 @@ macro_rules! codes {
         }
     };
 }
+
+// By hand: the derive does not see through the macro, and would name the variants and not their words.
+impl utoipa::PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let words = Self::ALL.iter().map(|code| code.as_str());
+        let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words));
+        schema.description(Some("What went wrong, for programs.")).into()
+    }
+}
+
+impl ToSchema for Code {}
 
 codes! {
     /// The request cannot be read: bad JSON, a missing header, a value out of range.

@@ -12,7 +12,7 @@ use utoipa::{
         Required, Response, ResponseBuilder, Schema,
         path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
-        schema::{ArrayBuilder, SchemaType, Type},
+        schema::{ArrayBuilder, OneOfBuilder, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -232,6 +232,12 @@ fn answer(says: Says) -> Response {
     let answer = ResponseBuilder::new().description("Done.");
     match says {
         Says::Json(name) => answer.content("application/json", shape(name)).build(),
+        Says::Either(done, told) => {
+            let of = |name| RefOr::Ref(Ref::from_schema_name(name));
+            let either = OneOfBuilder::new().item(of(done)).item(of(told)).build();
+            let content = ContentBuilder::new().schema(Some(RefOr::T(Schema::OneOf(either)))).build();
+            answer.content("application/json", content).build()
+        }
         Says::Page(row) => {
             let rows = ArrayBuilder::new().items(RefOr::Ref(Ref::from_schema_name(row))).build();
             let next = ObjectBuilder::new()

@@ -58,7 +58,9 @@ pub(super) async fn around(State(http): State<Http>, request: Request, next: Nex
         response.headers_mut().insert(header::ALLOW, allow);
     }
     http.figures.count(&method, path.as_deref(), response.status());
-    if row.is_some_and(|row| matches!(row.says, Says::Json(_) | Says::Page(_) | Says::Nothing)) {
+    if row.is_some_and(|row| {
+        matches!(row.says, Says::Json(_) | Says::Either(..) | Says::Page(_) | Says::Nothing)
+    }) {
         http.figures.took(begun.elapsed());
     }
     response

@@ -22,6 +22,8 @@ pub(super) enum Rule {
 pub(super) enum Says {
     /// JSON of this schema.
     Json(&'static str),
+    /// JSON of one of these schemas: the second where it is only asked what would happen.
+    Either(&'static str, &'static str),
     /// One page of JSON rows of this schema.
     Page(&'static str),
     /// JSON of this schema, or server-sent events of the other.
@@ -85,7 +87,7 @@ const fn node(path: &'static str, body: &'static str, says: Says, summary: &'sta
 
 /// A guarded act on the cluster.
 const fn act(path: &'static str, summary: &'static str) -> Row {
-    let says = Says::Json("ActDone");
+    let says = Says::Either("ActDone", "Explained");
     let row = Row { once: false, says, ..write(path, Guarded, "ClusterActRequest", summary) };
     Row { query: &["explain"], ..row }
 }
@@ -101,7 +103,11 @@ use Says::{Json, Nothing, Stream, Text};
 
 /// Everything there is. What is not here is not served.
 pub(super) const TABLE: &[Row] = &[
-    Row { query: &["plan"], ..write(at::APPLY, Deploy, "ApplyRequest", "Plan or apply a manifest") },
+    Row {
+        query: &["plan"],
+        says: Says::Either("Receipt", "PlanAnswer"),
+        ..write(at::APPLY, Deploy, "ApplyRequest", "Plan or apply a manifest")
+    },
     list(at::APPS, Read, "AppRow", "The apps of an org"),
     one(at::APP, "AppRow", "One app"),
     guarded(at::APP_DELETE, "Delete an app with its environments"),
