@@ -40,7 +40,14 @@ pub async fn run(context: &Context, verb: Option<MembersVerb>) -> Result<(), Fai
         MembersVerb::Password => {
             let current = password::ask("present password: ")?;
             let change = PasswordChange { current, password: password::ask_new("new password: ")? };
-            write::send(context, async |client, id| client.change_password(id, &change).await).await?
+            let done =
+                write::send(context, async |client, id| client.change_password(id, &change).await).await?;
+            if context.form == Form::Text {
+                output::note(
+                    "your sessions and tokens ended with the old one; next: holdfast login NAME --replace",
+                );
+            }
+            done
         }
     };
     follow::finish(context, None, done, since).await
