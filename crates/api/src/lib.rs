@@ -28,6 +28,7 @@ mod people;
 mod problem;
 pub mod routes;
 mod rows;
+pub mod shell;
 mod sse;
 
 pub use apply::{

@@ -596,6 +596,7 @@ mod tests {
         "cluster promote two --reason gone",
         "cluster handover two --reason planned --explain",
         "cluster fence --reason cut-off --confirm act_1",
+        "cluster fence two --reason cut-off --explain",
         "cluster fence --data-dir d --explain",
         "cluster remove two --reason sold --confirm act_1 --acknowledge x --acknowledge y --yes",
         "cluster snapshot",

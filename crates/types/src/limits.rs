@@ -464,8 +464,8 @@ pub const LOGIN_COUNTED: usize = 10_000;
 pub const SESSION_IDLE: DurationMs = DurationMs::from_secs(30 * 60);
 /// A session that is this old has ended, used or not.
 pub const SESSION_LIFE: DurationMs = DurationMs::from_secs(12 * 3600);
-/// Sessions of one person on one server; one more ends the oldest.
-pub const SESSIONS_OF_A_PERSON: usize = 20;
+/// Sessions of one person, or with one token, on one server; one more ends the one that was idle for longest.
+pub const SESSIONS_OF_ONE: usize = 20;
 /// Sessions on one server; past it the one that was idle for longest ends.
 pub const SESSIONS: usize = 10_000;
 /// Requests that one token or person may make in a second, over a while; nodes have no such limit.
@@ -475,7 +475,5 @@ pub const REQUESTS_BURST: u32 = 4_000;
 /// Askers whose requests are counted; past it the one that was quiet for longest is forgotten.
 pub const ASKERS_COUNTED: usize = 10_000;
 
-/// Logins with a token that one server keeps for its web page; past it the one that was idle longest ends.
-pub const WEB_SESSIONS: usize = 1024;
 /// The body of a form of the web page.
 pub const FORM_BODY: usize = 64 << 10;

@@ -36,12 +36,14 @@ pub(super) struct Caller {
     pub(super) who: Who,
     /// The event of the state that says so: a write is refused if the asker was changed after it.
     pub(super) judged: EventId,
+    /// The session that it came by; none without one, and if it is another member's, which says so.
+    pub(super) session: Option<session::Key>,
 }
 
 /// What shows who somebody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// A bearer token.
+    /// A token: borne by the request, or given at login.
     Token(TokenId),
     /// A session, opened with the password that an event had set.
     Session {
@@ -49,9 +51,17 @@ pub(super) enum By {
         person: PersonId,
         /// That event.
         password: EventId,
-        /// The session; none if it is another member's, which says so.
-        key: Option<session::Key>,
     },
+}
+
+impl By {
+    /// Whom it shows, as the log names them.
+    pub(super) fn owner(self) -> Actor {
+        match self {
+            Self::Token(token) => Actor::Token(token),
+            Self::Session { person, .. } => Actor::Person(person),
+        }
+    }
 }
 
 /// The two kinds of callers.
@@ -162,10 +172,9 @@ impl Caller {
 
     /// As the log names it.
     pub(super) fn actor(&self) -> Actor {
-        match (self.who, self.by) {
-            (Who::Node(node), _) => Actor::Node(node),
-            (Who::Person { .. }, By::Token(token)) => Actor::Token(token),
-            (Who::Person { .. }, By::Session { person, .. }) => Actor::Person(person),
+        match self.who {
+            Who::Node(node) => Actor::Node(node),
+            Who::Person { .. } => self.by.owner(),
         }
     }
 
@@ -183,14 +192,16 @@ impl Caller {
     /// Whether it would still be let in as what it was; whatever goes on for a while asks again and again.
     pub(super) fn lives(&self, http: &Shared) -> bool {
         let (state, now) = (http.core.state(), http.core.now());
+        if self.session.is_some_and(|key| !http.sessions.lives(&key, now)) {
+            return false;
+        }
         match self.by {
             By::Token(id) => state.tokens.get(&id).is_some_and(|token| {
                 token.lives(now) && matches!(of_token(&state, token), Ok(who) if who == self.who)
             }),
-            By::Session { person, password, key } => {
-                let open = key.is_none_or(|key| http.sessions.lives(&key, now));
+            By::Session { person, password } => {
                 let same = |found: &Person| self.who == Who::Person { role: found.role, org: found.org };
-                open && session::still(&state, person, password).is_some_and(same)
+                session::still(&state, person, password).is_some_and(same)
             }
         }
     }
@@ -234,7 +245,7 @@ pub(super) async fn gate(State(http): State<Http>, request: Request, next: Next)
     if let Err(refused) = session::introduce(&http, row, &mut request) {
         return told(&http, None, once, refused.into_response());
     }
-    if let Some(Ok(caller)) = session::introduced(&http.core.state(), request.extensions()) {
+    if let Some(Ok(caller)) = session::introduced(&http, request.extensions()) {
         attempts::Attempt::is_of(request.extensions(), caller.actor());
     }
     let shown = once.map(|_| (request.headers().clone(), request.extensions().clone()));
@@ -279,10 +290,9 @@ fn admit(http: &Http, row: &Row, headers: &HeaderMap, extensions: &Extensions) -
     if row.rule == Rule::Open {
         return Ok(None);
     }
-    let state = http.core.state();
-    let caller = match session::introduced(&state, extensions) {
+    let caller = match session::introduced(http, extensions) {
         Some(introduced) => introduced?,
-        None => authenticate(&state, headers, http.core.now())?,
+        None => authenticate(&http.core.state(), headers, http.core.now())?,
     };
     http.pace.take(caller.actor())?;
     match row.rule {
@@ -293,10 +303,12 @@ fn admit(http: &Http, row: &Row, headers: &HeaderMap, extensions: &Extensions) -
     Ok(Some(caller))
 }
 
+fn stranger(why: &str, hint: &str) -> Refused {
+    Problem::new(Code::Unauthenticated, why).with_hint(hint).into()
+}
+
 /// Finds out whose secret the request carries.
 pub(super) fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp) -> Result<Caller> {
-    let stranger =
-        |why: &str, hint: &str| Refused::from(Problem::new(Code::Unauthenticated, why).with_hint(hint));
     let Some(given) = headers.get(header::AUTHORIZATION) else {
         return Err(stranger(
             "the request carries no token",
@@ -311,12 +323,19 @@ pub(super) fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp)
         ));
     };
     let token = state.token_hashes.get(&Secret::from_text(secret).hash()).copied();
-    let Some((id, token)) = token.and_then(|id| Some((id, state.tokens.get(&id)?))) else {
-        return Err(stranger(
-            "the token is not known here, or was revoked",
-            "ask an owner for a new one: holdfast tokens create",
-        ));
-    };
+    bearer_of(state, token.ok_or_else(unknown)?, now)
+}
+
+fn unknown() -> Refused {
+    stranger(
+        "the token is not known here, or was revoked",
+        "ask an owner for a new one: holdfast tokens create",
+    )
+}
+
+/// Whoever has this token, if it opens anything.
+pub(super) fn bearer_of(state: &Decided, id: TokenId, now: Timestamp) -> Result<Caller> {
+    let token = state.tokens.get(&id).ok_or_else(unknown)?;
     if token.dead {
         return Err(stranger(
             "the token was revoked or used up",
@@ -327,7 +346,7 @@ pub(super) fn authenticate(state: &Decided, headers: &HeaderMap, now: Timestamp)
         let why = format!("the token expired at {end}");
         return Err(stranger(&why, "ask an owner for a new one: holdfast tokens create"));
     }
-    Ok(Caller { by: By::Token(id), who: of_token(state, token)?, judged: state.head })
+    Ok(Caller { by: By::Token(id), who: of_token(state, token)?, session: None, judged: state.head })
 }
 
 /// Who presents a token. One of a person gives at most what that person may now.

@@ -177,7 +177,8 @@ impl Reading {
                 return None;
             }
             tokio::select! {
-                piece = self.read.recv() => return piece,
+                // It was waited for: the reader may have gone meanwhile.
+                piece = self.read.recv() => return piece.filter(|_| self.caller.lives(&self.http)),
                 changed = self.applied.changed() => changed.ok()?,
                 () = tokio::time::sleep(limits::STREAM_PING.into()) => {}
                 () = self.stopping.stopped() => return None,

@@ -60,6 +60,7 @@ pub(crate) use repairing::serve_meanwhile;
 pub use roles::access;
 pub(crate) use roles::{given_by, may};
 pub use serve::serve;
+pub(crate) use session::{SEC_FETCH_SITE, UNATTENDED, is_named};
 
 use crate::{audit::Audit, cluster::Cluster, writer::Core};
 use api::routes as at;
@@ -145,6 +146,11 @@ impl Shared {
     pub(crate) fn csrf_of(&self, headers: &HeaderMap) -> Option<String> {
         session::find(self, headers).map(|found| found.csrf)
     }
+}
+
+/// Whether a call leaves a verdict in the log, under the id of its request.
+pub(crate) fn leaves_verdict(method: &str, path: &str) -> bool {
+    table::row(method, path).is_some_and(|row| row.once)
 }
 
 /// What is known of the connection of a request, for another that is made in its name.

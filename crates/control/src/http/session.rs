@@ -1,24 +1,28 @@
 //! Sessions: who has logged in on the page, and what keeps others from writing in their name.
 //!
 //! ```text
-//!   name + password ─▶ open ─▶ cookie ─▶ introduce (each request) ─▶ Caller
+//!   name + password ─▶ open ──┐
+//!   token ─▶ Shared::log_in ──┴─▶ begin ─▶ cookie ─▶ introduce (each request) ─▶ Caller
 //!                                            │ handed on to the leader: the member says who it is
 //!                                            ▼
-//!                                         shut: idle, old, logged out, other password, removed
+//!                                         shut: idle, old, logged in anew, logged out, other password,
+//!                                               removed, token over
 //! ```
 //! Invariants:
 //! - a session is in the memory of the server that opened it, by the SHA-256 of its secret, and ends
-//!   with that server; nothing of it is in the log.
-//! - a session opens nothing once its person was removed or has another password; the role is what
-//!   the log says when the request is made.
+//!   with that server; nothing of it is in the log, and nothing of a token in it but its id.
+//! - a session opens nothing once its person was removed or has another password, or its token opens
+//!   nothing; the role is what the log says when the request is made.
+//! - a browser has one session: a login ends the one it had.
+//! - what an open page asks by itself keeps no session from falling idle.
 //! - a write in the name of a session has its CSRF token and comes from this very origin.
 //! - `only_members_vouch`: that somebody has logged in elsewhere is believed only of what came in
 //!   through the members' own line.
 
 use super::{
     Http, Shared,
-    access::{By, Caller, Who},
-    answer::{At, Refused, Result, refused},
+    access::{self, By, Caller, Who},
+    answer::{At, Refused, Result},
     input::Said,
     password, roles,
     table::{Row, Rule},
@@ -28,7 +32,7 @@ use crate::{cluster::Forwarded, secret::Secret};
 use api::{Code, LoginAnswer, LoginRequest, Problem, routes};
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use domain::{State as Decided, state::Person};
@@ -38,7 +42,7 @@ use std::{
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use types::{EventId, Name, PersonId, Timestamp, limits};
+use types::{EventId, Name, PersonId, Timestamp, TokenId, limits};
 
 /// The cookie over plain HTTP, which only a loopback address serves.
 const PLAIN: &str = "holdfast";
@@ -46,7 +50,10 @@ const PLAIN: &str = "holdfast";
 const SECURE: &str = "__Host-holdfast";
 /// By which one member tells another who has logged in there.
 const VOUCHED: HeaderName = HeaderName::from_static("holdfast-vouched");
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// In which a browser says where a request comes from.
+pub(crate) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// With this an open page says that it asks by itself: nobody uses the session.
+pub(crate) const UNATTENDED: HeaderName = HeaderName::from_static("holdfast-unattended");
 
 /// The SHA-256 of a session's secret.
 pub(super) type Key = [u8; 32];
@@ -65,9 +72,8 @@ pub(super) struct Sessions(Mutex<BTreeMap<Key, Session>>);
 
 #[derive(Clone, Debug)]
 struct Session {
-    person: PersonId,
-    /// The event that had set the password it was opened with.
-    password: EventId,
+    /// What it was opened with.
+    by: By,
     csrf: String,
     opened: Timestamp,
     used: Timestamp,
@@ -93,8 +99,7 @@ pub(super) struct Opened {
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     key: Key,
-    person: PersonId,
-    password: EventId,
+    by: By,
     /// For forms: the field or header of every write has to say it.
     pub(super) csrf: String,
 }
@@ -113,28 +118,34 @@ impl Sessions {
     fn add(&self, key: Key, session: Session, now: Timestamp) {
         let mut all = self.lock();
         all.retain(|_, session| session.lives(now));
-        let of_person = all.iter().filter(|(_, other)| other.person == session.person);
-        let full = match of_person.clone().count() >= limits::SESSIONS_OF_A_PERSON {
-            true => of_person.min_by_key(|(_, other)| other.used).map(|(key, _)| *key),
-            false if all.len() >= limits::SESSIONS => {
-                all.iter().min_by_key(|(_, other)| other.used).map(|(key, _)| *key)
-            }
+        let (owner, oldest) = (session.by.owner(), |(_, other): &(&Key, &Session)| other.used);
+        let of_one = all.iter().filter(|(_, other)| other.by.owner() == owner);
+        let full = match of_one.clone().count() >= limits::SESSIONS_OF_ONE {
+            true => of_one.min_by_key(oldest).map(|(key, _)| *key),
+            false if all.len() >= limits::SESSIONS => all.iter().min_by_key(oldest).map(|(key, _)| *key),
             false => None,
         };
         full.map(|key| all.remove(&key));
         all.insert(key, session);
     }
 
-    fn use_it(&self, key: Key, now: Timestamp) -> Option<Found> {
+    /// The session of a key, if it is still open; its use keeps it so.
+    fn get(&self, key: Key, now: Timestamp, is_use: bool) -> Option<Found> {
         let mut all = self.lock();
         let session = all.get_mut(&key)?;
         if !session.lives(now) {
             all.remove(&key);
             return None;
         }
-        session.used = now;
-        let Session { person, password, csrf, .. } = session.clone();
-        Some(Found { key, person, password, csrf })
+        if is_use {
+            session.used = now;
+        }
+        Some(Found { key, by: session.by, csrf: session.csrf.clone() })
+    }
+
+    /// Ends whatever a browser has here.
+    fn end(&self, headers: &HeaderMap) {
+        secrets(headers).for_each(|secret| drop(self.lock().remove(&hashed(secret))));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Session>> {
@@ -145,8 +156,7 @@ impl Sessions {
 /// Who a request is from, where the gate found that out by a session.
 #[derive(Clone, Copy, Debug)]
 struct Introduced {
-    person: PersonId,
-    password: EventId,
+    by: By,
     key: Option<Key>,
 }
 
@@ -163,15 +173,19 @@ pub(super) fn introduce(http: &Http, row: &Row, request: &mut Request) -> Result
     if !matches!(row.rule, Rule::May(_)) || headers.contains_key(header::AUTHORIZATION) {
         return Ok(());
     }
-    if secret(headers).is_none() {
+    if !is_named(headers) {
         return Ok(());
     }
     let Some(found) = find(http, headers) else { return Err(ended()) };
     if row.method != "GET" {
         may_write(&found, headers, None)?;
     }
-    let introduced = Introduced { person: found.person, password: found.password, key: Some(found.key) };
-    let told = HeaderValue::from_str(&format!("{} {}", found.person, found.password));
+    let introduced = Introduced { by: found.by, key: Some(found.key) };
+    let told = match found.by {
+        By::Session { person, password } => format!("{person} {password}"),
+        By::Token(token) => token.to_string(),
+    };
+    let told = HeaderValue::from_str(&told);
     request.headers_mut().insert(VOUCHED, told.expect("an id and a number can stand in a header"));
     // The secret stays here: no other member has a use for it.
     request.headers_mut().remove(header::COOKIE);
@@ -180,20 +194,32 @@ pub(super) fn introduce(http: &Http, row: &Row, request: &mut Request) -> Result
 }
 
 fn read_vouched(value: &HeaderValue) -> Option<Introduced> {
-    let (person, password) = value.to_str().ok()?.split_once(' ')?;
-    Some(Introduced { person: person.parse().ok()?, password: password.parse().ok()?, key: None })
+    let text = value.to_str().ok()?;
+    let by = match text.split_once(' ') {
+        Some((person, password)) => {
+            By::Session { person: person.parse().ok()?, password: password.parse().ok()? }
+        }
+        None => By::Token(text.parse().ok()?),
+    };
+    Some(Introduced { by, key: None })
 }
 
 /// The caller that [`introduce`] found, if it found one.
-pub(super) fn introduced(state: &Decided, extensions: &axum::http::Extensions) -> Option<Result<Caller>> {
-    let Introduced { person, password, key } = *extensions.get::<Introduced>()?;
-    Some(caller(state, person, password, key))
+pub(super) fn introduced(http: &Shared, extensions: &Extensions) -> Option<Result<Caller>> {
+    let Introduced { by, key } = *extensions.get::<Introduced>()?;
+    let caller = caller(&http.core.state(), by, http.core.now());
+    Some(caller.map(|caller| Caller { session: key, ..caller }))
 }
 
-fn caller(state: &Decided, id: PersonId, password: EventId, key: Option<Key>) -> Result<Caller> {
-    let person = still(state, id, password).ok_or_else(ended)?;
-    let who = Who::Person { role: person.role, org: person.org };
-    Ok(Caller { by: By::Session { person: id, password, key }, who, judged: state.head })
+fn caller(state: &Decided, by: By, now: Timestamp) -> Result<Caller> {
+    match by {
+        By::Token(token) => access::bearer_of(state, token, now),
+        By::Session { person, password } => {
+            let found = still(state, person, password).ok_or_else(ended)?;
+            let who = Who::Person { role: found.role, org: found.org };
+            Ok(Caller { by, who, session: None, judged: state.head })
+        }
+    }
 }
 
 /// The person of a session, if it is still there with the password that opened the session.
@@ -201,18 +227,18 @@ pub(super) fn still(state: &Decided, id: PersonId, password: EventId) -> Option<
     state.people.get(&id).filter(|person| person.is_there() && person.password == password)
 }
 
-/// The session whose cookie a request carries. Uses it: it is not idle.
+/// The session whose cookie a request carries. Uses it, unless the page asks by itself: it is not idle.
 pub(super) fn find(http: &Shared, headers: &HeaderMap) -> Option<Found> {
-    let key = Sha256::digest(secret(headers)?.as_bytes()).into();
-    let found = http.sessions.use_it(key, http.core.now())?;
-    still(&http.core.state(), found.person, found.password)?;
-    Some(found)
-}
-
-/// The caller of a session, for whoever answers outside of the table.
-#[allow(dead_code, reason = "for pages, which answer outside of the table")]
-pub(super) fn caller_of(http: &Shared, found: &Found) -> Result<Caller> {
-    caller(&http.core.state(), found.person, found.password, Some(found.key))
+    let (key, now) = (hashed(secrets(headers).next()?), http.core.now());
+    let found = http.sessions.get(key, now, !headers.contains_key(UNATTENDED))?;
+    match caller(&http.core.state(), found.by, now) {
+        Err(refused) if refused.problem.code == Code::Unauthenticated => {
+            http.sessions.lock().remove(&key);
+            None
+        }
+        // What it may not do now it may do again.
+        _ => Some(found),
+    }
 }
 
 fn ended() -> Refused {
@@ -220,11 +246,23 @@ fn ended() -> Refused {
     problem.with_hint("log in again").into()
 }
 
-/// The secret in the cookie of ours, if there is one.
-fn secret(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(name, _)| [PLAIN, SECURE].contains(name)).map(|(_, value)| value).next()
+fn hashed(secret: &str) -> Key {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// The secrets in cookies of ours: that of TLS, which no other host can have set, before that of plain HTTP.
+fn secrets(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = || headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs =
+        move || lines().flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    [SECURE, PLAIN]
+        .into_iter()
+        .filter_map(move |wanted| pairs().find(|(name, _)| *name == wanted).map(|(_, value)| value))
+}
+
+/// Whether a browser brings a session, ended or not.
+pub(crate) fn is_named(headers: &HeaderMap) -> bool {
+    secrets(headers).next().is_some()
 }
 
 /// Whether a session may write with this request: it says the session's CSRF token, in its header or in
@@ -243,20 +281,76 @@ pub(super) fn may_write(found: &Found, headers: &HeaderMap, field: Option<&str>)
 
 /// Whether a request comes from a page of this server. Every browser says so of a write, in one of two
 /// headers; what says neither is no browser, and has no business with a cookie.
+///
+/// `Sec-Fetch-Site` counts first: a browser that is told `no-referrer` sends `Origin: null` with its forms.
 pub(super) fn same_origin(headers: &HeaderMap) -> Result<()> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let site = text(SEC_FETCH_SITE).map(|site| site == "same-origin");
     let host = text(header::HOST).unwrap_or_default();
     let is_own = |origin: &str| {
         let authority = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
         !host.is_empty() && authority == Some(host)
     };
-    let origin = text(header::ORIGIN).map(is_own);
-    if [site, origin].contains(&Some(false)) || (site, origin) == (None, None) {
-        let detail = "the request does not come from a page of this server";
-        return Err(refused(Code::Forbidden, detail));
+    let comes_from_here = match (text(SEC_FETCH_SITE), text(header::ORIGIN)) {
+        (Some(site), _) => site == "same-origin",
+        (None, Some(origin)) => is_own(origin),
+        (None, None) => false,
+    };
+    if comes_from_here {
+        return Ok(());
     }
-    Ok(())
+    let problem = Problem::new(Code::Forbidden, "the request does not come from a page of this server");
+    Err(problem.with_hint("open the page here and send its form from there").into())
+}
+
+/// What the page asks, in the words of its own problems.
+impl Shared {
+    /// Whether a form comes from a page of this server and, where somebody has logged in, brings back what
+    /// that page was given.
+    pub(crate) fn takes_form(
+        &self,
+        headers: &HeaderMap,
+        csrf: &str,
+    ) -> std::result::Result<(), Box<Problem>> {
+        let judged = match find(self, headers) {
+            Some(found) => may_write(&found, headers, Some(csrf)),
+            None => same_origin(headers),
+        };
+        judged.map_err(|refused| refused.problem)
+    }
+
+    /// Whether the form of a login comes from a page of this server.
+    pub(crate) fn takes_login(&self, headers: &HeaderMap) -> std::result::Result<(), Box<Problem>> {
+        same_origin(headers).map_err(|refused| refused.problem)
+    }
+
+    /// Opens a session for the bearer of a token, and ends the one that the browser had. Its cookie.
+    pub(crate) fn log_in(
+        &self,
+        token: TokenId,
+        headers: &HeaderMap,
+        connection: &Extensions,
+    ) -> std::result::Result<HeaderValue, Box<Problem>> {
+        let by = By::Token(token);
+        caller(&self.core.state(), by, self.core.now()).map_err(|refused| refused.problem)?;
+        Ok(begin(self, by, headers, is_encrypted(connection)).0)
+    }
+
+    /// Ends the session that a browser has, and takes its cookie back.
+    pub(crate) fn log_out(&self, headers: &HeaderMap, connection: &Extensions) -> HeaderValue {
+        self.sessions.end(headers);
+        cookie("", is_encrypted(connection))
+    }
+}
+
+/// A new session, in the place of the one that the browser had: its cookie and its CSRF token.
+fn begin(http: &Shared, by: By, headers: &HeaderMap, encrypted: bool) -> (HeaderValue, String) {
+    http.sessions.end(headers);
+    http.logins.opened();
+    let now = http.core.now();
+    let secret = Secret::make(http.core.random());
+    let csrf = format!("{:032x}", http.core.random().u128());
+    http.sessions.add(secret.hash(), Session { by, csrf: csrf.clone(), opened: now, used: now }, now);
+    (cookie(secret.reveal(), encrypted), csrf)
 }
 
 /// Holds a name and a password against the log and, if they fit, opens a session.
@@ -280,37 +374,33 @@ pub(super) async fn open(http: &Http, asked: &LoginRequest, parts: &Parts) -> Re
         return Err(ended());
     }
     http.logins.forgive(&counted, address);
-    http.logins.opened();
-    let now = http.core.now();
-    let secret = Secret::make(http.core.random());
-    let csrf = format!("{:032x}", http.core.random().u128());
-    let session =
-        Session { person: id, password: person.password, csrf: csrf.clone(), opened: now, used: now };
-    http.sessions.add(secret.hash(), session, now);
     let role = roles::told(person.role).ok_or_else(ended)?;
+    let by = By::Session { person: id, password: person.password };
+    let (cookie, csrf) = begin(http, by, &parts.headers, is_encrypted(&parts.extensions));
     let answer = LoginAnswer {
         person: id,
         name: person.name.clone(),
         role,
         csrf,
         idle: limits::SESSION_IDLE,
-        ends: now.plus(limits::SESSION_LIFE),
+        ends: http.core.now().plus(limits::SESSION_LIFE),
     };
-    Ok(Opened { cookie: cookie(secret.reveal(), is_encrypted(parts)), answer })
+    Ok(Opened { cookie, answer })
 }
 
 /// Ends the session of a request, and takes its cookie back.
 pub(super) fn close(http: &Shared, caller: &Caller, parts: &Parts) -> HeaderValue {
-    if let By::Session { key: Some(key), .. } = caller.by {
+    if let Some(key) = caller.session {
         http.sessions.lock().remove(&key);
     }
-    cookie("", is_encrypted(parts))
+    cookie("", is_encrypted(&parts.extensions))
 }
 
-fn is_encrypted(parts: &Parts) -> bool {
-    parts.extensions.get::<Encrypted>().is_some()
+fn is_encrypted(connection: &Extensions) -> bool {
+    connection.get::<Encrypted>().is_some()
 }
 
+/// Without `Domain`, so for the host that was asked and no other.
 fn cookie(secret: &str, encrypted: bool) -> HeaderValue {
     let (name, only_tls) = if encrypted { (SECURE, "; Secure") } else { (PLAIN, "") };
     let life = if secret.is_empty() { 0 } else { limits::SESSION_LIFE.as_ms() / 1000 };
@@ -347,8 +437,12 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_ms(1_763_673_600_000);
 
     fn session(person: u128, used: Timestamp) -> Session {
-        let person = PersonId::from_u128(person);
-        Session { person, password: EventId::new(1), csrf: "c".into(), opened: NOW, used }
+        let by = By::Session { person: PersonId::from_u128(person), password: EventId::new(1) };
+        Session { by, csrf: "c".into(), opened: NOW, used }
+    }
+
+    fn bearer(token: u128, used: Timestamp) -> Session {
+        Session { by: By::Token(TokenId::from_u128(token)), ..session(0, used) }
     }
 
     fn key(nth: u64) -> Key {
@@ -363,26 +457,43 @@ mod tests {
         let mut at = NOW;
         while at.plus(idle).since(NOW) < life {
             at = Timestamp::from_ms(at.plus(idle).as_ms() - 1);
-            assert!(sessions.use_it(key(1), at).is_some(), "used in time");
+            assert!(sessions.get(key(1), at, true).is_some(), "used in time");
         }
         assert!(sessions.lives(&key(1), at));
-        assert!(sessions.use_it(key(1), NOW.plus(life)).is_none(), "too old, however often used");
+        assert!(sessions.get(key(1), NOW.plus(life), true).is_none(), "too old, however often used");
         sessions.add(key(2), session(1, NOW), NOW);
         assert!(!sessions.lives(&key(2), NOW.plus(idle)));
         assert!(!sessions.lives(&key(2), Timestamp::from_ms(NOW.as_ms() - 1)));
-        assert!(sessions.use_it(key(3), NOW).is_none(), "never opened");
+        assert!(sessions.get(key(3), NOW, true).is_none(), "never opened");
+    }
+
+    #[test]
+    fn what_a_page_asks_by_itself_is_no_use_of_its_session() {
+        let sessions = Sessions::default();
+        sessions.add(key(1), session(1, NOW), NOW);
+        let at = |ms: u64| Timestamp::from_ms(NOW.as_ms() + ms);
+        let idle = limits::SESSION_IDLE.as_ms();
+        for ms in (0..idle).step_by(60_000) {
+            assert!(sessions.get(key(1), at(ms), false).is_some());
+        }
+        assert!(sessions.get(key(1), at(idle), false).is_none());
     }
 
     #[test]
     fn sessions_are_bounded_and_the_one_that_was_idle_for_longest_goes() {
-        let sessions = Sessions::default();
-        for nth in 0..=limits::SESSIONS_OF_A_PERSON as u64 {
-            let used = Timestamp::from_ms(NOW.as_ms() + nth);
-            sessions.add(key(nth), session(1, used), used);
+        let (most, at) = (limits::SESSIONS_OF_ONE as u64, |nth: u64| Timestamp::from_ms(NOW.as_ms() + nth));
+        for of_one in [|used| session(1, used), |used| bearer(1, used)] as [fn(Timestamp) -> Session; 2] {
+            let sessions = Sessions::default();
+            sessions.add(key(1000), session(2, NOW), NOW);
+            sessions.add(key(1001), bearer(2, NOW), NOW);
+            for nth in 0..=most {
+                sessions.add(key(nth), of_one(at(nth)), at(nth));
+            }
+            assert_eq!(sessions.count(), limits::SESSIONS_OF_ONE + 2);
+            let lives = |nth| sessions.lives(&key(nth), at(most));
+            assert!(!lives(0) && lives(1), "the oldest of the same");
+            assert!(lives(1000) && lives(1001), "nobody else's goes");
         }
-        assert_eq!(sessions.count(), limits::SESSIONS_OF_A_PERSON);
-        let last = Timestamp::from_ms(NOW.as_ms() + limits::SESSIONS_OF_A_PERSON as u64);
-        assert!(!sessions.lives(&key(0), last) && sessions.lives(&key(1), last));
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -392,17 +503,14 @@ mod tests {
 
     #[test]
     fn only_a_page_of_this_server_writes_in_the_name_of_a_session() {
-        let found = Found {
-            key: key(1),
-            person: PersonId::from_u128(1),
-            password: EventId::new(1),
-            csrf: "token".into(),
-        };
+        let found = Found { key: key(1), by: By::Token(TokenId::from_u128(1)), csrf: "token".into() };
         let host = ("host", "one.example:7070");
         let (own, csrf) = (("origin", "http://one.example:7070"), ("holdfast-csrf", "token"));
         assert!(may_write(&found, &headers(&[host, own, csrf]), None).is_ok());
         assert!(may_write(&found, &headers(&[host, own]), Some("token")).is_ok(), "in a form");
-        assert!(may_write(&found, &headers(&[host, ("sec-fetch-site", "same-origin"), csrf]), None).is_ok());
+        let site = ("sec-fetch-site", "same-origin");
+        assert!(may_write(&found, &headers(&[host, site, csrf]), None).is_ok());
+        assert!(may_write(&found, &headers(&[host, site, csrf, ("origin", "null")]), None).is_ok(), "a form");
         for wrong in [
             vec![host, own],
             vec![host, own, ("holdfast-csrf", "other")],
@@ -421,9 +529,14 @@ mod tests {
 
     #[test]
     fn the_cookie_is_found_among_others_and_kept_from_scripts() {
-        assert_eq!(secret(&headers(&[("cookie", "a=b; holdfast=hf_x; c=d")])), Some("hf_x"));
-        assert_eq!(secret(&headers(&[("cookie", "__Host-holdfast=hf_y")])), Some("hf_y"));
-        assert_eq!(secret(&headers(&[("cookie", "myholdfast=hf_x")])), None);
+        let found = |line| secrets(&headers(&[("cookie", line)])).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(found("a=b; holdfast=hf_x; c=d"), ["hf_x"]);
+        assert_eq!(
+            found("holdfast=hf_x; __Host-holdfast=hf_y"),
+            ["hf_y", "hf_x"],
+            "what TLS keeps comes first"
+        );
+        assert!(found("myholdfast=hf_x").is_empty());
         let plain = cookie("hf_x", false);
         assert_eq!(plain, "holdfast=hf_x; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict");
         let secure = cookie("", true);

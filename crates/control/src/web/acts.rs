@@ -2,7 +2,8 @@
 //! command line that would do the same.
 
 use super::frame::Place;
-use api::routes as at;
+use crate::http::leaves_verdict;
+use api::{routes as at, shell};
 use serde_json::{Map, Value, json};
 
 /// One thing that can be done.
@@ -104,11 +105,16 @@ impl Act {
         Value::Object(body)
     }
 
+    /// Whether the log tells what became of it, under the id of its request.
+    pub(super) fn leaves_verdict(&self) -> bool {
+        leaves_verdict(self.method, self.path)
+    }
+
     /// The command line that does the same.
     pub(super) fn command(&self, said: &Said) -> String {
         let words = (self.command)(said);
         let quoted: Vec<String> =
-            words.iter().filter(|word| !word.is_empty()).map(|word| quoted(word)).collect();
+            words.iter().filter(|word| !word.is_empty()).map(|word| shell::quoted(word)).collect();
         format!("holdfast {}", quoted.join(" "))
     }
 }
@@ -117,12 +123,6 @@ impl Act {
 const ORG: &str = "org";
 /// The field of a guarded act's acknowledgements.
 pub(super) const ACKNOWLEDGE: &str = "acknowledge";
-
-/// A word as a shell takes it.
-pub(super) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=.:/@+,%".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
 
 fn words(fixed: &str, said: &[&str]) -> Vec<String> {
     fixed.split(' ').chain(said.iter().copied()).map(str::to_owned).collect()
@@ -440,8 +440,7 @@ pub(super) static FENCE: Act = Act {
     title: "Fence a member",
     note: "It sequences nothing until it learns a higher epoch. Explained first, then confirmed.",
     path: at::CLUSTER_FENCE,
-    // The command fences the member that it asks.
-    command: |said| words("cluster fence --reason", &[said.get("reason")]),
+    command: |said| on_member("fence", said),
     ..CLUSTER
 };
 
@@ -583,6 +582,12 @@ mod tests {
         let body = json!({ "node": "two", "reason": "it's gone", "acknowledge": ["lost: 3"] });
         assert_eq!(PROMOTE.body(&form), body);
         assert_eq!(PROMOTE.command(&form), r"holdfast cluster promote two --reason 'it'\''s gone'");
+        assert_eq!(FENCE.body(&form), body);
+        assert_eq!(
+            FENCE.command(&form),
+            r"holdfast cluster fence two --reason 'it'\''s gone'",
+            "the same one"
+        );
     }
 
     #[test]
@@ -598,6 +603,8 @@ mod tests {
             assert_eq!(act.path.matches('{').count(), act.places.len(), "{}", act.key);
             let is_known = crate::http::may(api::TokenRole::Owner, act.method, act.path);
             assert!(is_known, "{}: the API has no {} {}", act.key, act.method, act.path);
+            let (path, name) = act.place.link();
+            assert!(path.starts_with('/') && !name.is_empty(), "{}", act.key);
             assert!(
                 !act.title.is_empty() && !act.note.is_empty() && !act.command(&Said::default()).is_empty()
             );

@@ -5,7 +5,6 @@ use super::{
     forms,
     frame::Renewed,
     outcome::{self, EXPLAINED, TYPED},
-    session,
     visit::{Answer, Call, Visit},
 };
 use api::{Code, ConfirmedBy, Explained, Problem, routes};
@@ -33,9 +32,7 @@ pub(super) async fn act(
             Err(problem.into()),
         );
     };
-    let allowed =
-        session::same_origin(&headers).and_then(|()| session::genuine(said.get("csrf"), &visit.csrf));
-    match allowed {
+    match visit.web.http.takes_form(&headers, said.get("csrf")) {
         Err(problem) => visit.page(act.place, act.title, Renewed::Never, Err(problem)),
         Ok(()) => {
             let (status, content) = run(&visit, act, &said).await;

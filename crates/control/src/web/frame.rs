@@ -43,9 +43,10 @@ const MENU: [(Place, &str, &str, &str); 11] = [
 ];
 
 impl Place {
-    /// Where it is.
-    pub(super) fn path(self) -> &'static str {
-        MENU.iter().find(|(place, ..)| *place == self).map_or("/", |(_, path, ..)| path)
+    /// Its path, and its name in the menu.
+    pub(super) fn link(self) -> (&'static str, &'static str) {
+        let found = MENU.iter().find(|(place, ..)| *place == self);
+        found.map(|(_, path, name, _)| (*path, *name)).expect("every place is in the menu")
     }
 }
 

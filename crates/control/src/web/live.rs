@@ -20,6 +20,9 @@ use maud::html;
 use std::convert::Infallible;
 use types::EventId;
 
+/// Where a page hears of events.
+pub(super) const PULSE: &str = "/live";
+
 /// `GET /live`: a line for each event that the visitor may see, and a pulse while there is none. The
 /// script reads the page again; what happened is in there, not in here.
 pub(super) async fn pulse(visit: Visit) -> Response {

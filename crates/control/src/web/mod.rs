@@ -30,7 +30,6 @@ use axum::{
     extract::DefaultBodyLimit,
     routing::{get, post},
 };
-use std::sync::Arc;
 use types::limits;
 
 /// What every page shares.
@@ -39,12 +38,10 @@ struct Web {
     http: Http,
     /// The API of this very server.
     api: Router,
-    sessions: Arc<session::Sessions>,
 }
 
 /// Every page, over the API that answers for it.
 pub(crate) fn router(http: Http, api: Router) -> Router {
-    let sessions = Arc::new(session::Sessions::default());
     Router::new()
         .route("/login", get(session::ask).post(session::login))
         .route("/logout", post(session::logout))
@@ -64,8 +61,8 @@ pub(crate) fn router(http: Http, api: Router) -> Router {
         .route("/members", get(pages::members::show))
         .route("/tokens", get(pages::tokens::show))
         .route("/do/{act}", post(doing::act))
-        .route("/live", get(live::pulse))
+        .route(live::PULSE, get(live::pulse))
         .route("/assets/{name}", get(assets::show))
         .layer(DefaultBodyLimit::max(limits::FORM_BODY))
-        .with_state(Web { http, api, sessions })
+        .with_state(Web { http, api })
 }

@@ -3,7 +3,9 @@
 use super::{
     acts::{ACKNOWLEDGE, Act, Guarded, Said},
     doing::CONFIRM,
-    forms, parts,
+    forms,
+    frame::Place,
+    parts,
     visit::Visit,
 };
 use api::{ActDone, Explained, Problem, Receipt};
@@ -47,7 +49,7 @@ pub(super) fn explanation(visit: &Visit, act: &Act, said: &Said, explained: &Exp
             }
             button { "Confirm: " (explained.act) }
             " "
-            a href=(act.place.path()) { "Do nothing" }
+            a href=(act.place.link().0) { "Do nothing" }
         }
         (parts::command(&act.command(said)))
     }
@@ -101,7 +103,7 @@ pub(super) fn done(act: &Act, said: &Said, value: &Value) -> Markup {
     html! {
         h1 { (act.title) ": executed" }
         (content)
-        (request(said))
+        (stands(act, said))
         (parts::command(&act.command(said)))
     }
 }
@@ -160,8 +162,8 @@ pub(super) fn failure(visit: &Visit, act: &Act, said: &Said, problem: &Problem) 
             api::Outcome::NotExecuted => "not executed",
             api::Outcome::Unknown => "the outcome is not known",
         } }
-        (parts::problem(problem))
-        (request(said))
+        (parts::problem(&of_act(act, problem)))
+        (stands(act, said))
         @if act.guarded == Guarded::Yes {
             form method="post" action={ "/do/" (act.key) } {
                 (forms::hidden(visit, &again))
@@ -172,11 +174,26 @@ pub(super) fn failure(visit: &Visit, act: &Act, said: &Said, problem: &Problem) 
     }
 }
 
-fn request(said: &Said) -> Markup {
+/// A problem without a request that nobody can look up.
+fn of_act(act: &Act, problem: &Problem) -> Problem {
+    let request_id = problem.request_id.filter(|_| act.leaves_verdict());
+    Problem { request_id, ..problem.clone() }
+}
+
+/// Where it stands what became of it.
+fn stands(act: &Act, said: &Said) -> Markup {
+    let looked_up = |id: &str| format!("/requests?id={}", &api::routes::fill("/{id}", &[id])[1..]);
     let id = said.get(forms::REQUEST);
+    if act.leaves_verdict() {
+        return html! {
+            p { "Request " a .id href=(looked_up(id)) { (id) } ". What became of it stands in the log." }
+        };
+    }
+    let (page, name) = act.place.link();
+    let voided = (act.place == Place::Requests).then(|| looked_up(said.get("id")));
     html! {
-        p { "Request " a .id href={ "/requests?id=" (&api::routes::fill("/{id}", &[id])[1..]) } { (id) }
-            ". What became of it stands in the log." }
+        p { "The log has no request for this. What it did shows on the page "
+            a href=(voided.as_deref().unwrap_or(page)) { (name) } "." }
     }
 }
 
@@ -231,5 +248,41 @@ mod tests {
             &json!({ "outcome": "executed", "done": "two sequences", "epoch": 2, "gap_ms": 9 }),
         );
         assert!(text.into_string().contains("two sequences"));
+    }
+
+    #[test]
+    fn only_what_the_log_has_a_request_for_is_looked_up_there() {
+        let said = Said([&said().0[..], &[("id".to_owned(), "a/b".to_owned())]].concat());
+        for act in [
+            &acts::SCALE,
+            &acts::DRAIN,
+            &acts::CREATE_TOKEN,
+            &acts::MEMBER_TOKEN,
+            &acts::REMOVE,
+            &acts::ADOPT,
+        ] {
+            let text = done(act, &said, &json!({})).into_string();
+            assert!(
+                text.contains("/requests?id=r") && text.contains("stands in the log"),
+                "{}: {text}",
+                act.key
+            );
+        }
+        for (act, place) in [
+            (&acts::PROMOTE, "/cluster"),
+            (&acts::HANDOVER, "/cluster"),
+            (&acts::FENCE, "/cluster"),
+            (&acts::SNAPSHOT, "/cluster"),
+            (&acts::BACKUP, "/cluster"),
+            (&acts::REBUILD, "/views"),
+            (&acts::VOID, "/requests?id=a%2Fb"),
+        ] {
+            let text = done(act, &said, &json!({})).into_string();
+            assert!(!text.contains("stands in the log") && !text.contains("?id=r"), "{}: {text}", act.key);
+            assert!(text.contains(&format!("href=\"{place}\"")), "{}: {text}", act.key);
+            let lost =
+                Problem::new(api::Code::UnknownOutcome, "cut").with_request(types::RequestId::from_u128(1));
+            assert_eq!(of_act(act, &lost).request_id, None, "{}", act.key);
+        }
     }
 }

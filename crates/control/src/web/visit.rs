@@ -1,7 +1,7 @@
 //! One visit to one page: who comes, and what the API tells them.
 
-use super::{Web, frame, session};
-use crate::http::connection_of;
+use super::{Web, frame, live, session};
+use crate::http::{UNATTENDED, connection_of, is_named};
 use api::{Code, Problem, TokenRole, Whoami, routes};
 use axum::{
     body::{Body, to_bytes},
@@ -185,14 +185,22 @@ impl FromRequestParts<Web> for Visit {
         let now = web.http.core().now();
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        let Some(known) = session::known(web, &parts.headers, now) else {
-            return Err(session::ask_again(parts, "Log in to see this page."));
+        let mut shown = session::told_by(&parts.headers);
+        // A pulse is asked for by an open page, and its script says so of whatever else it reads by itself.
+        if path == live::PULSE || parts.headers.contains_key(UNATTENDED) {
+            shown.insert(UNATTENDED, HeaderValue::from_static("true"));
+        }
+        let Some(csrf) = web.http.csrf_of(&shown) else {
+            let ended = if is_named(&parts.headers) { "Your session has ended. " } else { "" };
+            return Err(session::ask_again(parts, &format!("{ended}Log in to see this page.")));
         };
+        // A form is held against its own by the page before anything is asked in its name.
+        shown.insert(routes::CSRF, HeaderValue::from_str(&csrf).expect("digits can stand in a header"));
         let mut visit = Self {
             web: web.clone(),
-            shown: known.shown,
+            shown,
             connection: connection_of(&parts.extensions),
-            csrf: known.csrf,
+            csrf,
             who: Who::default(),
             now,
             path,
@@ -205,7 +213,6 @@ impl FromRequestParts<Web> for Visit {
                 visit.who = Who { principal, role, member, has_session, org, cluster };
             }
             Err(problem) if problem.code == Code::Unauthenticated => {
-                web.sessions.end(&parts.headers);
                 return Err(session::ask_again(
                     parts,
                     &format!("Your session has ended: {}.", problem.detail),

@@ -7,13 +7,13 @@ use futures_util::{Stream, StreamExt};
 use std::{pin::Pin, time::Duration};
 use types::{Generation, InstanceId};
 
-type Messages = Pin<Box<dyn Stream<Item = Result<NodeMessage, ClientError>> + Send>>;
+pub type Messages = Pin<Box<dyn Stream<Item = Result<NodeMessage, ClientError>> + Send>>;
 
-async fn attend(world: &World) -> Messages {
+pub async fn attend(world: &World) -> Messages {
     Box::pin(world.node(NODE_ONE).agent_stream(Generation::ZERO).await.expect("a stream"))
 }
 
-async fn ask(messages: &mut Messages) -> LogsAsk {
+pub async fn ask(messages: &mut Messages) -> LogsAsk {
     loop {
         match soon("an ask", messages.next()).await.expect("goes on").expect("a message") {
             NodeMessage::Logs(ask) => return ask,

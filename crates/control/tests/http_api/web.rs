@@ -1,8 +1,12 @@
 //! The web page over real HTTP, without a browser: who gets in, what a form does, and that a page can do
 //! nothing that the API would not.
 
-use crate::world::*;
+use crate::{
+    logs::{ask, attend},
+    world::*,
+};
 use api::TokenRole;
+use futures_util::StreamExt;
 use reqwest::{Response, StatusCode};
 use rt::SimDisk;
 use std::collections::BTreeSet;
@@ -32,11 +36,38 @@ impl<'a> Visitor<'a> {
     async fn new(world: &'a World, secret: &str) -> Self {
         let answer = log_in(world, secret).await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER);
-        let cookie = answer.headers()["set-cookie"].to_str().expect("text").to_owned();
+        assert!(!set_cookie(&answer).contains(secret), "the token is in no cookie");
+        Self::of(world, &answer)
+    }
+
+    /// The one that an answer lets in.
+    fn of(world: &'a World, answer: &Response) -> Self {
+        let cookie = set_cookie(answer);
         assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
-        assert!(!cookie.contains(secret), "the token is in no cookie");
+        assert!(!cookie.contains("Domain"), "for the host that was asked only: {cookie}");
         let cookie = cookie.split(';').next().expect("a pair").to_owned();
+        assert!(cookie.starts_with("holdfast="), "one cookie, whatever somebody logs in with: {cookie}");
         Self { world, cookie }
+    }
+
+    /// What an open page reads by itself.
+    async fn reads_by_itself(&self, path: &str) -> StatusCode {
+        let request = self.world.bare("GET", path).header("cookie", &self.cookie);
+        request.header("holdfast-unattended", "true").send().await.expect("an answer").status()
+    }
+
+    async fn log_out(&self, csrf: &str) -> Response {
+        let request = self.world.bare("POST", "/logout").header("cookie", &self.cookie);
+        let request = request.header("sec-fetch-site", "same-origin");
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.body(encoded(&[("csrf", csrf)])).send().await.expect("an answer")
+    }
+
+    /// What its forms bring back.
+    async fn csrf(&self) -> String {
+        let page = self.page("/").await;
+        let after = page.split("name=\"csrf\" value=\"").nth(1);
+        after.and_then(|rest| rest.split('"').next()).expect("logout's").to_owned()
     }
 
     async fn get(&self, path: &str) -> Response {
@@ -93,10 +124,30 @@ fn unmoved() -> reqwest::Client {
     client.no_proxy().tls_certs_only([]).build().expect("a client")
 }
 
+fn set_cookie(answer: &Response) -> String {
+    answer.headers()["set-cookie"].to_str().expect("text").to_owned()
+}
+
 async fn log_in(world: &World, secret: &str) -> Response {
+    enter(world, "", &[("token", secret), ("to", "/nodes")]).await
+}
+
+/// Sends the form of a login, from a browser that has these cookies.
+async fn enter(world: &World, cookies: &str, fields: &[(&str, &str)]) -> Response {
     let request = unmoved().post(format!("{}/login", world.url())).header("sec-fetch-site", "same-origin");
-    let request = request.header("content-type", "application/x-www-form-urlencoded");
-    request.body(encoded(&[("token", secret), ("to", "/nodes")])).send().await.expect("an answer")
+    let request =
+        request.header("content-type", "application/x-www-form-urlencoded").header("cookie", cookies);
+    request.body(encoded(fields)).send().await.expect("an answer")
+}
+
+const PASSWORD: &str = "correct horse battery";
+
+/// Adds a member.
+async fn member(world: &World, called: &str, role: &str) {
+    let member = serde_json::json!({ "name": called, "role": role, "password": PASSWORD }).to_string();
+    let request = world.bare("POST", api::routes::MEMBERS).bearer_auth(OWNER).body(member);
+    let added = request.header(api::routes::IDEMPOTENCY_KEY, world.id().to_string()).send().await;
+    assert_eq!(added.expect("an answer").status(), StatusCode::OK);
 }
 
 /// The value of a hidden field of the form of an act.
@@ -317,17 +368,9 @@ async fn a_session_ends_with_its_token_with_time_and_with_a_logout() {
     let page = again.page("/tokens").await;
     assert_ne!(hidden(&page, "token", "csrf"), csrf);
     let own = hidden(&page, "token", "csrf");
-    let out = |csrf: String| {
-        let request = world.bare("POST", "/logout").header("cookie", &again.cookie);
-        let request = request.header("sec-fetch-site", "same-origin");
-        request
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(format!("csrf={csrf}"))
-            .send()
-    };
-    assert_eq!(out(csrf).await.expect("an answer").status(), StatusCode::FORBIDDEN);
+    assert_eq!(again.log_out(&csrf).await.status(), StatusCode::FORBIDDEN);
     again.page("/").await;
-    out(own).await.expect("an answer");
+    again.log_out(&own).await;
     assert!(again.is_out().await);
 }
 
@@ -352,24 +395,14 @@ async fn the_pulse_tells_of_each_event_and_ends_with_the_session() {
 async fn a_member_logs_in_with_a_password_does_what_its_role_may_and_logs_out() {
     let world = World::start().await;
     world.apply("registry.test/shop:1").await;
-    let password = "correct horse battery";
-    let member = serde_json::json!({ "name": "ann", "role": "developer", "password": password }).to_string();
-    let request = world.bare("POST", api::routes::MEMBERS).bearer_auth(OWNER).body(member);
-    let added = request.header(api::routes::IDEMPOTENCY_KEY, world.id().to_string()).send().await;
-    assert_eq!(added.expect("an answer").status(), StatusCode::OK);
-    let enter = async |password: &str| {
-        let request =
-            unmoved().post(format!("{}/login", world.url())).header("sec-fetch-site", "same-origin");
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        request.body(encoded(&[("name", "ann"), ("password", password)])).send().await.expect("an answer")
-    };
+    member(&world, "ann", "developer").await;
+    let enter = async |password: &str| enter(&world, "", &[("name", "ann"), ("password", password)]).await;
     let wrong = enter("a guess at a password").await;
     assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
     assert!(!wrong.headers().contains_key("set-cookie"));
-    let entered = enter(password).await;
+    let entered = enter(PASSWORD).await;
     assert_eq!(entered.status(), StatusCode::SEE_OTHER);
-    let cookie = entered.headers()["set-cookie"].to_str().expect("text");
-    let ann = Visitor { world: &world, cookie: cookie.split(';').next().expect("a pair").to_owned() };
+    let ann = Visitor::of(&world, &entered);
     assert!(ann.page("/").await.contains("developer in main"));
     let fields = [&SHOP[..], &[("process", "web"), ("replicas", "4")]].concat();
     let (status, text) = ann.send(PROD, "scale", &fields).await;
@@ -381,10 +414,7 @@ async fn a_member_logs_in_with_a_password_does_what_its_role_may_and_logs_out() 
     assert_eq!(status, StatusCode::FORBIDDEN, "{text}");
     let (status, _) = ann.send_as("other", "scale", &fields).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
-    let out =
-        world.bare("POST", "/logout").header("cookie", &ann.cookie).header("sec-fetch-site", "same-origin");
-    let out = out.header("content-type", "application/x-www-form-urlencoded").body(format!("csrf={csrf}"));
-    out.send().await.expect("an answer");
+    ann.log_out(&csrf).await;
     assert!(ann.is_out().await);
 }
 
@@ -525,4 +555,130 @@ async fn members_are_added_changed_and_removed_and_each_does_the_own_things() {
     let (status, text) = owner.send("/members", "remove-member", &[("name", "ann")]).await;
     assert_eq!(status, StatusCode::OK, "{text}");
     assert!(visitor.is_out().await);
+}
+
+#[tokio::test]
+async fn a_browser_has_one_session_whatever_it_logs_in_with() {
+    let world = World::start().await;
+    member(&world, "ann", "developer").await;
+    let bearer = Visitor::new(&world, VIEWER).await;
+    let failed = enter(&world, &bearer.cookie, &[("name", "ann"), ("password", "a guess at it")]).await;
+    assert_eq!(failed.status(), StatusCode::UNAUTHORIZED);
+    assert!(bearer.page("/").await.contains("viewer in main"), "a login that failed ends nothing");
+    let ann = [("name", "ann"), ("password", PASSWORD)];
+    let ann = Visitor::of(&world, &enter(&world, &bearer.cookie, &ann).await);
+    assert!(bearer.is_out().await, "the login of another took its place");
+    assert!(ann.page("/").await.contains("developer in main"));
+    let owner = Visitor::of(&world, &enter(&world, &ann.cookie, &[("token", OWNER)]).await);
+    assert!(ann.is_out().await, "and so the other way round");
+    assert!(owner.page("/").await.contains("owner in main"));
+    let body = serde_json::json!({ "name": "ann", "password": PASSWORD });
+    let request = world.bare("POST", api::routes::LOGIN).header("cookie", &owner.cookie).json(&body);
+    let ann = Visitor::of(&world, &request.send().await.expect("an answer"));
+    assert!(owner.is_out().await, "a login of the API too");
+    ann.log_out(&ann.csrf().await).await;
+    assert!(ann.is_out().await && owner.is_out().await && bearer.is_out().await, "nobody is left");
+    // The session of a token is one for the API as well, and writes there by the same rule.
+    let owner = Visitor::new(&world, OWNER).await;
+    let csrf = owner.csrf().await;
+    let apply = || {
+        let request = world.bare("POST", "/v1/orgs/main/apply").header("cookie", &owner.cookie);
+        let request = request.header(api::routes::IDEMPOTENCY_KEY, world.id().to_string());
+        request.header("sec-fetch-site", "same-origin").json(&shop("registry.test/shop:1"))
+    };
+    let without = apply().send().await.expect("an answer");
+    assert_eq!(without.status(), StatusCode::FORBIDDEN);
+    let with = apply().header(api::routes::CSRF, &csrf).send().await.expect("an answer");
+    assert_eq!(with.status(), StatusCode::OK);
+    // No other server's page logs anybody out.
+    let foreign = world.bare("POST", "/logout").header("sec-fetch-site", "cross-site");
+    let foreign = foreign.header("content-type", "application/x-www-form-urlencoded").body("csrf=");
+    let foreign = foreign.send().await.expect("an answer");
+    assert_eq!(foreign.status(), StatusCode::FORBIDDEN);
+    assert!(!foreign.headers().contains_key("set-cookie"));
+}
+
+#[tokio::test]
+async fn an_open_page_keeps_no_session_from_falling_idle() {
+    let world = World::start().await;
+    member(&world, "ann", "developer").await;
+    let entered = enter(&world, "", &[("name", "ann"), ("password", PASSWORD)]).await;
+    let (ann, bearer) = (Visitor::of(&world, &entered), Visitor::new(&world, VIEWER).await);
+    let step = types::DurationMs::from_secs(300);
+    let open_for = async |half_hours: u64| {
+        for _ in 0..half_hours * (limits::SESSION_IDLE.as_ms() / step.as_ms()) - 1 {
+            world.clock.advance(step);
+            for visitor in [&ann, &bearer] {
+                assert_eq!(visitor.reads_by_itself("/").await, StatusCode::OK);
+                assert_eq!(visitor.get("/live").await.status(), StatusCode::OK);
+            }
+        }
+    };
+    open_for(1).await;
+    ann.page("/").await;
+    bearer.page("/").await;
+    open_for(1).await;
+    world.clock.advance(step);
+    assert!(ann.is_out().await && bearer.is_out().await, "pages that are open are no visit");
+    let why = unmoved().get(world.url()).header("cookie", &ann.cookie).header("accept", "text/html");
+    let why = why.send().await.expect("an answer").headers()["location"].to_str().expect("text").to_owned();
+    assert!(why.contains("Your%20session%20has%20ended"), "{why}");
+}
+
+#[tokio::test]
+async fn a_followed_log_ends_with_the_session_of_its_reader() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    let instance = world.place(ONE).await;
+    let mut messages = attend(&world).await;
+    let visitor = Visitor::new(&world, OWNER).await;
+    let csrf = visitor.csrf().await;
+    let path = format!("/instances/{instance}/log?tail=1&follow=true");
+    let (log, wish) = tokio::join!(visitor.get(&path), async {
+        let wish = ask(&mut messages).await;
+        let (line, lines) = tokio::sync::mpsc::channel::<&'static str>(1);
+        line.send("before\n").await.expect("room");
+        let lines = futures_util::stream::unfold(lines, |mut lines| async move {
+            let line = lines.recv().await?;
+            Some((bytes::Bytes::from(line), lines))
+        });
+        let agent = world.node(NODE_ONE);
+        let upload = tokio::spawn(async move { agent.answer_logs(wish.ask, lines.boxed()).await });
+        (line, upload)
+    });
+    let (line, upload) = wish;
+    let mut log = log;
+    assert_eq!(log.status(), StatusCode::OK);
+    let first = soon("a line", log.chunk()).await.expect("bytes").expect("a line");
+    assert_eq!(&first[..], b"before\n");
+    visitor.log_out(&csrf).await;
+    let _nobody_reads = line.send("after\n").await;
+    let rest = soon("the end", async {
+        let mut rest = Vec::new();
+        while let Ok(Some(piece)) = log.chunk().await {
+            rest.extend_from_slice(&piece);
+        }
+        rest
+    })
+    .await;
+    assert_eq!(String::from_utf8_lossy(&rest), "", "nothing is shown after the logout");
+    drop(line);
+    let _ended = soon("the upload", upload).await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_login_stays_on_the_host_that_was_asked() {
+    let world = World::start().await;
+    let host = format!("holdfast.localhost:{}", world.address.port());
+    let request = unmoved().post(format!("{}/login", world.url())).header("host", &host);
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let request = request.header("origin", format!("http://{host}"));
+    let answer = request.body(encoded(&[("token", OWNER), ("to", "/\t/evil.example")])).send().await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert_eq!(answer.headers()["location"], "/", "no way to another server");
+    Visitor::of(&world, &answer).page("/").await;
+    let form = world.bare("GET", "/login?to=/%09/evil.example").send().await.expect("a page");
+    let form = form.text().await.expect("text");
+    assert!(form.contains("name=\"to\" value=\"/\"") && !form.contains("evil"), "{form}");
 }

@@ -46,6 +46,9 @@ pub struct ReasonArgs {
 /// Through a server or, if none can run there, on its data directory.
 #[derive(Clone, Debug, Args)]
 pub struct FenceArgs {
+    /// The member, by name or id; the one that is asked if none is named
+    #[arg(conflicts_with = "data_dir")]
+    pub node: Option<String>,
     /// Fence the member that this directory belongs to, without a server; it must not run
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<std::path::PathBuf>,
@@ -74,7 +77,7 @@ pub enum ClusterVerb {
     Promote(MemberArgs),
     /// Give authority from a primary that lives to another member, without losing a write
     Handover(MemberArgs),
-    /// Have the server that is asked sequence nothing until it learns a higher epoch
+    /// Have a member sequence nothing until it learns a higher epoch
     Fence(FenceArgs),
     /// Take a member out, for ever
     Remove(MemberArgs),

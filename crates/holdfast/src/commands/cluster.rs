@@ -49,7 +49,7 @@ pub async fn run(context: &Context, verb: ClusterVerb) -> Result<(), Failure> {
             (act("handover", routes::CLUSTER_HANDOVER, Resolve::Status, node, why.reason), why.confirm)
         }
         ClusterVerb::Fence(args) => {
-            (act("fence", routes::CLUSTER_FENCE, Resolve::Status, None, args.reason), args.confirm)
+            (act("fence", routes::CLUSTER_FENCE, Resolve::Status, args.node, args.reason), args.confirm)
         }
         ClusterVerb::Remove(args) => {
             let (node, why) = (Some(args.node), args.why);

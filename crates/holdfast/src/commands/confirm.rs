@@ -14,6 +14,7 @@ use crate::{
     interrupt,
     output::{self, Form},
 };
+pub use api::shell::quoted;
 use api::{
     ActDone, Came, Client, ClientError, ClusterActRequest, Code, ConfirmedBy, Explained, Outcome, Problem,
 };
@@ -139,15 +140,6 @@ fn command(context: &Context, act: &Act, explained: &Explained) -> String {
     }
     words.push(format!("--confirm {}", explained.token));
     words.join(" ")
-}
-
-/// A word for a shell.
-pub fn quoted(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/:@".contains(&byte);
-    match !text.is_empty() && text.bytes().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
 }
 
 /// Has a person type each acknowledgement or, where nothing is overridden, `yes`.
@@ -308,14 +300,6 @@ mod tests {
         for answers in ["yes\nyes\n", "lose 3 events\n", "lose 3 events\nold one is off \n"] {
             assert_eq!(typed(&act, answers).expect_err("not as asked").exit, 5, "{answers:?}");
         }
-    }
-
-    #[test]
-    fn a_shell_reads_a_quoted_word_as_it_was() {
-        assert_eq!(quoted("http://127.0.0.1:7070"), "http://127.0.0.1:7070");
-        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
-        assert_eq!(quoted(""), "''");
-        assert_eq!(quoted("http://[::1]:7070"), "'http://[::1]:7070'");
     }
 
     #[test]

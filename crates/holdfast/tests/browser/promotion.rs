@@ -58,10 +58,12 @@ fn a_promotion_is_explained_abandoned_confirmed_and_what_it_makes_stale_is_refus
     let promotion = browser.another_window();
     explain(&browser, "fence", NAMES[1], "to be sure");
     browser.reads("Nothing has been done yet.");
+    browser.reads("holdfast cluster fence two --reason 'to be sure'");
     let fence = browser.window(&promotion);
     browser.send("promote");
     browser.reads("Promote a member: executed");
     browser.reads("sequences");
+    browser.reads("The log has no request for this.");
     assert_eq!(epoch(&cluster, 1), before + 1);
     browser.window(&fence);
     browser.send("fence");

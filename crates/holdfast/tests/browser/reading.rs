@@ -174,11 +174,15 @@ fn a_server_that_is_gone_is_said_and_so_is_a_session_that_ended() {
     let (url, browser) = (scene.platform.url(), Browser::start(&At::here()));
     browser.log_in(&url, &owner(&scene.platform));
     browser.go(&format!("{url}/events"));
+    browser.script(WATCHED);
     scene.token("seen-live", "viewer", "1h");
     wait_for("the page to show it by itself", SOON, || {
         browser.text("#events").contains("token.created").then_some(())
     })
     .expect("a page that follows");
+    let read = browser.script("return window.read");
+    let reads = read.as_array().expect("a list");
+    assert!(!reads.is_empty() && reads.iter().all(|said| said == "true"), "not in a visitor's name: {read}");
     // Stopped, not dead: the connection stays and nothing comes.
     let pid = scene.platform.process(Role::Server).expect("it runs").pid();
     demo::kill(pid, libc::SIGSTOP);
@@ -210,6 +214,10 @@ fn a_server_that_is_gone_is_said_and_so_is_a_session_that_ended() {
     browser.click("#with-token");
     browser.reads("token.created");
 }
+
+/// Keeps what the page says of each of its own reads.
+const WATCHED: &str = "const sent = window.fetch; window.read = []; window.fetch = (url, how) => { \
+                       window.read.push(how.headers['holdfast-unattended']); return sent(url, how); };";
 
 fn accessible_without_server(browser: &Browser) {
     accessible(browser, "a page whose server is gone");

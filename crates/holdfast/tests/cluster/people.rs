@@ -72,6 +72,8 @@ fn a_session_writes_through_the_leader_and_ends_with_its_member() {
         assert_eq!(vouched.status, 401, "nobody vouches from outside");
     }
 
+    by_token(&cluster, at, leader);
+
     let gone = owner(leader, ("DELETE", "/v1/members/ann"), &fresh().to_string(), &Value::Null);
     assert_eq!(gone.status, 200, "{gone:?}");
     let late = call(
@@ -86,4 +88,32 @@ fn a_session_writes_through_the_leader_and_ends_with_its_member() {
     cluster.start(at);
     let after = call(&cluster, at, ("GET", "/v1/whoami"), &session[..1], &Value::Null);
     assert_eq!(after.status, 401, "and it ends with its server: {after:?}");
+}
+
+/// The same for somebody who has logged in with a token, on the page.
+fn by_token(cluster: &Cluster, at: usize, leader: usize) {
+    let own = ("origin", "http://holdfast");
+    let form = Value::String(format!("token={}&to=%2Ftokens", cluster.token()));
+    let entered = call(cluster, at, ("POST", "/login"), &[own], &form);
+    assert_eq!((entered.status, entered.header("location")), (303, Some("/tokens")), "{entered:?}");
+    let cookie = entered.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie");
+    let page = call(cluster, at, ("GET", "/tokens"), &[("cookie", cookie)], &Value::Null);
+    let page = page.body.as_str().expect("a page");
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let (csrf, id) = (csrf.expect("a form").to_owned(), fresh().to_string());
+    let session =
+        [("cookie", cookie), own, ("holdfast-csrf", csrf.as_str()), ("idempotency-key", id.as_str())];
+    let token = json!({ "name": "by-token", "role": "viewer", "expires_in": "1h" });
+    let made = call(cluster, at, ("POST", "/v1/tokens"), &session, &token);
+    assert_eq!(made.status, 200, "handed on to the leader: {made:?}");
+    let me = call(cluster, at, ("GET", "/v1/whoami"), &session[..1], &Value::Null);
+    let token = me.body["token"].as_str().expect("a token");
+    for path in ["/v1/whoami", "/v1/tokens"] {
+        let vouched = call(cluster, leader, ("GET", path), &[("holdfast-vouched", token)], &Value::Null);
+        assert_eq!(vouched.status, 401, "nobody vouches from outside: {vouched:?}");
+    }
+    let out = call(cluster, at, ("POST", "/logout"), &session[..2], &Value::String(format!("csrf={csrf}")));
+    assert_eq!(out.status, 303, "{out:?}");
+    let after = call(cluster, at, ("GET", "/v1/whoami"), &session[..1], &Value::Null);
+    assert_eq!(after.status, 401, "it is out: {after:?}");
 }

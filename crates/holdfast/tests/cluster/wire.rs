@@ -59,10 +59,14 @@ pub fn call(host: &Host, call: &Call<'_>, patience: Duration) -> Result<Answer, 
     call.headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
     match call.body {
         Some(body) => {
-            let body = body.to_string();
+            // A text is a form as a browser writes it.
+            let (kind, body) = match body {
+                Value::String(form) => ("x-www-form-urlencoded", form.clone()),
+                body => ("json", body.to_string()),
+            };
+            let length = body.len();
             text.push_str(&format!(
-                "content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
+                "content-type: application/{kind}\r\ncontent-length: {length}\r\n\r\n{body}"
             ));
         }
         None => text.push_str("\r\n"),
@@ -99,9 +103,11 @@ fn read(bytes: &[u8]) -> Option<Answer> {
     if length.is_some_and(|(_, length)| length.parse() != Ok(body.len())) {
         return None;
     }
-    let body = match body.is_empty() {
-        true => Value::Null,
-        false => serde_json::from_slice(body).ok()?,
+    let is_page = headers.iter().any(|(name, kind)| name == "content-type" && kind.starts_with("text/html"));
+    let body = match body {
+        [] => Value::Null,
+        page if is_page => Value::String(String::from_utf8_lossy(page).into_owned()),
+        json => serde_json::from_slice(json).ok()?,
     };
     Some(Answer { status, headers, body })
 }

@@ -99,6 +99,22 @@ fn a_token_runs_the_act_once_as_a_script() {
 }
 
 #[test]
+fn a_fence_is_of_the_member_that_is_named_or_of_the_one_that_is_asked() {
+    for (named, sent) in [(Some("two"), r#""node":"two""#), (None, r#""reason":"cut off""#)] {
+        let fake = Fake::start(|_| problem(409, "confirmation_stale", "not_executed"));
+        let fence = ["cluster", "fence", "--reason", "cut off", "--confirm", "act_1"];
+        let said = holdfast(&fake.url, &[&fence[..], named.as_slice()].concat());
+        let writes = fake.writes();
+        assert!(writes[0].line.ends_with("/v1/cluster/fence") && writes[0].text.contains(sent), "{writes:?}");
+        assert_eq!(writes[0].text.contains("\"node\""), named.is_some(), "{writes:?}");
+        let next = named.map_or("fence".to_owned(), |named| format!("fence {named}"));
+        assert!(said.err.contains(&format!("next: holdfast cluster {next} …")), "{}", said.err);
+    }
+    let both = holdfast("http://127.0.0.1:1", &["cluster", "fence", "two", "--data-dir", "d"]);
+    assert_eq!(both.code, 2, "{}", both.err);
+}
+
+#[test]
 fn a_stale_confirmation_is_refused_with_the_command_that_explains_anew() {
     let fake = Fake::start(|_| problem(409, "confirmation_stale", "not_executed"));
     let said = holdfast(&fake.url, &[PROMOTE, &["--confirm", "act_1"]].concat());

@@ -140,7 +140,8 @@
 
   const read = async () => {
     const answer = await fetch(location.href, {
-      headers: { accept: "text/html" },
+      // What the page reads by itself keeps no session from falling idle.
+      headers: { accept: "text/html", "holdfast-unattended": "true" },
       cache: "no-store",
       redirect: "manual",
       signal: AbortSignal.timeout(10000),

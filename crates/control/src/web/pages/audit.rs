@@ -1,7 +1,6 @@
 //! What anybody attempted: of the log and of every member's journal, and whose journal could not be read.
 
 use crate::web::{
-    acts,
     frame::{Place, Renewed},
     parts::{self, Table},
     visit::{Answer, Visit},
@@ -9,6 +8,7 @@ use crate::web::{
 use api::{
     AuditJournal, AuditPage, AuditRow, AuditType, Code, Outcome, Problem,
     routes::{self, fill},
+    shell::quoted,
 };
 use axum::response::Response;
 use maud::{Markup, html};
@@ -90,7 +90,7 @@ impl Asked {
             Some(_) => "holdfast audit --all".to_owned(),
         };
         for (name, value) in self.chosen() {
-            words.push_str(&format!(" --{name} {}", acts::quoted(value)));
+            words.push_str(&format!(" --{name} {}", quoted(value)));
         }
         words
     }

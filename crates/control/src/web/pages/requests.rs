@@ -42,8 +42,9 @@ fn search(asked: Option<&str>) -> Markup {
                 button { "Look it up" }
             }
             p #about-request .note {
-                "Every form and every command names its request. The log knows what became of it, also when the \
-                 answer was lost."
+                "Forms and commands that write to the log name their request, and the log knows what became of \
+                 it, also when the answer was lost. It has none for what is about one member or who sequences \
+                 (promotion, handover, fence, snapshot) and for backups: see " a href="/cluster" { "Cluster" } "."
             }
         }
     }
