@@ -40,7 +40,7 @@ pub enum Came<T> {
     /// Its answer was lost, and the log says so.
     Found {
         /// What the log says.
-        state: RequestState,
+        state: Box<RequestState>,
         /// Who said it.
         by: Client,
     },
@@ -66,7 +66,9 @@ impl Sending<'_> {
         }
         doubt(&error);
         match tokio::time::timeout(self.patience, self.ask()).await {
-            Ok((state, by)) => said(state).map(|state| Came::Found { state, by: by.clone() }),
+            Ok((state, by)) => {
+                said(state).map(|state| Came::Found { state: Box::new(state), by: by.clone() })
+            }
             Err(_) => Err(Box::new(unknown(self.id, &error, self.next))),
         }
     }

@@ -81,7 +81,7 @@ impl Failure {
 
     /// A write was not executed, or nobody could say whether it was.
     pub fn of_write(problem: Box<Problem>) -> Self {
-        Self::from(*problem).with_login_hint()
+        Self { exit: problem.exit_code(), problem, text: None }.with_login_hint()
     }
 
     /// A write was certainly not executed.

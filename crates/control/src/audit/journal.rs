@@ -260,7 +260,8 @@ impl Journal {
         for (_, path) in &sealed {
             walk.segment((path, &self.disk.read(path)?), false, |_| {})?;
         }
-        walk.segment((&self.dir.join(NAME), &last), true, |_| {})?;
+        // What is written by now was finished: nothing of it may be torn.
+        walk.segment((&self.dir.join(NAME), &last), false, |_| {})?;
         Ok(walk.found)
     }
 

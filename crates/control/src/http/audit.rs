@@ -15,7 +15,7 @@
 use super::{
     Http,
     access::Caller,
-    answer::{At, Result, refused},
+    answer::{At, Refused, Result, refused},
     events,
     input::Asked,
     serve::Stopping,
@@ -153,10 +153,13 @@ pub(super) async fn show(
     Asked(query): Asked<AuditQuery>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let wrong = || Problem::new(Code::InvalidRequest, "the cursor is none of this log").with_path("cursor");
+    let wrong = |()| {
+        let problem = Problem::new(Code::InvalidRequest, "the cursor is none of this log");
+        Refused::from(problem.with_path("cursor"))
+    };
     let given = headers.get(routes::LAST_EVENT_ID).and_then(|value| value.to_str().ok());
     let given = given.map(str::to_owned).or(query.cursor);
-    let cursor: Option<Cursor> = given.map(|text| text.parse().map_err(|()| wrong())).transpose()?;
+    let cursor: Option<Cursor> = given.map(|text| text.parse().map_err(wrong)).transpose()?;
     let limit = query.limit.unwrap_or(limits::PAGE_ROWS).clamp(1, limits::PAGE_ROWS);
     let filter = Filter {
         actor: query.actor,

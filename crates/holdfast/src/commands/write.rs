@@ -37,7 +37,7 @@ where
     let next = context.resolves(id);
     let executed = match once(context, id, &next, async |client| call(client, id).await).await? {
         Came::Answered(receipt) => Executed { receipt, unread: None },
-        Came::Found { state, by } => recovered(&by, state).await,
+        Came::Found { state, by } => recovered(&by, *state).await,
     };
     let receipt = &executed.receipt;
     let what = format!("executed at event {}; interrupted before its end was seen", receipt.event);
