@@ -180,9 +180,11 @@ fn a_server_that_is_gone_is_said_and_so_is_a_session_that_ended() {
         browser.text("#events").contains("token.created").then_some(())
     })
     .expect("a page that follows");
-    let read = browser.script("return window.read");
-    let reads = read.as_array().expect("a list");
-    assert!(!reads.is_empty() && reads.iter().all(|said| said == "true"), "not in a visitor's name: {read}");
+    let reads = wait_for("the page to read by itself", SOON, || {
+        browser.script("return window.read").as_array().filter(|reads| !reads.is_empty()).cloned()
+    })
+    .expect("a page that reads");
+    assert!(reads.iter().all(|said| said == "true"), "not in a visitor's name: {reads:?}");
     // Stopped, not dead: the connection stays and nothing comes.
     let pid = scene.platform.process(Role::Server).expect("it runs").pid();
     demo::kill(pid, libc::SIGSTOP);
