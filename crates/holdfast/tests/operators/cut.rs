@@ -237,7 +237,7 @@ async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
     let every = (1.0 / ON_THE_PROGRAM) as usize;
     let begun = (0..count).map(|number| {
         // One in so many, and not always the same kind.
-        let on_the_program = (number + number / every) % every == 0;
+        let on_the_program = (number + number / every).is_multiple_of(every);
         let (places, programs) = (Arc::clone(&places), Arc::clone(&programs));
         let (image, secret) = (Arc::clone(&image), scene.token().to_owned());
         let trial = trial(number);

@@ -61,8 +61,8 @@ impl Scene {
         let token = made.stdout.split_whitespace().find(|word| word.starts_with("hf_"));
         scene.token = token.expect("the owner's token is printed").to_owned();
         scene.start(0);
-        for at in 1..count {
-            scene.join(NAMES[at], at).executed().expect("let in");
+        for (at, name) in NAMES.into_iter().enumerate().take(count).skip(1) {
+            scene.join(name, at).executed().expect("let in");
             scene.start(at);
         }
         scene.all_vote(count);
@@ -354,8 +354,8 @@ fn arm(file: &Path, text: &str) {
 impl Drop for Scene {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for at in 0..self.members.len() {
-                eprintln!("--- {} said last:\n{}", NAMES[at], self.last_words(at));
+            for (at, name) in NAMES.iter().enumerate().take(self.members.len()) {
+                eprintln!("--- {name} said last:\n{}", self.last_words(at));
             }
         }
     }

@@ -107,7 +107,7 @@ fn damaged(cluster: &mut Cluster, hurt: usize) {
     let alone = alone.display().to_string();
     let said = page.says("alone", &At(cluster, hurt), &[("DATA", &alone)]);
     assert!(said.contains("DAMAGED"), "{said}");
-    flip(&cluster.data(hurt).to_owned());
+    flip(cluster.data(hurt));
     cluster.start(hurt);
     cluster.all_vote(3);
     let (data, aside) = (cluster.data(hurt).display().to_string(), cluster.dir().join("kept"));
