@@ -251,7 +251,7 @@ fn confirmation(event: &Event) -> Option<AuditConfirmation> {
 
 /// A confirmation as rows show it.
 pub(crate) fn confirmed_by(confirmed: &domain::Confirmed) -> AuditConfirmation {
-    let kind = serde_json::to_value(confirmed.kind).ok();
-    let kind = kind.and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    let kind = serde_json::to_value(confirmed.kind).expect("a kind is plain data");
+    let kind = kind.as_str().expect("and one word").to_owned();
     AuditConfirmation { kind, acknowledged: confirmed.acknowledged.clone() }
 }

@@ -264,7 +264,10 @@ impl Browser {
             let Some(parent) = all.get(at).copied() else { break };
             all.extend(children(parent));
         }
-        all.into_iter().for_each(|pid| demo::kill(pid, 9));
+        let is_browser = |pid: &u32| name(*pid).starts_with("chromium");
+        assert!(all.iter().any(is_browser), "the browser itself is among them");
+        all.iter().for_each(|pid| demo::kill(*pid, 9));
+        wait_for("its end", SOON, || (!all.iter().any(is_browser)).then_some(())).expect("it is gone");
     }
 
     /// Sends the form of an act.
@@ -281,11 +284,21 @@ impl Drop for Browser {
     }
 }
 
-/// The processes that a process has started.
+/// The processes that a process has started, by any of its threads.
 fn children(of: u32) -> Vec<u32> {
-    let path = format!("/proc/{of}/task/{of}/children");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    let threads = std::fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
+    let texts = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    texts
+        .flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// What a process calls itself; nothing once it has ended.
+fn name(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let is_dead = stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    let name = stat.split('(').nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default();
+    if is_dead { String::new() } else { name.to_owned() }
 }
 
 /// A whole answer, if it is there.
