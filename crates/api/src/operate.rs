@@ -1,6 +1,6 @@
 //! What operators ask of the server itself: tokens, requests, views, health, version.
 
-use crate::{AuditRow, Code};
+use crate::{AuditRow, Code, Outcome};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use types::{DurationMs, Epoch, EventId, Name, RequestId, Timestamp, TokenId};
@@ -126,6 +126,17 @@ pub enum RequestVerdict {
     NotSeen,
 }
 
+impl RequestVerdict {
+    /// Whether the request was executed, as far as this tells.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Executed => Outcome::Executed,
+            Self::Refused | Self::Voided => Outcome::NotExecuted,
+            Self::Expired | Self::NotSeen => Outcome::Unknown,
+        }
+    }
+}
+
 /// What became of a request, as the log tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestState {
@@ -134,6 +145,8 @@ pub struct RequestState {
     pub request_id: RequestId,
     /// What is known.
     pub state: RequestVerdict,
+    /// Whether it was executed, as far as that tells.
+    pub outcome: Outcome,
     /// Whether that can never change. Only *not seen* is not final.
     #[serde(rename = "final")]
     pub is_final: bool,
@@ -175,6 +188,8 @@ pub struct ViewRow {
 /// A view folded anew from the first event, against the one that was live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RebuildAnswer {
+    /// Always *executed*.
+    pub outcome: Outcome,
     /// The view.
     pub name: String,
     /// The fingerprint of the live one.

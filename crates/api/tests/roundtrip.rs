@@ -214,7 +214,7 @@ proptest! {
             member: seed.maybe(seed.name.clone()), scopes: seed.maybe(vec![seed.text.clone()]),
         });
         same(RequestState {
-            request_id: RequestId::from_u128(seed.bits), state: RequestVerdict::NotSeen, is_final: seed.some,
+            request_id: RequestId::from_u128(seed.bits), state: RequestVerdict::NotSeen, outcome: Outcome::Unknown, is_final: seed.some,
             event: seed.maybe(EventId::new(seed.n)), reason: seed.maybe(seed.text.clone()),
             code: seed.maybe(Code::NameTaken), at: seed.maybe(Timestamp::from_ms(seed.n)),
             attempts: Vec::new(),
@@ -225,7 +225,7 @@ proptest! {
             quarantined: seed.maybe(seed.text.clone()), behind: seed.n,
         });
         same(RebuildAnswer {
-            name: seed.text.clone(), before: seed.text.clone(), after: seed.text.clone(), equal: seed.some,
+            outcome: Outcome::Executed, name: seed.text.clone(), before: seed.text.clone(), after: seed.text.clone(), equal: seed.some,
             events: seed.n,
         });
         same(Ready {

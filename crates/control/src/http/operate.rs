@@ -9,7 +9,7 @@ use super::{
     roles,
 };
 use crate::cluster::{Cluster, Mode};
-use api::{Code, Live, Page, PageQuery, Problem, Ready, RebuildAnswer, Version, ViewRow, Whoami};
+use api::{Code, Live, Outcome, Page, PageQuery, Problem, Ready, RebuildAnswer, Version, ViewRow, Whoami};
 use axum::{Json, extract::State};
 use domain::view;
 
@@ -63,6 +63,7 @@ pub(super) async fn rebuild(
         return Err(problem.with_hint(format!("there are {}", view::NAMES.join(", "))).into());
     };
     let answer = RebuildAnswer {
+        outcome: Outcome::Executed,
         name,
         before: hex(rebuilt.before),
         after: hex(rebuilt.after),

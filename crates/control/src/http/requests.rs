@@ -38,9 +38,10 @@ fn parse(text: &str) -> Result<RequestId> {
 
 /// What the log tells this caller about a request. Another org's is as if it was never seen.
 fn known(state: &Decided, caller: &Caller, id: RequestId, now: Timestamp) -> RequestState {
-    let nothing = |verdict, is_final| RequestState {
+    let nothing = |verdict: RequestVerdict, is_final| RequestState {
         request_id: id,
         state: verdict,
+        outcome: verdict.outcome(),
         is_final,
         event: None,
         reason: None,

@@ -65,6 +65,7 @@ async fn figures_are_lines_that_prometheus_reads() {
         "holdfast_leader_changes_total 1",
         "holdfast_instances{state=\"allocated\"} 0",
         "holdfast_deploys{state=\"failed\"} 0",
+        "holdfast_deploy_overdue_seconds 0",
         "holdfast_commands_total{outcome=\"executed\"} 1",
         "holdfast_nodes{state=\"active\",health=\"reachable\"} 2",
     ] {

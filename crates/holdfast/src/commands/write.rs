@@ -72,7 +72,8 @@ pub async fn once<T>(
         }
     };
     Boundary::CallBegun.reached();
-    let came = sending.once(call, doubt).await.map_err(Failure::of_write);
+    let came =
+        sending.once(call, doubt).await.map_err(|problem| Failure::of_write(earlier(context, problem)));
     Boundary::CallAnswered.reached();
     let came = came?;
     if let (Came::Found { state, .. }, Form::Text) = (&came, context.form) {
@@ -80,6 +81,15 @@ pub async fn once<T>(
         output::note(&format!("the log says: executed at event {event}"));
     }
     Ok(came)
+}
+
+/// Of a request that was named, what is certain is that it was not executed now: it may have been sent before.
+fn earlier(context: &Context, mut problem: Box<Problem>) -> Box<Problem> {
+    if let (true, 6, Some(id)) = (context.names_request(), problem.exit_code(), problem.request_id) {
+        problem.detail.push_str("; what became of an earlier sending of this request is not known here");
+        problem.hint = Some(format!("holdfast requests show {id}"));
+    }
+    problem
 }
 
 /// The receipt of a request whose answer was lost, as far as its events tell. They are asked for until

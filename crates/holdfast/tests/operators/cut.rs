@@ -11,8 +11,10 @@ use crate::{
     scene::{SOON, Scene, fresh, said},
 };
 use api::{
-    Came, Client, ClientError, DeployRequest, JoinTokenRequest, MemberJoinRequest, Outcome, Problem, Receipt,
-    RequestVerdict, RestartRequest, RollbackRequest, ScaleRequest, Sending, TokenRequest, TokenRole,
+    ActDone, ApplyRequest, Came, Client, ClientError, ClusterActRequest, ConfirmedBy, DeployRequest,
+    JoinTokenRequest, MemberJoinRequest, Outcome, Password, PersonChange, PersonRequest, Problem, Receipt,
+    RequestState, RequestVerdict, RestartRequest, RollbackRequest, ScaleRequest, Sending, TokenRequest,
+    TokenRole, routes,
 };
 use demo::wait_for;
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command, sync::Arc, time::Duration};
@@ -26,6 +28,9 @@ const AT_ONCE: usize = 48;
 /// How long a client in this process waits for an answer, and then asks: less than a person would.
 const ANSWER: Duration = Duration::from_millis(1500);
 const ASK: Duration = Duration::from_millis(1500);
+
+/// What members that are added would log in with.
+const PASSWORD: &str = "a password for nobody";
 
 /// The places, in the order of time.
 const PLACES: [Place; 14] = [
@@ -60,9 +65,16 @@ enum Verb {
     MemberSecret,
     DrainNode,
     ActivateNode,
+    AddMember,
+    SetMember,
+    RemoveMember,
+    /// Guarded: it was explained and is confirmed, and the confirmation is what is cut.
+    DeleteApp,
+    /// Its request is the one that is voided.
+    Void,
 }
 
-const VERBS: [Verb; 10] = [
+const VERBS: [Verb; 15] = [
     Verb::CreateToken,
     Verb::Scale,
     Verb::Deploy,
@@ -72,8 +84,23 @@ const VERBS: [Verb; 10] = [
     Verb::Rollback,
     Verb::MemberSecret,
     Verb::DrainNode,
+    Verb::DeleteApp,
     Verb::ActivateNode,
+    Verb::AddMember,
+    Verb::Void,
+    Verb::SetMember,
+    Verb::RemoveMember,
 ];
+
+impl Verb {
+    /// What the log says of its request when it was done.
+    const fn verdict(self) -> RequestVerdict {
+        match self {
+            Self::Void => RequestVerdict::Voided,
+            _ => RequestVerdict::Executed,
+        }
+    }
+}
 
 /// One trial.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +165,33 @@ pub fn apply(scene: &Scene, image: &str, memory: &str) {
     scene.cli(&apply).executed().expect("applied");
 }
 
-async fn call(client: &Client, trial: Trial, image: &str) -> Result<(), ClientError> {
+/// The app that a trial deletes.
+fn doomed(trial: Trial) -> String {
+    format!("cut-{}", &trial.id.to_string().to_lowercase()[10..])
+}
+
+/// The member that a trial adds.
+fn newcomer(trial: Trial) -> String {
+    format!("m{}", &trial.id.to_string().to_lowercase()[10..])
+}
+
+/// What a trial wants first, over a connection that is whole: an app to delete, and the token that does.
+async fn prepared(direct: &Client, trial: Trial, image: &str) -> String {
+    if trial.verb != Verb::DeleteApp {
+        return String::new();
+    }
+    let app = doomed(trial);
+    let manifest = serde_json::json!({
+        "schema": 1, "app": app, "image": { "ref": image }, "processes": { "web": { "memory": "64Mi" } },
+    });
+    let manifest = serde_json::from_value(manifest).expect("a manifest");
+    let apply = ApplyRequest { env: name("prod"), manifest };
+    direct.apply(&name("main"), fresh(), &apply).await.expect("applied");
+    let path = routes::fill(routes::APP_DELETE, &["main", &app]);
+    direct.explain_act(&path, trial.id, &ClusterActRequest::default()).await.expect("explained").token
+}
+
+async fn call(client: &Client, trial: Trial, image: &str, token: &str) -> Result<(), ClientError> {
     let (org, app, env) = (name("main"), name("shop"), name("prod"));
     let (place, id) = ((&org, &app, &env), trial.id);
     let number = u32::try_from(id.as_u128() % 5).expect("small") + 1;
@@ -172,12 +225,33 @@ async fn call(client: &Client, trial: Trial, image: &str) -> Result<(), ClientEr
         }
         Verb::DrainNode => client.drain_node(id, "nobody").await.map(gone),
         Verb::ActivateNode => client.activate_node(id, "nobody").await.map(gone),
+        Verb::AddMember => {
+            let name = name(&newcomer(trial));
+            let password = Password::new(PASSWORD);
+            client
+                .create_member(id, &PersonRequest { name, role: TokenRole::Viewer, password })
+                .await
+                .map(gone)
+        }
+        Verb::SetMember => {
+            let role = if number > 3 { TokenRole::Viewer } else { TokenRole::Developer };
+            let change = PersonChange { role: Some(role), password: None };
+            client.set_member(id, &name("stays"), &change).await.map(gone)
+        }
+        Verb::RemoveMember => client.delete_member(id, &name("nobody")).await.map(gone),
+        Verb::DeleteApp => {
+            let path = routes::fill(routes::APP_DELETE, &["main", &doomed(trial)]);
+            let confirm = (token, ConfirmedBy::Script);
+            let done = client.confirm_act::<ActDone>(&path, id, confirm, &ClusterActRequest::default()).await;
+            done.map(|done| assert_eq!(done.outcome, Outcome::Executed))
+        }
+        Verb::Void => unreachable!("it is no request of its own"),
     }
 }
 
 /// The command line of the program for the same.
-fn line(trial: Trial, image: &str) -> Vec<String> {
-    let token = TokenId::from_u128(5).to_string();
+fn line(trial: Trial, image: &str, confirm: &str) -> Vec<String> {
+    let (token, id, app) = (TokenId::from_u128(5).to_string(), trial.id.to_string(), doomed(trial));
     let words: &[&str] = match trial.verb {
         Verb::Scale => &["scale", "web=3", "--app", "shop"],
         Verb::Restart => &["restart", "--app", "shop"],
@@ -189,21 +263,47 @@ fn line(trial: Trial, image: &str) -> Vec<String> {
         Verb::MemberSecret => &["cluster", "join-token"],
         Verb::DrainNode => &["nodes", "drain", "nobody"],
         Verb::ActivateNode => &["nodes", "activate", "nobody"],
+        Verb::AddMember => &["members", "create", &newcomer(trial), "--role", "viewer"],
+        Verb::SetMember => &["members", "set", "stays", "--role", "viewer"],
+        Verb::RemoveMember => &["members", "delete", "nobody"],
+        Verb::DeleteApp => &["apps", "delete", &app, "--confirm", confirm],
+        Verb::Void => &["requests", "void", &id],
     };
-    let more = ["--no-wait", "--json", "--timeout", "2s", "--request-id", &trial.id.to_string()];
-    words.iter().chain(&more).map(ToString::to_string).collect()
+    let named: &[&str] = if trial.verb == Verb::Void { &[] } else { &["--request-id", &id] };
+    let more = ["--no-wait", "--json", "--timeout", "2s"];
+    words.iter().chain(&more).chain(named).map(ToString::to_string).collect()
+}
+
+/// What came of a void: whether the request may never run is what it is about.
+fn voided(came: Result<RequestState, ClientError>) -> (i32, Outcome, String) {
+    match came {
+        Ok(state) => {
+            assert_eq!(state.state, RequestVerdict::Voided, "nobody else sends it: {state:?}");
+            (0, Outcome::Executed, String::new())
+        }
+        Err(error @ (ClientError::Unknown { .. } | ClientError::BadAnswer { .. })) => {
+            (7, Outcome::Unknown, error.to_string())
+        }
+        Err(error @ ClientError::NotSent { .. }) => (6, Outcome::NotExecuted, error.to_string()),
+        Err(ClientError::Problem(problem)) => {
+            (i32::from(problem.exit_code()), problem.outcome, problem.to_string())
+        }
+    }
 }
 
 /// A trial in this process.
-async fn in_process(to: SocketAddr, secret: String, image: Arc<String>, trial: Trial) -> Told {
+async fn in_process(to: SocketAddr, secret: String, image: Arc<String>, token: String, trial: Trial) -> Told {
     let proxy = Proxy::start(to, trial.cut).await;
     let client = Client::new(&proxy.url, Some(secret)).expect("a client").with_timeout(ANSWER);
     let sending =
         Sending { id: trial.id, to: &client, others: &[], patience: ASK, next: "holdfast requests …" };
-    let came = sending.once(async |client| call(client, trial, &image).await, |_| {}).await;
-    let (exit, outcome, words) = match came {
-        Ok(Came::Answered(()) | Came::Found { .. }) => (0, Outcome::Executed, String::new()),
-        Err(problem) => (i32::from(problem.exit_code()), problem.outcome, problem.to_string()),
+    let (exit, outcome, words) = if trial.verb == Verb::Void {
+        voided(client.void(trial.id).await)
+    } else {
+        match sending.once(async |client| call(client, trial, &image, &token).await, |_| {}).await {
+            Ok(Came::Answered(()) | Came::Found { .. }) => (0, Outcome::Executed, String::new()),
+            Err(problem) => (i32::from(problem.exit_code()), problem.outcome, problem.to_string()),
+        }
     };
     Told { trial, exit, outcome: outcome.to_string(), writes: proxy.writes().len(), words }
 }
@@ -217,10 +317,16 @@ async fn with_the_program(to: SocketAddr, mut command: Command, trial: Trial) ->
     let text = if said.code == 0 { &said.stdout } else { &said.stderr };
     let value: serde_json::Value =
         serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {trial:?}: {said:?}"));
-    let outcome = value["outcome"].as_str().unwrap_or_else(|| panic!("{trial:?}: {said:?}")).to_owned();
+    let outcome = match (trial.verb, said.code) {
+        (Verb::Void, 0) if value["state"] == "voided" => Some("executed"),
+        _ => value["outcome"].as_str(),
+    };
+    let outcome = outcome.unwrap_or_else(|| panic!("{trial:?}: {said:?}")).to_owned();
     if said.code == 7 && outcome == "unknown" {
         let hint = value["hint"].as_str().unwrap_or_default();
-        for verb in ["show", "void"] {
+        // Voiding can be said again, and that resolves it.
+        let next: &[&str] = if trial.verb == Verb::Void { &["void"] } else { &["show", "void"] };
+        for verb in next {
             assert!(hint.contains(&format!("holdfast requests {verb} {}", trial.id)), "{trial:?}: {said:?}");
         }
     }
@@ -235,19 +341,28 @@ async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
     // Each of them is a process.
     let programs = Arc::new(tokio::sync::Semaphore::new(8));
     let every = (1.0 / ON_THE_PROGRAM) as usize;
+    let password = scene.dir().join("password");
+    std::fs::write(&password, format!("{PASSWORD}\n")).expect("written");
+    let stays =
+        PersonRequest { name: name("stays"), role: TokenRole::Viewer, password: Password::new(PASSWORD) };
+    scene.client(0).create_member(fresh(), &stays).await.expect("added");
     let begun = (0..count).map(|number| {
         // One in so many, and not always the same kind.
         let on_the_program = (number + number / every).is_multiple_of(every);
         let (places, programs) = (Arc::clone(&places), Arc::clone(&programs));
         let (image, secret) = (Arc::clone(&image), scene.token().to_owned());
-        let trial = trial(number);
-        let command = scene.command(&line(trial, &image).iter().map(String::as_str).collect::<Vec<_>>());
+        let (trial, direct, mut command) = (trial(number), scene.client(0), scene.command(&[]));
+        command.stdin(std::fs::File::open(&password).expect("a password"));
         tokio::spawn(async move {
             let semaphore = if on_the_program { programs } else { places };
             let _place = semaphore.acquire_owned().await.expect("never closed");
+            let token = prepared(&direct, trial, &image).await;
             match on_the_program {
-                true => with_the_program(to, command, trial).await,
-                false => in_process(to, secret, image, trial).await,
+                true => {
+                    command.args(line(trial, &image, &token));
+                    with_the_program(to, command, trial).await
+                }
+                false => in_process(to, secret, image, token, trial).await,
             }
         })
     });
@@ -261,7 +376,7 @@ async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
 
 /// What is wrong with what was told, if anything is.
 fn wrong(told: &Told, verdict: RequestVerdict) -> Option<&'static str> {
-    let ran = verdict == RequestVerdict::Executed;
+    let ran = verdict == told.trial.verb.verdict();
     let known = match told.exit {
         0 => Some("executed"),
         1..=6 => Some("not_executed"),
@@ -307,7 +422,7 @@ fn fm_o5_a_connection_cut_anywhere_never_makes_a_wrong_verdict() {
     // By the events themselves: whole, once, and nothing of what did not run.
     let caused = scene.caused(0);
     for told in &told {
-        let ran = scene.runs(&caused, told.trial.id);
+        let ran = scene.runs(&caused, told.trial);
         if (told.outcome == "executed" && !ran) || (told.outcome == "not_executed" && ran) {
             mistakes.push(format!("by the events of the log: {ran}: {told:?}"));
         }
@@ -335,7 +450,7 @@ fn fm_o5_a_connection_that_is_never_made_is_not_executed() {
         let client = Client::new(&format!("http://{to}"), Some(secret.clone())).expect("a client");
         let sending =
             Sending { id: trial.id, to: &client, others: &[], patience: ASK, next: "holdfast requests …" };
-        let came = scene.block(sending.once(async |client| call(client, trial, &image).await, |_| {}));
+        let came = scene.block(sending.once(async |client| call(client, trial, &image, "").await, |_| {}));
         let problem: Box<Problem> = came.map(drop).expect_err("nobody answers");
         assert_eq!((problem.exit_code(), problem.outcome), (6, Outcome::NotExecuted), "{problem:?}");
     }
@@ -349,6 +464,15 @@ fn fm_o5_a_connection_that_is_never_made_is_not_executed() {
         &format!("http://{}", silent.address),
     ]);
     assert_eq!(said.code, 6, "{said:?}");
+    // One that is named may have been sent before, and of that nothing is known here.
+    let (id, to) = (fresh().to_string(), format!("http://127.0.0.1:{port}"));
+    let said = scene.cli(&["tokens", "revoke", "tok_0", "--server", &to, "--request-id", &id, "--json"]);
+    assert_eq!(said.code, 2, "{said:?}");
+    let token = TokenId::from_u128(5).to_string();
+    let said = scene.cli(&["tokens", "revoke", &token, "--server", &to, "--request-id", &id, "--json"]);
+    let problem: Problem = serde_json::from_str(said.stderr.trim()).expect("a problem");
+    assert_eq!((said.code, problem.hint), (6, Some(format!("holdfast requests show {id}"))), "{said:?}");
+    assert!(problem.detail.contains("an earlier sending"), "{said:?}");
 }
 
 /// Somebody who listens and takes nobody, with no room left.
@@ -382,8 +506,10 @@ impl Full {
 
 impl Scene {
     /// Whether a request ran, by the events that it caused and by its verdict among them.
-    fn runs(&self, caused: &BTreeMap<RequestId, Vec<String>>, id: RequestId) -> bool {
+    fn runs(&self, caused: &BTreeMap<RequestId, Vec<String>>, trial: Trial) -> bool {
         // One that changes nothing and is executed all the same leaves its verdict alone.
-        caused.contains_key(&id) && self.state(0, id).state == RequestVerdict::Executed
+        // A voided request causes nothing and has its verdict by another.
+        let is_there = trial.verb == Verb::Void || caused.contains_key(&trial.id);
+        is_there && self.state(0, trial.id).state == trial.verb.verdict()
     }
 }

@@ -88,6 +88,14 @@ fn states(http: &Shared, page: &mut Page) {
         "state",
         deploys,
     );
+    let now = http.core.now();
+    let under_way = state.deploys.values().filter(|deploy| deploy.state.is_active());
+    let overdue = under_way.map(|deploy| now.since(deploy.deadline).as_ms()).max().unwrap_or(0);
+    page.gauge(
+        "deploy_overdue_seconds",
+        "How far the deploy that is under way for longest past its deadline is past it; 0 if none is.",
+        overdue as f64 / 1000.0,
+    );
 }
 
 fn counted<T: Ord>(all: impl Iterator<Item = T>) -> BTreeMap<T, u64> {
