@@ -18,7 +18,7 @@ NEXTEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo yes)
 TESTS = $(if $(NEXTEST),$(CARGO) nextest run,RUST_TEST_THREADS=2 $(CARGO) test)
 APP := target/static/$(HOST)/debug/demo-app
 
-.PHONY: help setup app build demo test verify fix bench sim fuzz e2e
+.PHONY: help setup app build demo test verify fix bench sim fuzz contract e2e
 
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -61,6 +61,9 @@ sim: ## SEEDS=n rounds of each kind in the simulator (FROM=n: from that seed; KI
 
 fuzz: ## SECONDS=n of each fuzz target (manifest, HTTP bodies, ClientHello, log reader, events)
 	scripts/fuzz.sh $(or $(SECONDS),60)
+
+contract: setup build ## hold a server against docs/openapi.json with schemathesis (SEED=n: the cases of that run)
+	scripts/contract.sh
 
 e2e: setup build ## only the tests that kill real processes
 	$(if $(NEXTEST),$(CARGO) nextest run --workspace -E 'package(holdfast) & test(/(^|::)fm_/)',RUST_TEST_THREADS=1 $(CARGO) test -p holdfast --test failure_model --test cluster --test operators)

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(runc conmon docker-registry skopeo umoci busybox-static wrk nftables iproute2 prometheus \
-    chromium chromium-driver)
+    chromium chromium-driver python3-venv)
 # Of these only the programs are wanted: docker-registry is started by tests on free ports, and of
 # prometheus promtool alone is used.
 services=(docker-registry prometheus)

@@ -84,7 +84,6 @@ pub struct AuditRequest {
     pub path: String,
     /// What it said, with secrets replaced by `[redacted]`; text if it was cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     pub body: Option<serde_json::Value>,
     /// What is missing of the body, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -132,6 +132,8 @@ codes! {
     AcknowledgementRequired = "acknowledgement_required", 422, 5, "A risk must be acknowledged";
     /// What was asked for is written, and the view that answers has not reached it within the bound.
     NotVisibleYet = "not_visible_yet", 503, 6, "Written, not yet visible";
+    /// The copy of the log that was asked does not have an event of that number, though it was waited for.
+    EventAhead = "event_ahead", 412, 6, "That event is not here";
     /// The server cannot take it now; it was certainly not executed.
     Unavailable = "unavailable", 503, 6, "Not available now";
     /// An invariant would not be proven; `detail` names it. Nothing has changed.

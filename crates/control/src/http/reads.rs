@@ -25,11 +25,9 @@ pub(super) async fn fresh(http: &Http, at_least: Option<EventId>) -> Result<Arc<
     {
         let head = http.core.head().event;
         if event > head {
-            // Nothing of that number was written here, so nothing is said about it.
-            let detail = format!("event {event} is not in this log, which ends at event {head}");
-            return Err(Problem::new(Code::NotVisibleYet, detail)
-                .with_outcome(api::Outcome::NotExecuted)
-                .into());
+            // Nothing of that number is known here, so nothing is said about it.
+            let detail = format!("event {event} is not in this copy of the log, which ends at event {head}");
+            return Err(Problem::new(Code::EventAhead, detail).into());
         }
         return Err(Problem::new(Code::NotVisibleYet, not_yet.to_string()).into());
     }

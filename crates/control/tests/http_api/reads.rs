@@ -34,7 +34,7 @@ async fn an_event_that_was_never_written_is_not_waited_for_in_vain() {
     let world = World::start().await;
     let nowhere = world.owner().at_least(EventId::new(1_000_000));
     let error = nowhere.apps(&name("main")).await.expect_err("not there");
-    assert_eq!(error.code(), Some(Code::NotVisibleYet));
+    assert_eq!(error.code(), Some(Code::EventAhead));
 }
 
 #[tokio::test]

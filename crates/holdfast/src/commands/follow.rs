@@ -260,7 +260,7 @@ pub async fn persistently<T>(
             Ok(Ok(answer)) => return Ok(answer),
             Err(_) => return Err(last),
             Ok(Err(ClientError::Problem(problem)))
-                if !matches!(problem.code, Code::Unavailable | Code::NotVisibleYet) =>
+                if !matches!(problem.code, Code::Unavailable | Code::NotVisibleYet | Code::EventAhead) =>
             {
                 return Err(Some(ClientError::Problem(problem)));
             }
