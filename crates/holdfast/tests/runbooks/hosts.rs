@@ -1,17 +1,23 @@
 //! Pages about hosts, agents, edges and what runs: a whole Holdfast with real containers.
 
 use crate::page::{Machine, Page};
+use api::{EnrolRequest, NodeClient};
 use demo::{
     Authority, Cli, Manifest, Outcome, Platform, Registry, Role, Running, Target, get_blocking,
     image::{Recipe, Temper, build},
     wait_for,
 };
+use rt::{Clock as _, Random as _};
 use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
+};
+use types::{
+    ByteSize, MilliCpu, RequestId,
+    plan::{Capacity, NodeRole},
 };
 
 pub const HOST: &str = "shop.example";
@@ -140,7 +146,34 @@ fn the_agent(site: &mut Site) {
     lost.walk("drain", site, &words);
     assert!(page.says("look", site, &words).contains("draining"));
     lost.walk("activate", site, &words);
+    // And one that was enrolled and never came back.
+    spare(site);
+    let words = [("NODE", "spare")];
+    lost.walk("disable", site, &words);
+    lost.walk("remove", site, &words);
     lost.walk("over", site, &words);
+    let left = site.platform.cli(&["nodes", "list"]).expect("an answer").executed().expect("a list");
+    assert!(!left.stdout.contains("spare"), "{left:?}");
+}
+
+/// A node of which nothing runs.
+fn spare(site: &Site) {
+    let secret =
+        site.platform.cli(&["nodes", "join-token"]).expect("an answer").executed().expect("a secret");
+    let request = EnrolRequest {
+        join_token: secret
+            .stdout
+            .split_whitespace()
+            .find(|word| word.starts_with("hf_"))
+            .expect("a secret")
+            .into(),
+        name: "spare".parse().expect("a name"),
+        roles: vec![NodeRole::Agent],
+        capacity: Capacity { memory: ByteSize::from_mib(64), cpu: MilliCpu::new(100) },
+    };
+    let id = RequestId::from_parts(rt::SystemClock.now(), rt::OsRandom.u128());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
+    runtime.block_on(NodeClient::enrol(&site.platform.url(), id, &request)).expect("enrolled");
 }
 
 fn the_edge(site: &mut Site) {
