@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Holds a server against its own contract: schemathesis calls every operation of docs/openapi.json with what the
 # contract allows and with what it forbids. It fails on a 5xx and on an answer that the contract does not name.
-# SEED=n runs the cases of an earlier run again; the log of the run lies in target/contract/run.log.
+# SEED=n runs the cases of an earlier run again; logs of the runs lie in target/contract.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,15 +36,27 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 
-# A read that waits for an event far ahead is answered after ten seconds, hence the workers and the patience.
-options=(--url "http://$api" --header "Authorization: Bearer $token" --workers 8 --request-timeout 30)
+# A read that waits for an event far ahead is answered after ten seconds: hence the patience, and four runs side by side,
+# each with one thread (CPython 3.11 cannot parse in several at once: python/cpython#106905).
+options=(--url "http://$api" --header "Authorization: Bearer $token" --workers 1 --request-timeout 30)
 options+=(--checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance)
 options+=(--phases examples,coverage,fuzzing --max-examples "${EXAMPLES:-20}" --continue-on-failure)
 [ -z "${SEED:-}" ] || options+=(--seed "$SEED")
-SCHEMATHESIS_HOOKS=scripts/contract_hooks.py \
-    "$tool/bin/schemathesis" run docs/openapi.json "${options[@]}" >target/contract/run.log 2>&1 || {
-    tail -n 80 target/contract/run.log >&2
-    exit 1
+share() {
+    SCHEMATHESIS_HOOKS=scripts/contract_hooks.py HYPOTHESIS_STORAGE_DIRECTORY="$dir/$1" \
+        "$tool/bin/schemathesis" run docs/openapi.json "${options[@]}" "${@:2}" >"target/contract/$1.log" 2>&1
 }
+runs=()
+reads=(--exclude-method POST --exclude-method DELETE --exclude-method PUT)
+share reads-of-apps "${reads[@]}" --exclude-path-regex '^/(?!v1/orgs)' & runs+=($!)
+share reads "${reads[@]}" --exclude-path-regex '^/v1/orgs' & runs+=($!)
+share writes-of-apps --exclude-method GET --exclude-path-regex '^/(?!v1/(orgs|node))' & runs+=($!)
+share writes --exclude-method GET --exclude-path-regex '^/v1/(orgs|node)' & runs+=($!)
+failed=
+for run in "${runs[@]}"; do wait "$run" || failed=1; done
+for name in reads-of-apps reads writes-of-apps writes; do
+    echo "contract: $name" >&2
+    sed -n '/= FAILURES =/,/= SUMMARY =/p;/= ERRORS =/,/= SUMMARY =/p;/SUMMARY/,$p' "target/contract/$name.log" >&2
+done
+[ -z "$failed" ] || { echo "contract: what the server answers is not what docs/openapi.json says" >&2; exit 1; }
 kill -0 "$server" || { tail -n 40 target/contract/server.log >&2; exit 1; }
-sed -n '/SUMMARY/,$p' target/contract/run.log >&2
