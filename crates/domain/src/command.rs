@@ -2,6 +2,7 @@
 
 use crate::{
     backup::BackupNote,
+    config::ConfigCommand,
     confirmed::Confirmed,
     content::Content,
     event::{Actor, DeployFailure, NodeHealth, Role},
@@ -180,6 +181,8 @@ pub enum Command {
     VoidRequest {
         request: RequestId,
     },
+    /// Something about configuration.
+    Config(ConfigCommand),
 
     // From agents.
     Report {

@@ -6,12 +6,13 @@
 //! has decided anew since.
 
 use crate::{
+    config::Schema,
     rejection::Rejection,
     state::{Environment, State},
 };
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, fmt::Write as _};
-use types::{AppId, DeployId, EnvId, InstanceId, NodeId};
+use types::{AppId, ChangeId, DeployId, EnvId, InstanceId, NamespaceId, NodeId};
 
 /// Names for people, and what each is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,37 @@ impl Content {
             content.0.insert("instances".into(), counted(held.map(|(id, _)| id)));
         }
         content
+    }
+
+    /// What a namespace of configuration has.
+    pub fn of_namespace(state: &State, id: NamespaceId) -> Self {
+        let mut content = Self::default();
+        if let Some(namespace) = state.config.namespaces.get(&id) {
+            content.0.insert("release".into(), namespace.release.to_string());
+            content.0.insert("values".into(), namespace.values.to_string());
+            content.0.insert("settings of event".into(), namespace.changed.to_string());
+            content.0.insert("open changes".into(), state.config.open_of(id).count().to_string());
+        }
+        content
+    }
+
+    /// What a change of configuration would publish.
+    pub fn of_change(state: &State, id: ChangeId) -> Self {
+        let mut content = Self::default();
+        if let Some(change) = state.config.changes.get(&id) {
+            let release = state.config.namespaces.get(&change.namespace).map(|found| found.release);
+            let hash: String = change.content_hash()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            content.0.insert("content".into(), hash);
+            content.0.insert("stage".into(), change.stage.as_str().into());
+            content.0.insert("release before it".into(), release.unwrap_or(0).to_string());
+        }
+        content
+    }
+
+    /// What a schema would break.
+    pub fn of_schema(state: &State, id: NamespaceId, schema: &Schema) -> Self {
+        let violations = crate::decide::broken_by(state, id, schema);
+        Self(violations.into_iter().map(|broken| (broken.place, broken.why)).collect())
     }
 
     fn add_env(&mut self, state: &State, before: &str, id: EnvId, env: &Environment) {

@@ -6,14 +6,15 @@
 
 use crate::{
     backup::BackupNote,
+    config::ConfigEvent,
     confirmed::Confirmed,
     state::{Holder, Taken},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, net::Ipv6Addr};
 use types::{
-    AppId, DeployId, EnvId, Epoch, EventId, InstanceId, Name, NodeId, OrgId, PersonId, ReleaseId, RequestId,
-    RouteId, Timestamp, TokenId,
+    AppId, ChangeId, DeployId, EnvId, Epoch, EventId, InstanceId, Name, NamespaceId, NodeId, OrgId, PersonId,
+    ReleaseId, RequestId, RouteId, Timestamp, TokenId,
     manifest::{Manifest, ProxyProtocol},
     plan::{Capacity, Change, NodeRole, PinnedImage, Reason, RouteMatch},
 };
@@ -106,6 +107,8 @@ pub enum Subject {
     Request(RequestId),
     Member(NodeId),
     Person(PersonId),
+    Namespace(NamespaceId),
+    Change(ChangeId),
 }
 
 /// Why a deploy was started.
@@ -439,6 +442,8 @@ pub enum Event {
         node: NodeId,
         confirmed: Confirmed,
     },
+    /// Something happened to configuration.
+    Config(ConfigEvent),
 }
 
 impl Event {
@@ -512,6 +517,7 @@ impl Event {
             Self::AppDeleted { .. } => "app.deleted",
             Self::NodeDisabled { .. } => "node.disabled",
             Self::NodeRemoved { .. } => "node.removed",
+            Self::Config(event) => event.kind(),
         }
     }
 
@@ -563,6 +569,7 @@ impl Event {
             | Self::PersonPasswordChanged { person, .. }
             | Self::PersonRemoved { person } => Subject::Person(*person),
             Self::RequestDecided { request, .. } => Subject::Request(*request),
+            Self::Config(event) => event.subject(),
         }
     }
 }

@@ -14,6 +14,7 @@
 mod backup;
 pub mod codec;
 mod command;
+pub mod config;
 mod confirmed;
 mod content;
 mod decide;
@@ -28,7 +29,7 @@ pub use backup::{BackupNote, BackupStep};
 pub use command::{Command, Context, NewMember, NewToken};
 pub use confirmed::{Confirmation, Confirmed};
 pub use content::Content;
-pub use decide::{Decision, Settled, UNHEARD, decide, settle};
+pub use decide::{Decision, Settled, UNHEARD, approvals, decide, settle};
 pub use event::{
     Actor, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role, Subject, Verdict,
 };

@@ -1,5 +1,6 @@
 //! Rejections: the domain says no. Nothing broke, nothing happened.
 
+use crate::config::ConfigRefusal;
 use types::{HostName, Name, RequestId, manifest::Unsound};
 
 /// A rule that says no, with what the asker needs to go on.
@@ -46,6 +47,8 @@ pub enum Rejection {
     Moved { what: String },
     #[error("{what} is not empty, so deleting it wants a confirmation")]
     Unconfirmed { what: String },
+    #[error(transparent)]
+    Config(#[from] ConfigRefusal),
 }
 
 impl Rejection {
@@ -67,6 +70,7 @@ impl Rejection {
             Self::TokenDead | Self::AuthorityMoved(_) => "unauthenticated",
             Self::Moved { .. } => "confirmation_stale",
             Self::Unconfirmed { .. } => "confirmation_required",
+            Self::Config(refusal) => refusal.code(),
         }
     }
 }

@@ -108,6 +108,8 @@ id!(/** A route from a listener to a process. */ RouteId, "rte_");
 id!(/** A machine that runs an agent, an edge or both. */ NodeId, "nod_");
 id!(/** A bearer token; never the secret itself. */ TokenId, "tok_");
 id!(/** Somebody who may log in: a member of an org. */ PersonId, "per_");
+id!(/** A namespace of configuration. */ NamespaceId, "ns_");
+id!(/** A change of configuration that is reviewed before it is published. */ ChangeId, "chg_");
 id!(/** What ties log lines of one piece of work together; has no meaning in the domain. */ Correlation, "cor_");
 
 id!(

@@ -32,8 +32,8 @@ pub const COMMAND_QUEUE: usize = 4096;
 pub const BATCH_COMMANDS: usize = 512;
 /// Events that one command may cause.
 pub const COMMAND_EVENTS: usize = 256;
-/// The largest encoded event.
-pub const EVENT_BYTES: usize = 1 << 20;
+/// The largest encoded event: one that holds all the values a request body can bring, with room for the rest.
+pub const EVENT_BYTES: usize = (2 << 20) + (64 << 10);
 /// The largest encoded batch, with room for its frame.
 pub const BATCH_BYTES: usize = 16 << 20;
 /// Batches handed to the log and not yet durable.
@@ -477,3 +477,62 @@ pub const ASKERS_COUNTED: usize = 10_000;
 
 /// The body of a form of the web page.
 pub const FORM_BODY: usize = 64 << 10;
+
+/// Namespaces of configuration that one org has.
+pub const CONFIG_NAMESPACES: usize = 10_000;
+/// The longest path of a namespace.
+pub const CONFIG_PATH: usize = 255;
+/// Names in the path of a namespace.
+pub const CONFIG_DEPTH: usize = 8;
+/// Namespaces that a value can be inherited through, itself included.
+pub const CONFIG_CHAIN: usize = 16;
+/// The longest key of a value.
+pub const CONFIG_KEY: usize = 256;
+/// The largest value.
+pub const CONFIG_VALUE: usize = 1 << 20;
+/// The longest description of a value, a namespace or a release, in bytes.
+pub const CONFIG_DESCRIPTION: usize = 1024;
+/// Tags of one value.
+pub const CONFIG_TAGS: usize = 16;
+/// Values of one namespace, unless it is given less.
+pub const CONFIG_ENTRIES: u32 = 10_000;
+/// Bytes of the values of one namespace, unless it is given less.
+pub const CONFIG_BYTES: ByteSize = ByteSize::from_mib(64);
+/// Keys that one namespace has ever had: a version of a key is never used twice, so they are remembered.
+pub const CONFIG_KEYS: usize = 40_000;
+/// Bytes of the values of all namespaces of an org, what is proposed included.
+pub const CONFIG_ORG_BYTES: ByteSize = ByteSize::from_mib(512);
+/// Keys that one write or one change sets or deletes.
+pub const CONFIG_EDITS: usize = 256;
+/// Bytes of the values of one write or one change.
+pub const CONFIG_CHANGE_BYTES: usize = 2 << 20;
+/// Changes of one namespace that are neither published nor withdrawn.
+pub const CONFIG_OPEN_CHANGES: usize = 64;
+/// Comments on one change.
+pub const CONFIG_COMMENTS: u32 = 500;
+/// The longest comment, reason or title of a change, in bytes.
+pub const CONFIG_COMMENT: usize = 4 << 10;
+/// Times that one change can be edited.
+pub const CONFIG_STEPS: u32 = 500;
+/// Approvals that a namespace can ask for.
+pub const CONFIG_APPROVALS: u8 = 16;
+/// People that a namespace names as reviewers.
+pub const CONFIG_REVIEWERS: usize = 64;
+/// How far ahead a change can be scheduled.
+pub const CONFIG_AHEAD: DurationMs = DurationMs::from_secs(366 * 24 * 3600);
+/// Changes that were due at one moment and are published in one look.
+pub const CONFIG_DUE: usize = 64;
+/// The longest schema of a namespace.
+pub const CONFIG_SCHEMA: usize = 256 << 10;
+/// Steps that a schema takes to look at one value, each reference followed.
+pub const CONFIG_SCHEMA_STEPS: usize = 20_000;
+/// Values that a new schema is held against before it is set.
+pub const CONFIG_SCHEMA_VALUES: usize = 20_000;
+/// Bytes of values in one page of a list, about; one value always.
+pub const CONFIG_PAGE_BYTES: u64 = 4 << 20;
+/// Bytes of values in one document.
+pub const CONFIG_DOCUMENT: u64 = 8 << 20;
+/// Keys in one page of a difference; each may have two values.
+pub const CONFIG_DIFF_ROWS: usize = 100;
+/// Violations of a schema that one answer lists; the rest is counted.
+pub const CONFIG_VIOLATIONS: usize = 20;

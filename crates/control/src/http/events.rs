@@ -208,6 +208,10 @@ fn owner_of(state: &Decided, envelope: &Envelope) -> Belongs {
             _ => None,
         },
         Subject::Org(org) => Some(org),
+        Subject::Namespace(_) | Subject::Change(_) => match &envelope.event {
+            Event::Config(event) => state.config.owners.get(&event.namespace()).copied(),
+            _ => None,
+        },
         Subject::App(_) | Subject::Environment(_)
             if let Event::AppDeleted { org, .. } | Event::EnvironmentDeleted { org, .. } = envelope.event =>
         {
@@ -247,6 +251,8 @@ pub(super) fn subject(subject: Subject, cluster: &str) -> (&'static str, String)
         Subject::Member(id) => ("member", id.to_string()),
         Subject::Token(id) => ("token", id.to_string()),
         Subject::Person(id) => ("person", id.to_string()),
+        Subject::Namespace(id) => ("namespace", id.to_string()),
+        Subject::Change(id) => ("change", id.to_string()),
         Subject::Request(id) => ("request", id.to_string()),
     }
 }

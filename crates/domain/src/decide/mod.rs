@@ -6,6 +6,7 @@
 
 mod adopt;
 mod backup;
+mod config;
 mod delete;
 mod deploy;
 mod instance;
@@ -14,6 +15,8 @@ mod node;
 mod person;
 mod token;
 
+pub use config::approvals;
+pub(crate) use config::broken_by;
 pub use node::UNHEARD;
 
 use crate::{
@@ -155,6 +158,7 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
         }
         Command::RemovePerson { person } => person::remove(state, *person, context),
         Command::CreateJoin { token } => token::create_join(token, context),
+        Command::Config(command) => config::decide(state, command, context),
         Command::VoidRequest { request } => void(state, *request, context),
         Command::MoveHorizon { to } => move_horizon(state, *to, context),
         Command::NoteBackup { note } => backup::note(state, note, context),

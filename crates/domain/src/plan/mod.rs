@@ -19,12 +19,14 @@ mod edges;
 mod explain;
 mod liveness;
 pub mod placement;
+mod publishing;
 mod rollout;
 mod survey;
 
 pub use edges::let_go;
 pub use explain::{Line, explain, way_back};
 pub use liveness::{garbage, liveness, suspicion};
+pub use publishing::publishing;
 pub use rollout::{next_wake, rollout};
 
 use crate::command::Command;

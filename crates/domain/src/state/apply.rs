@@ -74,6 +74,7 @@ impl State {
             Event::EnvironmentDeleted { env, .. } => self.apply_env_deleted(envelope, *env),
             Event::AppDeleted { app, .. } => self.apply_app_deleted(envelope, *app),
             Event::MemberAdmitted { .. } | Event::MemberRemoved { .. } => self.apply_member(envelope),
+            Event::Config(event) => self.config.apply(event, envelope),
             Event::ClusterAdopted { taken, absent, .. } => self.apply_adopted(envelope, taken, absent),
         }
     }

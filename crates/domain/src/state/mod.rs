@@ -13,6 +13,7 @@
 
 mod apply;
 mod backup;
+mod config;
 mod deletion;
 mod deploy;
 mod instance;
@@ -25,6 +26,7 @@ mod request;
 mod route;
 
 pub use backup::{BackupDrilled, BackupFailed, BackupMade, Backups};
+pub use config::{Approval, Change, Config, Entry, Held, Layer, Namespace, Policy, Proposed, Schedule};
 pub use deploy::{Deploy, DeployState, Environment};
 pub use instance::{Instance, InstanceState};
 pub use line::{Apart, Line, Standing, Taken};
@@ -131,6 +133,7 @@ pub struct State {
     pub person_names: OrdMap<Name, PersonId>,
     pub requests: Requests,
     pub backups: Backups,
+    pub config: Config,
     /// The event that last changed what edges do.
     pub edge_generation: Generation,
     /// How its generations are counted, and what it has adopted.
@@ -153,6 +156,8 @@ impl State {
             Subject::Member(id) => self.members.get(&id).map(|member| member.sequence),
             Subject::Token(id) => self.tokens.get(&id).map(|token| token.sequence),
             Subject::Person(id) => self.people.get(&id).map(|person| person.sequence),
+            Subject::Namespace(id) => self.config.namespaces.get(&id).map(|found| found.sequence),
+            Subject::Change(id) => self.config.changes.get(&id).map(|change| change.sequence),
             Subject::Request(_) => None,
         };
         so_far.unwrap_or(0) + 1

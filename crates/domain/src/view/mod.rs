@@ -9,11 +9,13 @@
 //! The maps are persistent trees of shared rows, so a clone for a reader costs next to nothing.
 
 mod apps;
+mod config;
 mod instances;
 mod nodes;
 mod routes;
 
 pub use apps::{AppRow, Apps, DeployRow, DeployStep, EnvRow, ReleaseRow};
+pub use config::{Became, ChangeRow, Configs, NamespaceRow, ProposedRow, Publication, StepRow, VersionRow};
 pub use instances::{InstanceRow, Instances};
 pub use nodes::{NodeRow, Nodes};
 pub use routes::{RouteRow, Routes};
@@ -24,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 use types::EventId;
 
 /// The names of all views, in the order they are fed.
-pub const NAMES: [&str; 4] = [Apps::NAME, Instances::NAME, Nodes::NAME, Routes::NAME];
+pub const NAMES: [&str; 5] = [Apps::NAME, Instances::NAME, Nodes::NAME, Routes::NAME, Configs::NAME];
 
 /// Why a view cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,6 +135,7 @@ pub struct Views {
     instances: Held<Instances>,
     nodes: Held<Nodes>,
     routes: Held<Routes>,
+    config: Held<Configs>,
 }
 
 /// Runs one expression on the view of a name, whatever its type.
@@ -155,6 +158,10 @@ macro_rules! named {
                 let $held = &$views.routes;
                 Some($what)
             }
+            Configs::NAME => {
+                let $held = &$views.config;
+                Some($what)
+            }
             _ => None,
         }
     };
@@ -172,6 +179,7 @@ impl Views {
         self.instances.apply(envelope);
         self.nodes.apply(envelope);
         self.routes.apply(envelope);
+        self.config.apply(envelope);
     }
 
     /// Apps, environments, releases and deploys.
@@ -192,6 +200,11 @@ impl Views {
     /// Routes.
     pub const fn routes(&self) -> &Routes {
         self.routes.view()
+    }
+
+    /// The history of configuration.
+    pub const fn config(&self) -> &Configs {
+        self.config.view()
     }
 
     /// The last event a view has folded in; `None` for a name nobody knows.
@@ -216,6 +229,7 @@ impl Views {
             Instances::NAME => self.instances = fresh.instances,
             Nodes::NAME => self.nodes = fresh.nodes,
             Routes::NAME => self.routes = fresh.routes,
+            Configs::NAME => self.config = fresh.config,
             _ => return false,
         }
         true
@@ -234,6 +248,7 @@ impl Views {
             Instances::NAME => self.instances = fold(events),
             Nodes::NAME => self.nodes = fold(events),
             Routes::NAME => self.routes = fold(events),
+            Configs::NAME => self.config = fold(events),
             _ => return false,
         }
         true

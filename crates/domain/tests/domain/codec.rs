@@ -8,8 +8,8 @@ use holdfast_domain::{
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
 use types::{
-    AppId, ByteSize, DeployId, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu, NodeId, OrgId,
-    PersonId, ReleaseId, RequestId, RouteId, Timestamp, TokenId,
+    AppId, ByteSize, ChangeId, ConfigKey, DeployId, EnvId, Epoch, EventId, Generation, InstanceId, MilliCpu,
+    NamespaceId, NodeId, OrgId, PersonId, ReleaseId, RequestId, RouteId, Timestamp, TokenId, ValueKind,
     manifest::ProxyProtocol,
     plan::{Capacity, Change, NodeRole, Reason, RouteMatch},
 };
@@ -168,6 +168,92 @@ fn of_deletions() -> Vec<Event> {
     ]
 }
 
+/// What came to format 1 with configuration: every variant, and every variant inside them.
+fn of_config() -> Vec<Event> {
+    use holdfast_domain::config::{
+        Based, ConfigEvent as Config, Put, Reviewers, Settings, Stage, Value, Who,
+    };
+    let (namespace, change, org) = (NamespaceId::from_u128(20), ChangeId::from_u128(21), OrgId::from_u128(2));
+    let (person, token) = (PersonId::from_u128(12), TokenId::from_u128(10));
+    let by = Who::Person(person);
+    let at = Timestamp::from_ms(1_800_000_000_000);
+    let key = |text: &str| text.parse::<ConfigKey>().expect("a key");
+    let set = |kind, bytes: &[u8]| {
+        Put::Set(Value::new(kind, bytes, "größer", &[name("b"), name("a")]).expect("a value").into())
+    };
+    let samples: [&[u8]; 7] = [b"text", b"1.5", b"true", b"{}", b"two\nlines", &[0, 255], b"db/password"];
+    let values = ValueKind::ALL.into_iter().zip(samples).map(|(kind, bytes)| set(kind, bytes));
+    let puts = values.chain([Put::Delete, Put::Inherit]).zip(0..);
+    let edits: Vec<Based> =
+        puts.map(|(put, nth)| Based { key: key(&format!("k/{nth}")), base: nth, put }).collect();
+    let roles = [Role::Owner, Role::Developer].into();
+    let settings = Settings {
+        direct: Some(false),
+        approvals: Some(2),
+        four_eyes: Some(true),
+        reviewers: Some(Reviewers { roles, people: [person].into() }),
+        entries: Some(100),
+        bytes: Some(ByteSize::from_mib(1)),
+    };
+    let confirmed = Confirmed {
+        actor: Actor::Person(person),
+        kind: Confirmation::Person,
+        acknowledged: vec!["four_eyes".into()],
+        reason: "fire".into(),
+        at,
+    };
+    let path = "shop/prod".parse().expect("a path");
+    let parent = Some(NamespaceId::from_u128(19));
+    let (nothing, whole) = (Settings::default().into(), std::sync::Arc::new(settings));
+    let created = |parent, settings| Config::NamespaceCreated {
+        namespace,
+        org,
+        path,
+        parent,
+        description: "prices".into(),
+        settings,
+    };
+    let text = |text: &str| std::sync::Arc::<str>::from(text);
+    let submitted = |stage| Config::Submitted { change, namespace, by, revision: 1, hash: [4; 32], stage };
+    let mut events = vec![
+        created(parent, nothing),
+        Config::NamespaceSet { namespace, parent: None, description: text(""), settings: whole },
+        Config::SchemaSet { namespace, schema: Some(text("{}")), confirmed: Some(confirmed.clone()) },
+        Config::SchemaSet { namespace, schema: None, confirmed: None },
+        Config::NamespaceDeleted { namespace, confirmed: Some(confirmed.clone()) },
+        Config::Written {
+            namespace,
+            by: Who::Token(token),
+            release: 1,
+            edits: edits.clone(),
+            note: text("n"),
+        },
+        Config::Drafted { change, namespace, by: Who::Platform, title: text("t"), edits: edits.clone() },
+        Config::Edited {
+            change,
+            namespace,
+            by,
+            title: Some(text("u")),
+            edits: edits[..1].to_vec(),
+            dropped: vec![key("b")],
+            rebased: vec![(key("c"), 7)],
+        },
+        Config::Commented { change, namespace, by, text: text("why?") },
+        Config::Approved { change, namespace, by, revision: 1, hash: [4; 32], stage: Stage::Approved },
+        Config::Rejected { change, namespace, by, revision: 1, reason: text("no") },
+        Config::Reopened { change, namespace, release: 2, keys: vec![key("a")] },
+        Config::Withdrawn { change, namespace, by, reason: text("") },
+        Config::Scheduled { change, namespace, by, at: Some(at) },
+        Config::Scheduled { change, namespace, by, at: None },
+        Config::Suspended { change, namespace, why: text("it moved") },
+        Config::Published { change, namespace, by, release: 2, break_glass: None },
+        Config::Published { change, namespace, by, release: 3, break_glass: Some(confirmed) },
+    ];
+    let stages = [Stage::Draft, Stage::InReview, Stage::Approved, Stage::Rejected];
+    events.extend(stages.into_iter().chain([Stage::Published, Stage::Withdrawn]).map(submitted));
+    events.into_iter().map(Event::Config).collect()
+}
+
 /// At least one of every variant, and of every variant inside them.
 fn every_event() -> Vec<Event> {
     let (org, app, env) = (OrgId::from_u128(2), AppId::from_u128(3), EnvId::from_u128(4));
@@ -223,6 +309,7 @@ fn every_event() -> Vec<Event> {
     ];
     events.extend(of_members().into_iter().chain(of_backups()).chain(of_deletions()).chain(of_people()));
     events.push(adoption());
+    events.extend(of_config());
     let failures = [
         DeployFailure::Attempts { reason: Reason::Exited, detail: "code 1".into() },
         DeployFailure::Deadline { waiting: "web: 1 of 2".into() },
@@ -325,10 +412,11 @@ const fn place(event: &Event) -> usize {
         Event::AppDeleted { .. } => 44,
         Event::NodeDisabled { .. } => 45,
         Event::NodeRemoved { .. } => 46,
+        Event::Config(_) => 47,
     }
 }
 
-const VARIANTS: usize = 47;
+const VARIANTS: usize = 48;
 /// How many of them there were when format 1 began.
 const BEGAN_WITH: usize = 33;
 
@@ -347,8 +435,8 @@ fn every_variant_survives_its_stored_form() {
 #[test]
 fn kinds_tell_variants_apart() {
     let kinds: BTreeSet<&str> = every_event().iter().map(Event::kind).collect();
-    // Changes of instances and what is noted of backups have a kind each.
-    assert_eq!(kinds.len(), VARIANTS - 2 + changes().len() + 4);
+    // Changes of instances, what is noted of backups and what happens to configuration have a kind each.
+    assert_eq!(kinds.len(), VARIANTS - 3 + changes().len() + 4 + 17);
 }
 
 #[test]
@@ -467,4 +555,12 @@ fn what_format_1_wrote_of_deletions_is_still_read() {
     let is_theirs = |envelope: &Envelope| of_deletions().contains(&envelope.event);
     let began: Vec<Envelope> = envelopes().into_iter().filter(is_theirs).collect();
     assert_eq!(is_still_read("events-v1-deletions", &began), [13, 43, 44, 45, 46].into());
+}
+
+/// Written when configuration came to format 1.
+#[test]
+fn what_format_1_wrote_of_configuration_is_still_read() {
+    let is_one = |envelope: &Envelope| matches!(envelope.event, Event::Config(_));
+    let began: Vec<Envelope> = envelopes().into_iter().filter(is_one).collect();
+    assert_eq!(is_still_read("events-v1-config", &began), [47].into());
 }

@@ -5,6 +5,7 @@
 mod adoption;
 mod backups;
 mod codec;
+mod config;
 mod deletion;
 mod members;
 mod people;
