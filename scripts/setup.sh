@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(runc conmon docker-registry skopeo umoci busybox-static wrk nftables iproute2 prometheus \
-    chromium chromium-driver python3-venv)
+    chromium chromium-driver python3-venv curl openssl)
 # Of these only the programs are wanted: docker-registry is started by tests on free ports, and of
 # prometheus promtool alone is used.
 services=(docker-registry prometheus)

@@ -5,7 +5,7 @@
 //! used for one request, so a failure to connect means that nothing was sent, and any later failure
 //! that it may have been.
 
-use crate::{Code, Problem, SseError};
+use crate::{Code, Fingerprint, Place, Problem, SseError, place::pinned};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -48,6 +48,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether another server was there than the one with the fingerprint that is expected.
+    pub fn is_stranger(&self) -> bool {
+        matches!(self, Self::NotSent { why, .. } if why.contains(crate::place::EXPECTED))
+    }
+
     /// The code, if the server gave one.
     pub fn code(&self) -> Option<Code> {
         match self {
@@ -92,9 +97,10 @@ impl Client {
         self.wire.secret.is_some()
     }
 
-    /// The server's URL.
-    pub fn server(&self) -> &str {
-        &self.wire.server
+    /// Where the server is, and what it is known by: what [`Self::new`] takes.
+    pub fn server(&self) -> String {
+        let (url, pin) = (self.wire.server.clone(), self.wire.pin);
+        Place { url, pin }.to_string()
     }
 }
 
@@ -102,6 +108,7 @@ impl Client {
 #[derive(Clone)]
 pub(crate) struct Wire {
     pub(crate) server: String,
+    pin: Option<Fingerprint>,
     pub(crate) secret: Option<String>,
     timeout: Duration,
     http: reqwest::Client,
@@ -118,19 +125,21 @@ impl std::fmt::Debug for Wire {
 
 impl Wire {
     pub(crate) fn new(server: &str, secret: Option<String>, timeout: Duration) -> Result<Self, ClientError> {
-        let server = server.trim_end_matches('/').to_owned();
+        let place = server.parse::<Place>();
+        let Place { url: server, pin } =
+            place.map_err(|why| ClientError::NotSent { server: server.to_owned(), why })?;
         let not_sent = |why: String| ClientError::NotSent { server: server.clone(), why };
-        if !server.starts_with("http://") && !server.starts_with("https://") {
-            return Err(not_sent("the server's URL must begin with http:// or https://".to_owned()));
-        }
         // Fails only if a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let build =
             |builder: reqwest::ClientBuilder| builder.build().map_err(|error| not_sent(innermost(&error)));
         Ok(Self {
-            http: build(builder(&server))?,
-            streams: build(builder(&server).read_timeout(limits::STREAM_SILENCE.into()))?,
+            http: build(builder(&server, pin).map_err(&not_sent)?)?,
+            streams: build(
+                builder(&server, pin).map_err(&not_sent)?.read_timeout(limits::STREAM_SILENCE.into()),
+            )?,
             server,
+            pin,
             secret,
             timeout,
         })
@@ -244,7 +253,10 @@ impl Wire {
 
     /// Only a failure to connect, or to make the request at all, proves that nothing was sent.
     fn failed(&self, error: &reqwest::Error) -> ClientError {
-        let (server, why) = (self.server.clone(), innermost(error));
+        let (server, mut why) = (self.server.clone(), innermost(error));
+        if let Some(more) = about_tls(&why, self.pin) {
+            why.push_str(more);
+        }
         if error.is_connect() || error.is_builder() {
             ClientError::NotSent { server, why }
         } else {
@@ -261,7 +273,7 @@ impl Wire {
     }
 }
 
-fn builder(server: &str) -> reqwest::ClientBuilder {
+fn builder(server: &str, pin: Option<Fingerprint>) -> Result<reqwest::ClientBuilder, String> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(limits::CLIENT_CONNECT.into())
@@ -270,12 +282,28 @@ fn builder(server: &str) -> reqwest::ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy();
-    if server.starts_with("http://") {
+    Ok(match pin {
+        Some(pin) => builder.tls_backend_preconfigured(pinned(pin).map_err(|error| error.to_string())?),
         // A machine without certificate roots can still speak plain HTTP to itself.
-        builder.tls_certs_only([])
-    } else {
-        builder
+        None if server.starts_with("http://") => builder.tls_certs_only([]),
+        None => builder,
+    })
+}
+
+/// What the words of a TLS library mean for whoever reads them.
+fn about_tls(why: &str, pin: Option<Fingerprint>) -> Option<&'static str> {
+    if pin.is_none() && why.contains("UnknownIssuer") {
+        return Some(
+            ": no root of this machine knows it; name it with its fingerprint, as the server shows it: URL#sha256=…",
+        );
     }
+    let is_of_time = ["expired", "not valid yet"].iter().any(|word| why.contains(word));
+    if is_of_time {
+        return Some(" (is the clock right, here and there?)");
+    }
+    why.contains("InvalidContentType").then_some(
+        ": it speaks no TLS; a server that listens on a loopback address only is named with http://",
+    )
 }
 
 /// The text at the bottom of a chain of causes: "connection refused" rather than "error sending request".
@@ -284,5 +312,6 @@ fn innermost(error: &dyn Error) -> String {
     while let Some(cause) = deepest.source() {
         deepest = cause;
     }
-    deepest.to_string()
+    // What the verifier of a pinned server says comes with words of the library before it.
+    deepest.to_string().trim_start_matches("unexpected error: ").to_owned()
 }

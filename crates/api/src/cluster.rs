@@ -23,6 +23,10 @@ pub enum Failover {
 pub struct ClusterStatus {
     /// The identity of the log.
     pub cluster: String,
+    /// The fingerprint of its certificate authority, by which all members are known: what follows `#` in
+    /// the URL of a member that serves over TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
     /// The node that answers.
     #[schema(value_type = String)]
     pub own: NodeId,

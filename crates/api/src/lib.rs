@@ -25,6 +25,7 @@ mod node_client;
 mod operate;
 mod outcome;
 mod people;
+mod place;
 mod problem;
 pub mod routes;
 mod rows;
@@ -62,6 +63,7 @@ pub use people::{
     LoginAnswer, LoginRequest, OwnTokenRequest, Password, PasswordChange, PersonChange, PersonRequest,
     PersonRow,
 };
+pub use place::{Fingerprint, Place};
 pub use problem::{Code, Outcome, Problem};
 pub use rows::{
     AppRow, BackendRow, DeployRow, DeployState, EnvRow, EnvStatus, Explanation, ExplanationLine, InstanceRow,

@@ -84,7 +84,7 @@ async fn nobody_listening_is_certainly_not_executed() {
     let error = scale(&format!("http://127.0.0.1:{port}")).await.expect_err("nobody listens");
     assert!(matches!(error, ClientError::NotSent { .. }), "{error:?}");
     assert!(error.to_string().contains("refused"), "{error}");
-    let error = scale("http://no-such-host.invalid:1").await.expect_err("no such name");
+    let error = scale("https://no-such-host.invalid:1").await.expect_err("no such name");
     assert!(matches!(error, ClientError::NotSent { .. }), "{error:?}");
     let error = Client::new("127.0.0.1:7070", None).expect_err("not a URL");
     assert!(matches!(error, ClientError::NotSent { .. }), "{error:?}");

@@ -326,7 +326,7 @@ proptest! {
         });
         for failover in [Failover::Automatic, Failover::Operator] {
             same(ClusterStatus {
-                cluster: seed.text.clone(), own: node, failover, leader: seed.maybe(node),
+                cluster: seed.text.clone(), fingerprint: seed.maybe(seed.text.clone()), own: node, failover, leader: seed.maybe(node),
                 epoch: Epoch::new(seed.n), term: Term::new(seed.n), quorum: seed.some,
                 head: EventId::new(seed.n), members: vec![member.clone()], refused: seed.maybe(refused.clone()),
                 backup: seed.maybe(backup.clone()),

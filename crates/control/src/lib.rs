@@ -20,9 +20,9 @@ mod web;
 mod writer;
 
 pub use audit::{Audit, Ended, Entry, Journal, JournalError, Note, Recorder, Seen, Verified};
-pub use http::{Images, Options, Resolving, access, openapi, router, serve};
+pub use http::{Images, Options, Resolving, access, openapi, router, serve, serve_with};
 pub use observe::Observations;
 pub use secret::Secret;
 pub use sequencer::{Decided, Outcome, Proposal, Sequencer};
-pub use server::{Config, Initialised, Server, ServerError, init};
+pub use server::{Config, Initialised, Server, ServerError, address_of, init};
 pub use writer::{Answer, Core, Driver, NotVisible, Rebuilt, StartError};

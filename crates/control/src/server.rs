@@ -4,15 +4,18 @@ use crate::{
     audit::Audit,
     backups::{self, Backups},
     cluster::{Cluster, OpenError, Repairing, Settings},
-    http, reconcile,
+    http,
+    peer::{CaError, Identity, Shown, hosts},
+    reconcile,
     secret::Secret,
     writer::{Answer, Core, Driver, StartError},
 };
+use api::{Fingerprint, Place};
 use domain::{Actor, Command, NewToken};
 use log::Log;
 use rt::{Clock, Disk, OsRandom, Random, RealDisk, SystemClock};
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -72,9 +75,15 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
-    /// The address can be reached by others, and there is no TLS yet.
-    #[error("{0} is not a loopback address, and this release serves plain HTTP on loopback only")]
-    NotLoopback(SocketAddr),
+    /// The address can be reached by others, and there is nothing to show them.
+    #[error("cannot serve TLS on {address}")]
+    Tls {
+        /// Where.
+        address: SocketAddr,
+        /// What is wrong with this member's certificate.
+        #[source]
+        source: CaError,
+    },
     /// The first owner token could not be kept or the log not begun.
     #[error("the log could not be begun: {0}")]
     Begin(String),
@@ -93,6 +102,8 @@ pub struct Server {
     core: Core,
     cluster: Option<Cluster>,
     address: SocketAddr,
+    /// What it shows, and is known by, where others could listen.
+    tls: Option<(Shown, Fingerprint)>,
     owner: Option<Secret>,
     listener: TcpListener,
     writer: Writer,
@@ -139,9 +150,6 @@ impl Server {
     /// # Errors
     /// As [`Self::start`]; or it was stopped.
     pub async fn start_unless(config: Config, stop: CancellationToken) -> Result<Self, ServerError> {
-        if !config.listen.ip().is_loopback() {
-            return Err(ServerError::NotLoopback(config.listen));
-        }
         // The address first: a log is not begun by a server that cannot be reached.
         let listener = TcpListener::bind(config.listen)
             .await
@@ -157,10 +165,14 @@ impl Server {
             let (cluster, stop) = (cluster.clone(), stop_peers.clone());
             tokio::spawn(async move { cluster.serve(peers, stop).await });
         }
-        match fold_and_begin(&cluster, &config).await {
-            Ok((core, writer, owner)) => {
+        let begun = match shown(&cluster, config.listen) {
+            Ok(tls) => fold_and_begin(&cluster, &config).await.map(|begun| (begun, tls)),
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(((core, writer, owner), tls)) => {
                 let (cluster, backups) = (Some(cluster), config.backups);
-                Ok(Self { core, cluster, address, owner, listener, writer, stop_peers, backups })
+                Ok(Self { core, cluster, address, tls, owner, listener, writer, stop_peers, backups })
             }
             Err(error) => {
                 stop_peers.cancel();
@@ -174,6 +186,11 @@ impl Server {
         self.address
     }
 
+    /// Where it is, and what it is known by: what clients take.
+    pub fn url(&self) -> String {
+        url(self.address, self.tls.as_ref().map(|(_, pin)| *pin))
+    }
+
     /// The first owner's secret, as long as nobody has taken it over: see [`Server::owner_taken`].
     pub fn first_owner(&self) -> Option<&Secret> {
         self.owner.as_ref()
@@ -182,6 +199,11 @@ impl Server {
     /// Forgets the first owner's secret on disk: somebody has it now.
     pub fn owner_taken(data_dir: &Path) -> Result<(), rt::DiskError> {
         RealDisk.remove(&data_dir.join(OWNER_FILE))
+    }
+
+    /// Whether this is a token of its log.
+    pub fn knows(&self, token: &str) -> bool {
+        self.core.state().token_hashes.contains_key(&Secret::from_text(token).hash())
     }
 
     /// The core, for whoever embeds a server.
@@ -200,8 +222,13 @@ impl Server {
         parts.spawn(reconcile::liveness(self.core.clone(), stop.clone()));
         parts.spawn(reconcile::garbage(self.core.clone(), stop.clone()));
         let (audit, recording) = record(&self.cluster, &self.core);
-        let options =
-            http::Options { cluster: self.cluster.clone(), audit: audit.clone(), ..http::Options::default() };
+        let (tls, pin) = self.tls.unzip();
+        let options = http::Options {
+            cluster: self.cluster.clone(),
+            audit: audit.clone(),
+            pin,
+            ..http::Options::default()
+        };
         let router = http::router(self.core.clone(), options);
         if let Some(cluster) = &self.cluster {
             cluster.answer_with(self.core.clone(), router.clone());
@@ -214,7 +241,7 @@ impl Server {
                 parts.spawn(backups.keep(self.core.clone(), cluster.clone(), stop.clone()));
             }
         }
-        parts.spawn(http::serve(self.listener, router, stop.clone()));
+        parts.spawn(http::serve_with(self.listener, tls, router, stop.clone()));
         let ended = tokio::select! {
             biased;
             () = shutdown.cancelled() => None,
@@ -255,6 +282,55 @@ fn twice(listener: TcpListener) -> std::io::Result<(TcpListener, TcpListener)> {
     Ok((TcpListener::from_std(listener)?, TcpListener::from_std(other)?))
 }
 
+/// What a server shows of itself on an address that others reach: tokens would be seen on the way there.
+fn shown(cluster: &Cluster, address: SocketAddr) -> Result<Option<(Shown, Fingerprint)>, ServerError> {
+    if address.ip().is_loopback() {
+        return Ok(None);
+    }
+    let (dir, identity) = (cluster.data_dir(), cluster.identity());
+    let of = || {
+        Ok((
+            to_clients(dir, cluster.name(), identity, cluster.settings())?,
+            Fingerprint(identity.fingerprint()?),
+        ))
+    };
+    of().map(Some).map_err(|source| ServerError::Tls { address, source })
+}
+
+fn to_clients(dir: &Path, cluster: &str, identity: &Identity, settings: &Settings) -> Result<Shown, CaError> {
+    Shown::of(dir, cluster, identity, hosts([&*settings.api, &*settings.peer]), Arc::new(SystemClock))
+}
+
+/// The same before the log is open: what lies in the data directory from before, if that can be used.
+fn known_before(config: &Config) -> Option<Shown> {
+    let (dir, settings) = (&config.data_dir, Settings::load(&config.data_dir).ok()?.unwrap_or_default());
+    let (name, node) = log::wal::owner(&RealDisk, &dir.join("log")).ok()??;
+    let identity = Identity::load(dir, &name, node).ok()??;
+    let shown = || to_clients(dir, &name, &identity, &settings).ok();
+    (!config.listen.ip().is_loopback()).then(shown).flatten()
+}
+
+/// The address of a server with this data directory, as far as it is known before it runs: without its
+/// fingerprint until it has begun.
+pub fn address_of(data_dir: &Path, listen: SocketAddr) -> String {
+    let known = || {
+        let (name, node) = log::wal::owner(&RealDisk, &data_dir.join("log")).ok()??;
+        Identity::load(data_dir, &name, node).ok()??.fingerprint().ok().map(Fingerprint)
+    };
+    url(listen, known())
+}
+
+/// Where a server is reached on its own machine that listens here.
+fn url(listen: SocketAddr, pin: Option<Fingerprint>) -> String {
+    if listen.ip().is_loopback() {
+        return format!("http://{listen}");
+    }
+    // One that listens everywhere is reached here.
+    let own: IpAddr = if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let reached = if listen.ip().is_unspecified() { SocketAddr::new(own, listen.port()) } else { listen };
+    Place { url: format!("https://{reached}"), pin }.to_string()
+}
+
 /// Opens the log; while it is repaired, `listener` says so.
 async fn open(
     config: &Config,
@@ -265,7 +341,8 @@ async fn open(
     let (stop, done) = (stop.child_token(), CancellationToken::new());
     let (_stops, _ends) = (stop.clone().drop_guard(), done.clone().drop_guard());
     let repairing = Repairing::new(stop);
-    let telling = tokio::spawn(http::serve_meanwhile(listener, repairing.told(), done.clone()));
+    let tls = known_before(config);
+    let telling = tokio::spawn(http::serve_meanwhile(listener, tls, repairing.told(), done.clone()));
     let (dir, runtime) = (config.data_dir.clone(), Handle::current());
     let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, runtime, Some(&repairing))).await;
     done.cancel();
@@ -312,6 +389,8 @@ pub struct Initialised {
     pub cluster: String,
     /// The member.
     pub node: NodeId,
+    /// What its servers are known by over TLS.
+    pub pin: Option<Fingerprint>,
     /// The first owner's secret, as long as nobody has taken it over: see [`Server::owner_taken`].
     pub owner: Option<Secret>,
     /// There was a log already, which is as it was.
@@ -343,11 +422,12 @@ pub async fn init(data_dir: &Path, org: Name, settings: &Settings) -> Result<Ini
     let cluster = opened.await.expect("opening does not panic").map_err(failed)?;
     let begun = fold_and_begin(&cluster, &config).await;
     let (name, node) = (cluster.name().to_owned(), cluster.own());
+    let pin = cluster.identity().fingerprint().ok().map(Fingerprint);
     let ended = match begun {
         Ok((core, writer, owner)) => {
             writer.end().await;
             drop(core);
-            Ok(Initialised { cluster: name, node, owner, before })
+            Ok(Initialised { cluster: name, node, pin, owner, before })
         }
         Err(error) => Err(error),
     };
@@ -455,7 +535,17 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let writer = Writer { driver: part, stop: CancellationToken::new() };
         let stop_peers = CancellationToken::new();
-        Server { core, cluster: None, address, owner: None, listener, writer, stop_peers, backups: None }
+        Server {
+            core,
+            cluster: None,
+            address,
+            tls: None,
+            owner: None,
+            listener,
+            writer,
+            stop_peers,
+            backups: None,
+        }
     }
 
     #[tokio::test]

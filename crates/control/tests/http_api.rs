@@ -28,6 +28,8 @@ mod reads;
 mod roles;
 #[path = "http_api/server.rs"]
 mod server;
+#[path = "http_api/tls.rs"]
+mod tls;
 #[path = "http_api/web.rs"]
 mod web;
 #[path = "http_api/writes.rs"]

@@ -5,7 +5,7 @@
 //! command line must not hand it the secret of this one.
 
 use crate::{args::Global, failure::Failure, output::Form, private_file};
-use api::Client;
+use api::{Client, Place as Server};
 use rt::{Clock as _, Random as _};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -158,7 +158,8 @@ impl Context {
 
     fn compose(global: &Global, saved: Saved, here: Option<Name>) -> Result<Self, Failure> {
         let known = servers(saved.server.as_deref().unwrap_or(DEFAULT_SERVER));
-        let named = global.server.as_deref().map_or_else(|| known.clone(), servers);
+        let given = |list| servers(list).iter().map(|given| as_known(given, &known)).collect();
+        let named: Vec<String> = global.server.as_deref().map_or_else(|| known.clone(), given);
         if named.is_empty() || named.len() > limits::CLIENT_SERVERS {
             let what = format!("--server takes 1 to {} URLs, with commas between", limits::CLIENT_SERVERS);
             return Err(Failure::usage(what, "holdfast --server http://127.0.0.1:7070 …"));
@@ -240,6 +241,14 @@ fn servers(list: &str) -> Vec<String> {
     each.filter(|server| !server.is_empty()).map(str::to_owned).collect()
 }
 
+/// A server as it was named, with the fingerprint that is known of it if it was named without one.
+pub fn as_known(given: &str, known: &[String]) -> String {
+    let read = |text: &String| text.parse::<Server>().ok();
+    let Ok(place) = given.parse::<Server>() else { return given.to_owned() };
+    let same = |known: &Server| known.url == place.url && place.pin.is_none();
+    known.iter().filter_map(read).find(same).unwrap_or(place).to_string()
+}
+
 /// A new request id, born now.
 pub fn fresh_request_id() -> RequestId {
     RequestId::from_parts(rt::SystemClock.now(), rt::OsRandom.u128())
@@ -258,7 +267,7 @@ mod tests {
 
     fn saved() -> Saved {
         Saved {
-            server: Some("http://10.0.0.1:7070".into()),
+            server: Some("https://10.0.0.1:7070".into()),
             token: Some("secret".into()),
             org: Some("acme".parse().expect("valid")),
             app: Some("old".parse().expect("valid")),
@@ -270,7 +279,7 @@ mod tests {
     fn flags_win_over_the_directory_and_that_over_what_was_saved() {
         let shop: Name = "shop".parse().expect("valid");
         let context = Context::compose(&Global::default(), saved(), Some(shop.clone())).expect("composed");
-        assert_eq!(context.client.server(), "http://10.0.0.1:7070");
+        assert_eq!(context.client.server(), "https://10.0.0.1:7070");
         assert_eq!((context.org.as_str(), context.env.as_str()), ("acme", "prod"));
         assert_eq!(context.app().expect("an app"), shop);
         let global = Global { app: Some("flag".parse().expect("valid")), ..Global::default() };
@@ -288,9 +297,9 @@ mod tests {
         let has =
             |global: &Global| Context::compose(global, saved(), None).expect("composed").client.has_token();
         assert!(has(&Global::default()));
-        let other = Global { server: Some("http://elsewhere:7070".into()), ..Global::default() };
+        let other = Global { server: Some("https://elsewhere:7070".into()), ..Global::default() };
         assert!(!has(&other));
-        let same = Global { server: Some("http://10.0.0.1:7070/".into()), ..Global::default() };
+        let same = Global { server: Some("https://10.0.0.1:7070/".into()), ..Global::default() };
         assert!(has(&same));
     }
 
@@ -300,23 +309,44 @@ mod tests {
             let global = Global { server: server.map(str::to_owned), ..Global::default() };
             Context::compose(&global, saved, None).expect("composed")
         };
-        let listed = Saved { server: Some("http://10.0.0.1:7070,http://10.0.0.2:7070/".into()), ..saved() };
+        let listed = Saved { server: Some("https://10.0.0.1:7070,https://10.0.0.2:7070/".into()), ..saved() };
         let context = two(None, listed.clone());
-        assert_eq!(context.client.server(), "http://10.0.0.1:7070");
+        assert_eq!(context.client.server(), "https://10.0.0.1:7070");
         assert_eq!(context.others.len(), 1);
-        assert_eq!(context.others[0].server(), "http://10.0.0.2:7070");
+        assert_eq!(context.others[0].server(), "https://10.0.0.2:7070");
         assert!(context.others[0].has_token());
         let id = context.intent();
         assert!(!context.resolves(id).contains("--server"));
         // One of those that are known is known; one more is not.
-        assert!(two(Some("http://10.0.0.2:7070"), listed.clone()).client.has_token());
-        let context = two(Some("http://10.0.0.2:7070, http://10.0.0.3:7070"), listed.clone());
+        assert!(two(Some("https://10.0.0.2:7070"), listed.clone()).client.has_token());
+        let context = two(Some("https://10.0.0.2:7070, https://10.0.0.3:7070"), listed.clone());
         assert!(!context.client.has_token() && !context.others[0].has_token());
         let shows =
-            format!("holdfast requests show {id} --server http://10.0.0.2:7070,http://10.0.0.3:7070 ");
+            format!("holdfast requests show {id} --server https://10.0.0.2:7070,https://10.0.0.3:7070 ");
         assert!(context.resolves(id).starts_with(&shows), "{}", context.resolves(id));
         let none = Global { server: Some(" , ".into()), ..Global::default() };
         assert_eq!(Context::compose(&none, listed, None).expect_err("none").exit, 2);
+    }
+
+    #[test]
+    fn a_fingerprint_that_was_saved_is_not_lost_and_not_mixed_up() {
+        let (one, two) = (format!("sha256={}", "ab".repeat(32)), format!("sha256={}", "cd".repeat(32)));
+        let known = format!("https://10.0.0.1:7070#{one}");
+        let composed = |given: Option<&str>| {
+            let saved = Saved { server: Some(known.clone()), ..saved() };
+            let global = Global { server: given.map(str::to_owned), ..Global::default() };
+            Context::compose(&global, saved, None).expect("composed").client
+        };
+        for given in [None, Some("https://10.0.0.1:7070"), Some("https://10.0.0.1:7070/"), Some(&*known)] {
+            let client = composed(given);
+            assert_eq!((client.server(), client.has_token()), (known.clone(), true), "{given:?}");
+        }
+        let other = format!("https://10.0.0.1:7070#{two}");
+        let client = composed(Some(&other));
+        assert_eq!((client.server(), client.has_token()), (other.clone(), false), "another server");
+        let plain = Global { server: Some("http://10.0.0.1:7070".into()), ..Global::default() };
+        let refused = Context::compose(&plain, saved(), None).expect_err("plain HTTP off loopback");
+        assert_eq!(refused.exit, 2);
     }
 
     #[test]

@@ -95,9 +95,15 @@ impl Failure {
     }
 
     fn unreachable(error: &ClientError) -> Self {
-        Problem::new(Code::Unavailable, format!("{error}; nothing was sent"))
-            .with_hint("holdfast up, or name a server that runs with --server URL")
-            .into()
+        let hint = match error.is_stranger() {
+            // A cluster that was recovered has another authority; that it was is for people to know.
+            true => {
+                "holdfast cluster status, on the machine of a server, shows its fingerprint; only if it is this one: \
+                 --server URL#sha256=…"
+            }
+            false => "holdfast up, or name a server that runs with --server URL",
+        };
+        Problem::new(Code::Unavailable, format!("{error}; nothing was sent")).with_hint(hint).into()
     }
 
     fn bad_answer(error: &ClientError) -> Self {

@@ -220,3 +220,81 @@ fn a_member_logs_in_on_the_command_line_and_is_out_when_it_is_removed() {
     assert!(log.contains("person.removed"), "{log}");
     assert!(!log.contains("argon2") && !log.contains(PASSWORD), "{log}");
 }
+
+/// A port that is free on every address of this machine.
+fn free_everywhere() -> u16 {
+    TcpListener::bind("0.0.0.0:0").expect("a port").local_addr().expect("bound").port()
+}
+
+#[test]
+fn a_server_that_others_reach_serves_tls_and_is_known_by_its_fingerprint() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let port = free_everywhere();
+    let server = Server::start(dir.path(), &format!("0.0.0.0:{port}"));
+    let (code, err) = said(&mut holdfast(dir.path(), &["wait", "ready", "--timeout", "20s"]));
+    assert_eq!(code, 0, "the saved context has the fingerprint: {err}");
+    let saved = std::fs::read_to_string(dir.path().join("context.toml")).expect("saved");
+    let pin = saved.split("sha256=").nth(1).expect("a fingerprint").split('"').next().expect("its end");
+    let status = holdfast(dir.path(), &["cluster", "status", "--json"]).output().expect("it runs");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains(&format!("sha256={pin}")), "{status}");
+
+    // Another fingerprint, none, and plain HTTP: nothing is sent, and the token is shown to nobody.
+    let url = format!("https://127.0.0.1:{port}");
+    let ask = |url: &str| {
+        said(holdfast(dir.path(), &["whoami", "--server", url]).env("HOLDFAST_TOKEN", &server.token))
+    };
+    let (code, err) = ask(&format!("{url}#sha256={}", "ab".repeat(32)));
+    assert_eq!(code, 6, "{err}");
+    assert!(
+        err.contains(&format!("sha256={pin}")) && err.contains(&"ab".repeat(32)),
+        "both are shown: {err}"
+    );
+    assert!(err.contains("nothing was sent") && err.contains("next: holdfast cluster status"), "{err}");
+    assert_eq!(ask(&url).0, 0, "the one that is known is kept");
+    let (code, err) = ask(&format!("https://localhost:{port}"));
+    assert!(code == 6 && err.contains("name it with its fingerprint"), "{err}");
+    let (code, err) = ask(&format!("http://127.0.0.1:{port}"));
+    assert!(code == 2 && err.contains("speaks TLS") && err.contains("next: https://"), "{err}");
+    assert_eq!(ask(&format!("http://0.0.0.0:{port}")).0, 2, "plain HTTP is for loopback addresses");
+    assert_eq!(ask(&format!("{url}#sha256={pin}")).0, 0);
+
+    // What knows no fingerprints is given the authority's certificate, and goes by names.
+    let curl = |server: &str| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "20", "--cacert", "data/peer/ca.pem"]).arg(server);
+        command.current_dir(dir.path()).output().expect("curl: make setup installs it")
+    };
+    for host in ["127.0.0.1", "localhost"] {
+        let Output { status, stderr, .. } = curl(&format!("https://{host}:{port}/health/ready"));
+        assert!(status.success(), "{host}: {}", String::from_utf8_lossy(&stderr));
+    }
+
+    // A machine that joins believes the fingerprint that came with its secret, now and later.
+    let pinned = format!("{url}#sha256={pin}");
+    let made = holdfast(dir.path(), &["nodes", "join-token", "--server", &pinned, "--json"])
+        .env("HOLDFAST_TOKEN", &server.token)
+        .output()
+        .expect("it runs");
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    let secret = made["result"]["secret"].as_str().expect("a secret").to_owned();
+    assert!(secret.ends_with(&format!(".sha256={pin}")), "{secret}");
+    let edge = ["edge", "--data-dir", "edge", "--name", "e1", "--tls-listen", "127.0.0.1:0"];
+    let join = ["--edge-metrics", "127.0.0.1:0", "--join-token", &secret, "--server", &url];
+    let mut child = holdfast(dir.path(), &[&edge[..], &join].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let mut seen = String::new();
+    while std::time::Instant::now() < until && !(seen.contains("e1") && !seen.contains("never")) {
+        let nodes = holdfast(dir.path(), &["nodes", "list"]).output().expect("it runs");
+        seen = String::from_utf8_lossy(&nodes.stdout).into_owned();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let _ended = child.kill().and_then(|()| child.wait());
+    assert!(seen.contains("e1") && !seen.contains("never"), "its leases come: {seen}");
+    let node = std::fs::read_to_string(dir.path().join("edge/node.toml")).expect("kept");
+    assert!(node.contains(&pinned), "{node}");
+}

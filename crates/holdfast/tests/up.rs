@@ -36,6 +36,8 @@ struct Scene {
     data: PathBuf,
     binary: PathBuf,
     roles: Roles,
+    /// Where the API listens: at 127.0.0.1, or everywhere.
+    at: &'static str,
     /// API, TLS, TCP, the agent's and the edge's metrics.
     ports: [u16; 5],
     up: Option<Process>,
@@ -45,7 +47,7 @@ impl Scene {
     fn new(roles: Roles) -> Self {
         let dir = tempfile::Builder::new().prefix("holdfast-up-").tempdir().expect("a directory");
         let (data, binary) = (dir.path().join("data"), PathBuf::from(env!("CARGO_BIN_EXE_holdfast")));
-        Self { dir, data, binary, roles, ports: free_ports().expect("ports"), up: None }
+        Self { dir, data, binary, roles, at: "127.0.0.1", ports: free_ports().expect("ports"), up: None }
     }
 
     fn url(&self) -> String {
@@ -70,7 +72,8 @@ impl Scene {
         let [api, tls, _, agent, edge] = self.ports;
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut command = self.command();
-        command.args(["up", "--listen", &at(api), "--tls-listen", &at(tls), "--tcp-address", "127.0.0.1"]);
+        let listen = format!("{}:{api}", self.at);
+        command.args(["up", "--listen", &listen, "--tls-listen", &at(tls), "--tcp-address", "127.0.0.1"]);
         command.args(["--edge-metrics", &at(edge), "--agent-metrics", &at(agent), "--name", "one"]);
         if self.roles == Roles::WithoutAgent {
             command.arg("--without-agent");
@@ -313,7 +316,7 @@ fn a_first_start_needs_no_home() {
 #[test]
 fn a_first_start_uses_its_own_servers_token_and_no_other() {
     let mut scene = Scene::new(Roles::WithoutAgent);
-    let other = "server = \"http://10.0.0.1:7070\"\ntoken = \"hf_of_another_server\"\n";
+    let other = "server = \"https://10.0.0.1:7070\"\ntoken = \"hf_of_another_server\"\n";
     fs::write(scene.context(), other).expect("written");
     let mut command = scene.up();
     command.env("HOLDFAST_TOKEN", "hf_of_yet_another_server");
@@ -392,4 +395,32 @@ fn a_directory_that_is_no_text_is_used_as_it_is() {
         assert!(scene.data.join(name).exists(), "{name}");
     }
     assert_eq!(scene.stop().code(), Some(0));
+}
+
+/// Agent and edge find the server by its fingerprint, at the first start and at every other.
+#[test]
+fn all_roles_of_an_up_that_others_reach_speak_tls() {
+    let mut scene = Scene::new(Roles::All);
+    scene.at = "0.0.0.0";
+    for _ in 0..2 {
+        scene.start();
+        scene.until_said("holdfast is up: https://127.0.0.1:");
+        // The saved context knows the server; both roles of the node are heard over TLS.
+        let nodes = |scene: &Scene| {
+            let said = scene.command().args(["nodes", "list", "--json"]).output().expect("the program runs");
+            serde_json::from_slice::<serde_json::Value>(&said.stdout).unwrap_or_default()
+        };
+        let told = wait_for("both roles to be heard", SOON, || {
+            let told = nodes(&scene);
+            let is_heard = |plan: &str| told[0][plan].is_u64();
+            (is_heard("acknowledged") && is_heard("edge_acknowledged")).then_some(())
+        });
+        told.unwrap_or_else(|error| panic!("{error}: {} {}", nodes(&scene), scene.said()));
+        let node = fs::read_to_string(scene.data.join("node.toml")).expect("kept");
+        assert!(node.contains("https://127.0.0.1:") && node.contains("#sha256="), "{node}");
+        assert_eq!(scene.stop().code(), Some(0));
+        fs::remove_file(scene.dir.path().join("logs/up.log")).expect("a new one");
+    }
+    let (code, said) = scene.cli(&["whoami"]);
+    assert_eq!(code, 6, "nothing runs, and nothing is sent in plain: {said}");
 }

@@ -288,6 +288,13 @@ pub const PEER_CURRENT: DurationMs = DurationMs::from_secs(3);
 /// How far behind a member's clock may be when a certificate is made for it.
 pub const PEER_CLOCK_BEHIND: DurationMs = DurationMs::from_secs(24 * 3600);
 
+/// How long a certificate lasts that the API shows to clients.
+pub const API_CERTIFICATE_LIFE: DurationMs = DurationMs::from_secs(90 * 24 * 3600);
+/// With so much of it left another is made.
+pub const API_CERTIFICATE_LEFT: DurationMs = DurationMs::from_secs(30 * 24 * 3600);
+/// Addresses of a machine for which certificates are kept.
+pub const API_CERTIFICATES: usize = 32;
+
 /// Members of a cluster that are present at once.
 pub const MEMBERS: usize = 32;
 /// An address of a member: for its peers, or the URL of its API.

@@ -28,8 +28,8 @@ use crate::{
     secret::Secret,
 };
 use api::{
-    ClusterActRequest, ClusterStatus, Code, Failover, MemberJoinRequest, MemberJoinSecret, MemberRow,
-    Outcome, PeerRefused, Problem, SnapshotDone,
+    ClusterActRequest, ClusterStatus, Code, Failover, Fingerprint, MemberJoinRequest, MemberJoinSecret,
+    MemberRow, Outcome, PeerRefused, Problem, SnapshotDone,
 };
 use axum::extract::State;
 use domain::{Command, NewToken};
@@ -118,6 +118,7 @@ pub(super) async fn status(State(http): State<Http>) -> Result<At<ClusterStatus>
     let refused = cluster.contacts().refused();
     let body = ClusterStatus {
         cluster: cluster.name().to_owned(),
+        fingerprint: cluster.identity().fingerprint().ok().map(|print| Fingerprint(print).to_string()),
         own: status.own,
         failover: match cluster.settings().failover {
             Mode::Automatic => Failover::Automatic,

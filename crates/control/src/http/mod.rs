@@ -59,11 +59,11 @@ pub use openapi::openapi;
 pub(crate) use repairing::serve_meanwhile;
 pub use roles::access;
 pub(crate) use roles::{given_by, may};
-pub use serve::serve;
+pub use serve::{serve, serve_with};
 pub(crate) use session::{SEC_FETCH_SITE, UNATTENDED, is_named};
 
 use crate::{audit::Audit, cluster::Cluster, writer::Core};
-use api::routes as at;
+use api::{Fingerprint, routes as at};
 use axum::{
     Router,
     http::{Extensions, HeaderMap},
@@ -91,6 +91,8 @@ pub struct Options {
     pub requests_burst: u32,
     /// Where what is attempted is written down; without a journal guarded acts are refused.
     pub audit: Audit,
+    /// What the server is known by, if it serves over TLS.
+    pub pin: Option<Fingerprint>,
 }
 
 impl Default for Options {
@@ -103,6 +105,7 @@ impl Default for Options {
             requests_per_second: limits::REQUESTS_PER_SECOND,
             requests_burst: limits::REQUESTS_BURST,
             audit: Audit::default(),
+            pin: None,
         }
     }
 }
@@ -114,6 +117,7 @@ pub(crate) struct Shared {
     images: Images,
     asks: asks::Asks,
     guard: guard::Guard,
+    pin: Option<Fingerprint>,
     sessions: session::Sessions,
     logins: throttle::Logins,
     hashers: password::Hashers,
@@ -143,8 +147,8 @@ impl Shared {
     }
 
     /// What a write has to bring back of the session whose cookie is in these headers, if there is one.
-    pub(crate) fn csrf_of(&self, headers: &HeaderMap) -> Option<String> {
-        session::find(self, headers).map(|found| found.csrf)
+    pub(crate) fn csrf_of(&self, headers: &HeaderMap, connection: &Extensions) -> Option<String> {
+        session::find(self, headers, connection).map(|found| found.csrf)
     }
 }
 
@@ -181,6 +185,7 @@ fn shared(core: Core, options: Options) -> Http {
         audit: options.audit,
         mirrors: audit::Mirrors::default(),
         core,
+        pin: options.pin,
         cluster: options.cluster,
         images: options.images,
         asks: asks::Asks::default(),

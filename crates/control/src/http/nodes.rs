@@ -86,7 +86,13 @@ pub(super) async fn create_join(State(http): State<Http>, caller: Caller, said: 
     let name = "join".parse().expect("a valid name");
     let token = NewToken { name, hash: secret.hash(), expires };
     let executed = write.submit(&http, Command::CreateJoin { token }).await?;
-    tokens::with_secret(&http, &write, executed, &secret).await
+    // Whoever joins believes this server and no other: the fingerprint goes with the secret.
+    let shown = match http.pin {
+        Some(pin) => format!("{}.{pin}", secret.reveal()),
+        None => secret.reveal().to_owned(),
+    };
+    let shown = (!executed.replayed).then_some(shown);
+    write.receipt_with(&http, executed, shown).await
 }
 
 /// `POST /v1/enrol`: the join secret in the body is what lets the caller in.

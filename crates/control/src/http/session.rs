@@ -144,8 +144,8 @@ impl Sessions {
     }
 
     /// Ends whatever a browser has here.
-    fn end(&self, headers: &HeaderMap) {
-        secrets(headers).for_each(|secret| drop(self.lock().remove(&hashed(secret))));
+    fn end(&self, headers: &HeaderMap, connection: &Extensions) {
+        secret(headers, connection).map(|secret| self.lock().remove(&hashed(secret)));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Session>> {
@@ -173,10 +173,10 @@ pub(super) fn introduce(http: &Http, row: &Row, request: &mut Request) -> Result
     if !matches!(row.rule, Rule::May(_)) || headers.contains_key(header::AUTHORIZATION) {
         return Ok(());
     }
-    if !is_named(headers) {
+    if !is_named(headers, request.extensions()) {
         return Ok(());
     }
-    let Some(found) = find(http, headers) else { return Err(ended()) };
+    let Some(found) = find(http, headers, request.extensions()) else { return Err(ended()) };
     if row.method != "GET" {
         may_write(&found, headers, None)?;
     }
@@ -228,8 +228,8 @@ pub(super) fn still(state: &Decided, id: PersonId, password: EventId) -> Option<
 }
 
 /// The session whose cookie a request carries. Uses it, unless the page asks by itself: it is not idle.
-pub(super) fn find(http: &Shared, headers: &HeaderMap) -> Option<Found> {
-    let (key, now) = (hashed(secrets(headers).next()?), http.core.now());
+pub(super) fn find(http: &Shared, headers: &HeaderMap, connection: &Extensions) -> Option<Found> {
+    let (key, now) = (hashed(secret(headers, connection)?), http.core.now());
     let found = http.sessions.get(key, now, !headers.contains_key(UNATTENDED))?;
     match caller(&http.core.state(), found.by, now) {
         Err(refused) if refused.problem.code == Code::Unauthenticated => {
@@ -250,19 +250,18 @@ fn hashed(secret: &str) -> Key {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-/// The secrets in cookies of ours: that of TLS, which no other host can have set, before that of plain HTTP.
-fn secrets(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = || headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs =
-        move || lines().flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    [SECURE, PLAIN]
-        .into_iter()
-        .filter_map(move |wanted| pairs().find(|(name, _)| *name == wanted).map(|(_, value)| value))
+/// The secret in the cookie of ours, if there is one. Over TLS only the one that nothing but TLS can have set
+/// counts: whoever serves plain HTTP on this host can set the other.
+fn secret<'a>(headers: &'a HeaderMap, connection: &Extensions) -> Option<&'a str> {
+    let ours = if is_encrypted(connection) { SECURE } else { PLAIN };
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = lines.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == ours).map(|(_, value)| value)
 }
 
 /// Whether a browser brings a session, ended or not.
-pub(crate) fn is_named(headers: &HeaderMap) -> bool {
-    secrets(headers).next().is_some()
+pub(crate) fn is_named(headers: &HeaderMap, connection: &Extensions) -> bool {
+    secret(headers, connection).is_some()
 }
 
 /// Whether a session may write with this request: it says the session's CSRF token, in its header or in
@@ -309,9 +308,10 @@ impl Shared {
     pub(crate) fn takes_form(
         &self,
         headers: &HeaderMap,
+        connection: &Extensions,
         csrf: &str,
     ) -> std::result::Result<(), Box<Problem>> {
-        let judged = match find(self, headers) {
+        let judged = match find(self, headers, connection) {
             Some(found) => may_write(&found, headers, Some(csrf)),
             None => same_origin(headers),
         };
@@ -332,25 +332,25 @@ impl Shared {
     ) -> std::result::Result<HeaderValue, Box<Problem>> {
         let by = By::Token(token);
         caller(&self.core.state(), by, self.core.now()).map_err(|refused| refused.problem)?;
-        Ok(begin(self, by, headers, is_encrypted(connection)).0)
+        Ok(begin(self, by, headers, connection).0)
     }
 
     /// Ends the session that a browser has, and takes its cookie back.
     pub(crate) fn log_out(&self, headers: &HeaderMap, connection: &Extensions) -> HeaderValue {
-        self.sessions.end(headers);
+        self.sessions.end(headers, connection);
         cookie("", is_encrypted(connection))
     }
 }
 
 /// A new session, in the place of the one that the browser had: its cookie and its CSRF token.
-fn begin(http: &Shared, by: By, headers: &HeaderMap, encrypted: bool) -> (HeaderValue, String) {
-    http.sessions.end(headers);
+fn begin(http: &Shared, by: By, headers: &HeaderMap, connection: &Extensions) -> (HeaderValue, String) {
+    http.sessions.end(headers, connection);
     http.logins.opened();
     let now = http.core.now();
     let secret = Secret::make(http.core.random());
     let csrf = format!("{:032x}", http.core.random().u128());
     http.sessions.add(secret.hash(), Session { by, csrf: csrf.clone(), opened: now, used: now }, now);
-    (cookie(secret.reveal(), encrypted), csrf)
+    (cookie(secret.reveal(), is_encrypted(connection)), csrf)
 }
 
 /// Holds a name and a password against the log and, if they fit, opens a session.
@@ -376,7 +376,7 @@ pub(super) async fn open(http: &Http, asked: &LoginRequest, parts: &Parts) -> Re
     http.logins.forgive(&counted, address);
     let role = roles::told(person.role).ok_or_else(ended)?;
     let by = By::Session { person: id, password: person.password };
-    let (cookie, csrf) = begin(http, by, &parts.headers, is_encrypted(&parts.extensions));
+    let (cookie, csrf) = begin(http, by, &parts.headers, &parts.extensions);
     let answer = LoginAnswer {
         person: id,
         name: person.name.clone(),
@@ -396,6 +396,7 @@ pub(super) fn close(http: &Shared, caller: &Caller, parts: &Parts) -> HeaderValu
     cookie("", is_encrypted(&parts.extensions))
 }
 
+/// Whether a request came over TLS.
 fn is_encrypted(connection: &Extensions) -> bool {
     connection.get::<Encrypted>().is_some()
 }
@@ -529,14 +530,15 @@ mod tests {
 
     #[test]
     fn the_cookie_is_found_among_others_and_kept_from_scripts() {
-        let found = |line| secrets(&headers(&[("cookie", line)])).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(found("a=b; holdfast=hf_x; c=d"), ["hf_x"]);
-        assert_eq!(
-            found("holdfast=hf_x; __Host-holdfast=hf_y"),
-            ["hf_y", "hf_x"],
-            "what TLS keeps comes first"
-        );
-        assert!(found("myholdfast=hf_x").is_empty());
+        let (mut tls, http) = (Extensions::new(), Extensions::new());
+        tls.insert(Encrypted);
+        let found = |line, connection| secret(&headers(&[("cookie", line)]), connection).map(str::to_owned);
+        assert_eq!(found("a=b; holdfast=hf_x; c=d", &http).as_deref(), Some("hf_x"));
+        let both = "holdfast=hf_x; __Host-holdfast=hf_y";
+        assert_eq!(found(both, &http).as_deref(), Some("hf_x"));
+        assert_eq!(found(both, &tls).as_deref(), Some("hf_y"));
+        assert_eq!(found("holdfast=hf_x", &tls), None, "anything on this host may have set it");
+        assert_eq!(found("myholdfast=hf_x", &http), None);
         let plain = cookie("hf_x", false);
         assert_eq!(plain, "holdfast=hf_x; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict");
         let secure = cookie("", true);

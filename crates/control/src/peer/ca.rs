@@ -8,8 +8,8 @@
 //!   member.key         that certificate's key
 //! ```
 //!
-//! Certificates have no end. One that expired would stop a cluster in which nothing is wrong; who is a
-//! member is decided by the log, and asked at every connection.
+//! These certificates have no end. One that expired would stop a cluster in which nothing is wrong; who is
+//! a member is decided by the log, and asked at every connection. What clients are shown ends: [`super::shown`].
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -178,25 +178,54 @@ impl Authority {
     /// # Errors
     /// The system gives no randomness.
     pub fn issue(&self, node: NodeId, now: Timestamp) -> Result<Identity, CaError> {
-        let fail = |error: rcgen::Error| CaError::Make { what: "a certificate", why: error.to_string() };
-        let mut params = CertificateParams::new(vec![member_name(node)]).map_err(fail)?;
+        let mut params = named(vec![member_name(node)])?;
         valid(&mut params, now);
-        params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, node.to_string());
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().map_err(fail)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(fail)?.pem();
+        let (certificate, key) = self.sign(params)?;
         Ok(Identity {
             cluster: self.cluster.clone(),
             node,
             authority: self.certificate.clone(),
             certificate,
-            key: key.serialize_pem(),
+            key,
         })
     }
+
+    /// What the API is served with under these names, addresses or host names: a certificate that ends
+    /// after [`limits::API_CERTIFICATE_LIFE`] and is no member's, and the authority's.
+    ///
+    /// # Errors
+    /// The system gives no randomness, or a name is none.
+    pub fn issue_for(&self, names: Vec<String>, now: Timestamp) -> Result<ServerConfig, CaError> {
+        let mut params = named(names)?;
+        valid(&mut params, now);
+        let life = Duration::from_millis(now.plus(limits::API_CERTIFICATE_LIFE).as_ms());
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + life;
+        params.distinguished_name.push(DnType::CommonName, "Holdfast API");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let (certificate, key) = self.sign(params)?;
+        api_config([&certificate, &self.certificate], &key)
+    }
+
+    fn sign(&self, mut params: CertificateParams) -> Result<(String, String), CaError> {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(unmade)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(unmade)?.pem();
+        Ok((certificate, key.serialize_pem()))
+    }
+}
+
+fn named(names: Vec<String>) -> Result<CertificateParams, CaError> {
+    let mut params = CertificateParams::new(names).map_err(unmade)?;
+    params.distinguished_name = DistinguishedName::new();
+    Ok(params)
+}
+
+fn unmade(error: rcgen::Error) -> CaError {
+    CaError::Make { what: "a certificate", why: error.to_string() }
 }
 
 fn authority_params(cluster: &str, now: Timestamp) -> CertificateParams {
@@ -305,6 +334,14 @@ impl Identity {
         self.verify().map_err(|(name, why)| unusable(Path::new(name), why))
     }
 
+    /// What the API is served with where there is no authority: this very certificate.
+    ///
+    /// # Errors
+    /// The parts do not belong together.
+    pub fn api(&self) -> Result<ServerConfig, CaError> {
+        api_config([&self.certificate, &self.authority], &self.key)
+    }
+
     /// Builds everything, and so finds out whether the parts belong together. An error says which file
     /// is to blame.
     fn verify(&self) -> Result<Tls, (&'static str, String)> {
@@ -363,6 +400,22 @@ impl Identity {
             error => format!("{CA} did not issue it ({error})"),
         }
     }
+}
+
+/// How clients are served. They are anybody's, so TLS 1.2 is still spoken; nothing older is.
+fn api_config(chain: [&str; 2], key: &str) -> Result<ServerConfig, CaError> {
+    let blame = |name| move |error: &dyn fmt::Display| unusable(Path::new(name), error.to_string());
+    let (member, blamed) = (blame(MEMBER), blame(MEMBER_KEY));
+    let shown: Result<Vec<_>, _> = chain.into_iter().map(member_der).collect();
+    let private = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| blamed(&error))?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| blamed(&error))?
+        .with_no_client_auth()
+        .with_single_cert(shown.map_err(|error| member(&error))?, private)
+        .map_err(|error| blamed(&error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 fn member_der(pem: &str) -> Result<CertificateDer<'static>, rustls::pki_types::pem::Error> {

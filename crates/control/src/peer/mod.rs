@@ -25,9 +25,11 @@ mod frame;
 mod greeting;
 mod line;
 mod serve;
+mod shown;
 mod transport;
 
 pub use admission::ask_to_join;
 pub use ca::{Authority, CaError, Identity, Tls};
 pub use serve::{Contact, Contacts, NotAdmitted, Receive, Refusal, Standing, serve};
+pub use shown::{Shown, hosts};
 pub use transport::{Health, PeerTransport};

@@ -8,7 +8,12 @@ use super::{
     visit::{Answer, Call, Visit},
 };
 use api::{Code, ConfirmedBy, Explained, Problem, routes};
-use axum::{Form, extract::Path, http::HeaderMap, response::Response};
+use axum::{
+    Form,
+    extract::Path,
+    http::{Extensions, HeaderMap},
+    response::Response,
+};
 use maud::Markup;
 use serde_json::Value;
 
@@ -20,6 +25,7 @@ pub(super) async fn act(
     visit: Visit,
     Path(key): Path<String>,
     headers: HeaderMap,
+    extensions: Extensions,
     Form(said): Form<Vec<(String, String)>>,
 ) -> Response {
     let said = Said(said);
@@ -32,7 +38,7 @@ pub(super) async fn act(
             Err(problem.into()),
         );
     };
-    match visit.web.http.takes_form(&headers, said.get("csrf")) {
+    match visit.web.http.takes_form(&headers, &extensions, said.get("csrf")) {
         Err(problem) => visit.page(act.place, act.title, Renewed::Never, Err(problem)),
         Ok(()) => {
             let (status, content) = run(&visit, act, &said).await;

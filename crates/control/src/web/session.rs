@@ -211,7 +211,7 @@ pub(super) async fn logout(
     extensions: Extensions,
     Form(said): Form<Logout>,
 ) -> Response {
-    if let Err(problem) = web.http.takes_form(&headers, &said.csrf) {
+    if let Err(problem) = web.http.takes_form(&headers, &extensions, &said.csrf) {
         return frame::bare("Log out", &html! { h1 { "Log out" } (parts::problem(&problem)) }, &problem);
     }
     let gone = web.http.log_out(&headers, &extensions);

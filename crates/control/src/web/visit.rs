@@ -190,8 +190,9 @@ impl FromRequestParts<Web> for Visit {
         if path == live::PULSE || parts.headers.contains_key(UNATTENDED) {
             shown.insert(UNATTENDED, HeaderValue::from_static("true"));
         }
-        let Some(csrf) = web.http.csrf_of(&shown) else {
-            let ended = if is_named(&parts.headers) { "Your session has ended. " } else { "" };
+        let Some(csrf) = web.http.csrf_of(&shown, &parts.extensions) else {
+            let ended =
+                if is_named(&parts.headers, &parts.extensions) { "Your session has ended. " } else { "" };
             return Err(session::ask_again(parts, &format!("{ended}Log in to see this page.")));
         };
         // A form is held against its own by the page before anything is asked in its name.

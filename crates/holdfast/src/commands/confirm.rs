@@ -134,7 +134,7 @@ fn command(context: &Context, act: &Act, explained: &Explained) -> String {
         words.push(format!("--reason {}", quoted(reason)));
     }
     // The token lives on the server that gave it, whatever the context says by then.
-    words.push(format!("--server {}", quoted(context.client.server())));
+    words.push(format!("--server {}", quoted(&context.client.server())));
     if context.names_request() {
         words.push(format!("--request-id {}", context.intent()));
     }

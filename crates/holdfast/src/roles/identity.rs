@@ -6,11 +6,11 @@
 use super::process::whole;
 use crate::{
     args::{Global, NodeArgs},
-    context::{DEFAULT_SERVER, fresh_request_id},
+    context::{DEFAULT_SERVER, as_known, fresh_request_id},
     failure::Failure,
     private_file,
 };
-use api::{ClientError, EnrolRequest, Enrolled, NodeClient};
+use api::{ClientError, EnrolRequest, Enrolled, Fingerprint, NodeClient, Place};
 use serde::{Deserialize, Serialize};
 use std::{
     net::Ipv6Addr,
@@ -78,14 +78,15 @@ impl Identity {
             Some(name) => name,
             None => host_name(),
         };
+        let (join_token, server) = &believed(join_token, server);
         let request = EnrolRequest {
-            join_token: join_token.to_owned(),
+            join_token: join_token.clone(),
             name,
             roles: newcomer.roles,
             capacity: newcomer.capacity,
         };
         let Enrolled { node, credential, cluster, prefix } = ask(server, &request).await?;
-        let identity = Self { server: server.to_owned(), node, cluster, prefix, credential };
+        let identity = Self { server: server.clone(), node, cluster, prefix, credential };
         let text = toml::to_string(&identity).expect("an identity is plain data");
         private_file::replace(path, &text).map_err(|error| {
             let next = "make room or choose another --data-dir, then enrol again: holdfast nodes join-token";
@@ -98,9 +99,24 @@ impl Identity {
 
     /// The way to its server.
     pub fn client(&self) -> Result<NodeClient, Failure> {
-        NodeClient::new(&self.server, &self.credential)
-            .map_err(|error| Failure::usage(whole(&error), "name the server with --server http://…"))
+        NodeClient::new(&self.server, &self.credential).map_err(|error| {
+            Failure::usage(whole(&error), "name the server with --server https://HOST:PORT#sha256=…")
+        })
     }
+}
+
+/// A join token's secret, and the server with the fingerprint that came with the secret, if one did: a
+/// machine that joins believes the server that its owner meant, and no other.
+fn believed(join_token: &str, server: &str) -> (String, String) {
+    let found = join_token.rsplit_once('.');
+    let pinned = found.and_then(|(secret, pin)| Some((secret, pin.parse::<Fingerprint>().ok()?)));
+    let Some((secret, pin)) = pinned else { return (join_token.to_owned(), server.to_owned()) };
+    let place = server.parse::<Place>().ok().filter(|place| place.url.starts_with("https://"));
+    let server = match place {
+        Some(place) => Place { pin: place.pin.or(Some(pin)), ..place }.to_string(),
+        None => server.to_owned(),
+    };
+    (secret.to_owned(), server)
 }
 
 /// Asks until the server is there: a server that starts at the same time may need a moment, and what
@@ -144,7 +160,7 @@ pub async fn of(
     let path: PathBuf = args.credential_file.clone().unwrap_or_else(|| data_dir.join("node.toml"));
     if let Some(mut identity) = Identity::load(&path)? {
         if let Some(server) = &global.server {
-            identity.server.clone_from(server);
+            identity.server = as_known(server, std::slice::from_ref(&identity.server));
         }
         return Ok(identity);
     }

@@ -2,7 +2,7 @@
 //! context of the local user, so that the next command simply works.
 
 use crate::{
-    context::{Saved, saved_path},
+    context::{DEFAULT_SERVER, Saved, saved_path},
     output, private_file,
 };
 use std::path::{Path, PathBuf};
@@ -29,6 +29,32 @@ pub fn hand_over(server: &str, token: &str, data_dir: &Path) {
         // It will be shown again at the next start, which harms nobody who may read this directory.
         tracing::warn!(%error, "the server's copy of the owner token stays for now");
     }
+}
+
+/// A server that others reach is not where `cluster init` could know it to be: a context that was saved for
+/// the default address, with a token of this very server, goes on to where it is.
+pub fn follow(server: &str, is_of_it: impl Fn(&str) -> bool) {
+    match moved(saved_path(), server, is_of_it) {
+        Ok(Some(path)) => output::note(&format!("{} names {server} from now on", path.display())),
+        Ok(None) => {}
+        Err(why) => tracing::warn!(why, "the saved context still names another address"),
+    }
+}
+
+fn moved(
+    path: Option<PathBuf>,
+    server: &str,
+    is_of_it: impl Fn(&str) -> bool,
+) -> Result<Option<PathBuf>, String> {
+    let Some(path) = path.filter(|path| path.exists()) else { return Ok(None) };
+    let before = Saved::load(Some(&path)).map_err(|failure| failure.problem.detail.clone())?;
+    let is_default = before.server.as_deref().is_none_or(|known| known == DEFAULT_SERVER);
+    if !is_default || !before.token.as_deref().is_some_and(is_of_it) {
+        return Ok(None);
+    }
+    let after = Saved { server: Some(server.to_owned()), ..before };
+    after.save(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Some(path))
 }
 
 fn save(path: Option<PathBuf>, server: &str, token: &str) -> Result<String, String> {
@@ -63,6 +89,23 @@ fn keep_before(path: &Path) -> Result<String, String> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_context_follows_the_server_that_its_token_is_of_and_no_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("context.toml");
+        let (there, is_ours) = ("https://10.0.0.1:7070#sha256=ab", |token: &str| token == "hf_ours");
+        let after = |server: &str, token: &str| {
+            let saved = Saved { server: Some(server.into()), token: Some(token.into()), ..Saved::default() };
+            saved.save(&path).expect("saved");
+            moved(Some(path.clone()), there, is_ours).expect("read");
+            Saved::load(Some(&path)).expect("there").server.expect("a server")
+        };
+        assert_eq!(after(DEFAULT_SERVER, "hf_ours"), there);
+        assert_eq!(after(DEFAULT_SERVER, "hf_other"), DEFAULT_SERVER);
+        assert_eq!(after("https://10.0.0.9:7070", "hf_ours"), "https://10.0.0.9:7070");
+        assert_eq!(moved(Some(dir.path().join("none")), there, is_ours), Ok(None));
+    }
 
     #[test]
     fn a_token_of_another_data_directory_is_kept() {

@@ -29,11 +29,14 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
         }
         Err(error) => return Err(refused(&error, &data_dir)),
     };
-    let url = format!("http://{}", server.address());
+    let url = server.url();
     if !args.leave_owner_token
         && let Some(secret) = server.first_owner()
     {
         owner::hand_over(&url, secret.reveal(), &data_dir);
+    }
+    if url.starts_with("https://") {
+        owner::follow(&url, |token| server.knows(token));
     }
     tracing::info!(%url, data_dir = %data_dir.display(), "the server is up");
     server.run(shutdown).await.map_err(|error| Failure::local(whole(&error)))?;
@@ -76,9 +79,7 @@ pub fn refused(error: &ServerError, data_dir: &Path) -> Failure {
                 .to_owned(),
         ),
         ServerError::Listen { .. } => Some("name an address of this machine with --listen".to_owned()),
-        ServerError::NotLoopback(_) => {
-            Some("--listen 127.0.0.1:7070, and a tunnel or proxy with TLS before it".to_owned())
-        }
+        ServerError::Tls { .. } => Some("--listen 127.0.0.1:7070, until it is mended".to_owned()),
         ServerError::Log { source: NotOpen::Repair(_), .. } => Some(
             "start it again when other members run; docs/runbooks/damaged-record.md says what else there is"
                 .to_owned(),

@@ -68,11 +68,7 @@ async fn all(args: UpArgs, global: Global) -> Result<(), Failure> {
     let shutdown = process::until_told()?;
     let data_dir = process::data_dir(&args.data_dir)?;
     let _lock = only_one(&data_dir)?;
-    let url = format!("http://{}", args.listen);
-    let client = Client::new(&url, None)
-        .map_err(|error| Failure::usage(error.to_string(), "--listen 127.0.0.1:7070"))?
-        .with_timeout(READY_ANSWER);
-    let up = Up { args, global, data_dir, url, client };
+    let up = Up { args, global, data_dir };
     let mut children = Vec::new();
     let ended = tokio::select! {
         ended = up.run(&mut children) => ended,
@@ -120,11 +116,14 @@ struct Up {
     args: UpArgs,
     global: Global,
     data_dir: PathBuf,
-    url: String,
-    client: Client,
 }
 
 impl Up {
+    /// Where the server is; on an address that others reach, with its fingerprint once it has one.
+    fn url(&self) -> String {
+        control::address_of(&self.data_dir, self.args.listen)
+    }
+
     /// Starts everything and watches it. The server is always the first of the children.
     async fn run(&self, children: &mut Vec<Watched>) -> Result<(), Failure> {
         match Identity::load(&self.identity())? {
@@ -185,7 +184,10 @@ impl Up {
             }
             if Instant::now() > deadline {
                 let what = format!("the server has started and is not ready after {}", limits::WAIT_DEFAULT);
-                return Err(Failure::cannot_start(what, Some(format!("curl {}/health/ready", self.url))));
+                return Err(Failure::cannot_start(
+                    what,
+                    Some(format!("holdfast wait ready --server {}", self.url())),
+                ));
             }
             tokio::time::sleep(limits::WAIT_POLL.into()).await;
         }
@@ -194,7 +196,8 @@ impl Up {
     /// Whether this very child answers. Another server on the same port would take this machine in
     /// as a node of its own.
     async fn answers(&self, server: &Watched) -> bool {
-        server.listens_on(self.args.listen) && self.client.ready().await.is_ok()
+        let Ok(client) = Client::new(&self.url(), None) else { return false };
+        server.listens_on(self.args.listen) && client.with_timeout(READY_ANSWER).ready().await.is_ok()
     }
 
     /// Keeps everything running, and says when it does for the first time.
@@ -208,9 +211,9 @@ impl Up {
                 // Last of all: whoever reads the token may use everything, and until the machine is a
                 // node, its own copy is what makes it one.
                 if let Some(token) = self.owner_token() {
-                    owner::hand_over(&self.url, &token, &self.data_dir);
+                    owner::hand_over(&self.url(), &token, &self.data_dir);
                 }
-                output::note(&format!("holdfast is up: {}; try: holdfast status", self.url));
+                output::note(&format!("holdfast is up: {}; try: holdfast status", self.url()));
                 said = true;
             }
             tokio::time::sleep(limits::WAIT_POLL.into()).await;
@@ -237,7 +240,7 @@ impl Up {
     fn others(&self) -> Vec<Spec> {
         let node = || {
             let identity = self.identity().into_os_string();
-            ["--credential-file".into(), identity, "--server".into(), OsString::from(&self.url)]
+            ["--credential-file".into(), identity, "--server".into(), OsString::from(self.url())]
         };
         let routing = &self.args.routing;
         let listening: [OsString; 6] = [
@@ -264,9 +267,9 @@ impl Up {
         // The token of this very server, where it is at hand: whatever the environment or the saved
         // context hold may be another server's, and is not this one's to see.
         let client = match self.owner_token() {
-            Some(token) => Client::new(&self.url, Some(token)).map_err(Failure::of_read)?,
+            Some(token) => Client::new(&self.url(), Some(token)).map_err(Failure::of_read)?,
             None => {
-                let here = Global { server: Some(self.url.clone()), ..self.global.clone() };
+                let here = Global { server: Some(self.url()), ..self.global.clone() };
                 Context::new(&here)?.client
             }
         };
@@ -285,7 +288,7 @@ impl Up {
         } else {
             Newcomer { name, roles: vec![NodeRole::Agent, NodeRole::Edge], capacity: ::agent::capacity() }
         };
-        Identity::enrol(&self.url, &secret, newcomer, &self.identity()).await.map(drop)
+        Identity::enrol(&self.url(), &secret, newcomer, &self.identity()).await.map(drop)
     }
 }
 

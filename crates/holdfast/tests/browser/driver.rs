@@ -62,6 +62,11 @@ pub struct Browser {
 
 impl Browser {
     pub fn start(at: &At) -> Self {
+        Self::start_with(at, &[])
+    }
+
+    /// With more flags of Chromium's.
+    pub fn start_with(at: &At, flags: &[&str]) -> Self {
         let profile = tempfile::Builder::new().prefix("holdfast-browser-").tempdir().expect("a directory");
         let [port] = free_ports().expect("a port");
         let mut command = Command::new("chromedriver");
@@ -81,7 +86,8 @@ impl Browser {
             .expect("a driver that answers");
         browser.driver = Some(driver);
         let data = format!("--user-data-dir={}", browser._profile.path().join("data").display());
-        let args: Vec<&str> = FLAGS.iter().copied().chain([data.as_str()]).collect();
+        let args: Vec<&str> =
+            FLAGS.iter().copied().chain(flags.iter().copied()).chain([data.as_str()]).collect();
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:chromeOptions": { "args": args },
@@ -136,6 +142,11 @@ impl Browser {
 
     pub fn url(&self) -> String {
         self.must("GET", "/url", &Value::Null).as_str().expect("text").to_owned()
+    }
+
+    /// What the browser keeps for the page's host.
+    pub fn cookies(&self) -> Value {
+        self.must("GET", "/cookie", &Value::Null)
     }
 
     fn find(&self, css: &str) -> Option<String> {

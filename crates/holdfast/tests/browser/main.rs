@@ -20,3 +20,4 @@ mod deletions;
 mod deploys;
 mod promotion;
 mod reading;
+mod tls;

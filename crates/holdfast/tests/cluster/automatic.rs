@@ -75,7 +75,7 @@ fn reads_are_labelled(cluster: &Cluster, leader: usize, follower: usize) {
     let body = crate::ledger::token();
     let call = Call { method: "POST", path: "/v1/tokens", headers: &headers, body: Some(&body) };
     let sent_on = cluster.call(follower, &call, ANSWER).expect("an answer");
-    let there = format!("http://{}:7070/v1/tokens", cluster.host(leader).address());
+    let there = format!("{}/v1/tokens", cluster.api(leader));
     assert_eq!((sent_on.status, sent_on.header("location")), (307, Some(there.as_str())), "{sent_on:?}");
 
     for at in ALL {

@@ -17,4 +17,5 @@ mod operator;
 mod people;
 mod scene;
 mod space;
+mod tls;
 mod wire;

@@ -6,11 +6,17 @@ use crate::{
 };
 use demo::{Cli, Outcome, Process, kill, wait_for};
 use rt::Boundary;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use serde_json::Value;
 use std::{
+    net::Ipv4Addr,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,6 +33,9 @@ pub struct Cluster {
     token: String,
     /// More flags of `server`, for all of them.
     flags: Vec<String>,
+    /// They listen where others reach them, and are asked over TLS with the authority's certificate.
+    tls: Option<Arc<ClientConfig>>,
+    is_reached: bool,
     net: Net,
     dir: tempfile::TempDir,
 }
@@ -55,7 +64,7 @@ impl Cluster {
         let dir = tempfile::Builder::new().prefix("holdfast-cluster-").tempdir().expect("a directory");
         let data = |name: &&str| Member { data: dir.path().join(name), process: None };
         let members = NAMES[..count].iter().map(data).collect();
-        Self { members, token: String::new(), flags: Vec::new(), net, dir }
+        Self { members, token: String::new(), flags: Vec::new(), tls: None, is_reached: false, net, dir }
     }
 
     /// Members that all vote.
@@ -77,6 +86,21 @@ impl Cluster {
     /// Three members that wait for an operator.
     pub fn operated() -> Self {
         Self::of(Made { members: 3, flags: &["--failover", "operator"], ..Made::default() })
+    }
+
+    /// From here on, servers listen at the addresses of their machines.
+    pub fn listen_for_others(&mut self) {
+        self.is_reached = true;
+    }
+
+    /// The URL of a member's API, as others would name it.
+    pub fn api(&self, at: usize) -> String {
+        format!("https://{}:7070", self.host(at).address())
+    }
+
+    /// The certificate of the cluster's authority, in PEM.
+    pub fn authority(&self) -> PathBuf {
+        self.data(0).join("peer/ca.pem")
     }
 
     pub fn dir(&self) -> &Path {
@@ -116,6 +140,7 @@ impl Cluster {
         let said = self.init(0, flags).executed().expect("a founder");
         let token = said.stdout.split_whitespace().find(|word| word.starts_with("hf_"));
         self.token = token.expect("the owner's token is printed").to_owned();
+        self.tls = self.is_reached.then(|| trusting(&self.authority()));
         self.start(0);
         wait_for("the founder to lead", SOON, || self.leads(0).then_some(())).expect("a leader");
     }
@@ -123,7 +148,7 @@ impl Cluster {
     /// Runs `cluster init` on a machine.
     pub fn init(&self, at: usize, flags: &[&str]) -> Cli {
         let (peer, data) = (self.peer(at), self.data(at).display().to_string());
-        let api = format!("http://{}:7070", self.host(at).address());
+        let api = self.api(at);
         let own =
             ["cluster", "init", "--data-dir", &data, "--name", NAMES[at], "--peer", &peer, "--api", &api];
         self.cli(at, &[&own, flags].concat())
@@ -150,7 +175,7 @@ impl Cluster {
         flags: &[&str],
     ) -> Cli {
         let (peer, data) = (self.peer(at), self.data(at).display().to_string());
-        let (api, door) = (format!("http://{}:7070", self.host(at).address()), self.peer(through));
+        let (api, door) = (self.api(at), self.peer(through));
         let own = ["cluster", "join", &door, "--secret", secret, "--data-dir", &data, "--name", name];
         self.cli(at, &[&own, ["--peer", &peer, "--api", &api].as_slice(), flags].concat())
     }
@@ -193,12 +218,17 @@ impl Cluster {
 
     /// Waits until a server that was started answers.
     pub fn answers(&mut self, at: usize) {
-        let Self { members, net, .. } = self;
+        let Self { members, net, tls, .. } = self;
         let process = members[at].process.as_mut().expect("it was started");
         let live = Call { method: "GET", path: "/health/live", headers: &[], body: None };
         let host = net.host(at);
         let answered = process.wait_until("an answer", SOON, || {
-            wire::call(host, &live, Duration::from_secs(1)).ok().filter(|answer| answer.status == 200)
+            let patience = Duration::from_secs(1);
+            let answer = match tls {
+                Some(tls) => wire::call_over_tls(host, tls, &live, patience),
+                None => wire::call(host, &live, patience),
+            };
+            answer.ok().filter(|answer| answer.status == 200)
         });
         answered.expect("a server that answers");
     }
@@ -206,7 +236,8 @@ impl Cluster {
     /// Starts a server and waits for nothing.
     pub fn launch(&mut self, at: usize) -> Outcome {
         let mut command = self.command(at);
-        command.args(["server", "--listen", "127.0.0.1:7070", "--data-dir"]).arg(self.data(at));
+        let address = if self.is_reached { self.host(at).address() } else { Ipv4Addr::LOCALHOST };
+        command.args(["server", "--listen", &format!("{address}:7070"), "--data-dir"]).arg(self.data(at));
         command.args(&self.flags);
         command.env("HOLDFAST_KILL_AT", self.killer(at));
         self.members[at].process = Some(Process::start(self.dir(), NAMES[at], &mut command)?);
@@ -351,7 +382,10 @@ impl Cluster {
         let bearer = format!("Bearer {}", self.token);
         let headers = [&[("authorization", bearer.as_str())], asked.headers].concat();
         let call = Call { method: asked.method, path: asked.path, headers: &headers, body: asked.body };
-        wire::call(self.host(at), &call, patience)
+        match &self.tls {
+            Some(tls) => wire::call_over_tls(self.host(at), tls, &call, patience),
+            None => wire::call(self.host(at), &call, patience),
+        }
     }
 
     /// Reads from a member.
@@ -453,6 +487,16 @@ impl Cluster {
         }
         events
     }
+}
+
+/// A client of TLS that was given one certificate to trust, and goes by names as every other does.
+pub fn trusting(authority: &Path) -> Arc<ClientConfig> {
+    let certificate = CertificateDer::from_pem_file(authority).expect("a certificate");
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).expect("of an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Arc::new(config.expect("versions").with_root_certificates(roots).with_no_client_auth())
 }
 
 impl Drop for Cluster {

@@ -2,14 +2,16 @@
 //! when no answer came.
 
 use crate::net::Host;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-/// Where every member's API listens, on its own machine.
+/// Where the API of a member listens that only its own machine reaches.
 pub const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 
 /// An answer.
@@ -51,8 +53,37 @@ pub struct Call<'a> {
 /// Asks the member on this machine.
 pub fn call(host: &Host, call: &Call<'_>, patience: Duration) -> Result<Answer, Lost> {
     let deadline = Instant::now() + patience;
-    let connected = host.inside(|| TcpStream::connect_timeout(&API, patience));
-    let mut stream = connected.map_err(|error| Lost::NotSent(error.to_string()))?;
+    let stream = connect(host, API, patience)?;
+    exchange(&stream, &stream, call, deadline)
+}
+
+/// Asks the member on this machine over TLS, at the address by which others reach it.
+pub fn call_over_tls(
+    host: &Host,
+    tls: &Arc<ClientConfig>,
+    call: &Call<'_>,
+    patience: Duration,
+) -> Result<Answer, Lost> {
+    let deadline = Instant::now() + patience;
+    let address = SocketAddr::new(host.address().into(), API.port());
+    let stream = connect(host, address, patience)?;
+    let name = rustls::pki_types::ServerName::from(address.ip());
+    let session = ClientConnection::new(tls.clone(), name).expect("a session");
+    let clone = stream.try_clone().map_err(|error| Lost::NotSent(error.to_string()))?;
+    exchange(StreamOwned::new(session, clone), &stream, call, deadline)
+}
+
+fn connect(host: &Host, address: SocketAddr, patience: Duration) -> Result<TcpStream, Lost> {
+    let connected = host.inside(|| TcpStream::connect_timeout(&address, patience));
+    connected.map_err(|error| Lost::NotSent(error.to_string()))
+}
+
+fn exchange(
+    mut stream: impl Read + Write,
+    socket: &TcpStream,
+    call: &Call<'_>,
+    deadline: Instant,
+) -> Result<Answer, Lost> {
     let lost = |error: std::io::Error| Lost::Unknown(error.to_string());
     let mut text =
         format!("{} {} HTTP/1.1\r\nhost: holdfast\r\nconnection: close\r\n", call.method, call.path);
@@ -79,7 +110,7 @@ pub fn call(host: &Host, call: &Call<'_>, patience: Duration) -> Result<Answer, 
         if left.is_zero() {
             return Err(Lost::Unknown("no whole answer in time".into()));
         }
-        stream.set_read_timeout(Some(left)).map_err(lost)?;
+        socket.set_read_timeout(Some(left)).map_err(lost)?;
         match stream.read(&mut piece).map_err(lost)? {
             0 => break,
             count => whole.extend_from_slice(&piece[..count]),

@@ -8,7 +8,7 @@ use crate::{
     output::{self, Form},
     roles::{cannot_start_server, host_name, owner, process},
 };
-use api::{Code, Problem};
+use api::{Code, Fingerprint, Place, Problem};
 use control::cluster::{Invitation, JoinError, Joined, Settings, join as ask};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +20,8 @@ struct Made<'a> {
     node: NodeId,
     /// It had been one before.
     before: bool,
+    /// What the API of every member is known by over TLS.
+    fingerprint: Option<String>,
 }
 
 /// `holdfast cluster init`
@@ -40,7 +42,11 @@ pub async fn init(args: InitArgs, form: Form) -> Result<(), Failure> {
     output::note(&format!("{dir} is member {} of cluster {}{again}", made.node, made.cluster));
     output::note(&format!("start it:         holdfast server --data-dir {dir}"));
     output::note("let another join: holdfast cluster join-token");
-    say(form, &Made { cluster: &made.cluster, node: made.node, before: made.before });
+    let fingerprint = made.pin.map(|pin| pin.to_string());
+    if let Some(fingerprint) = &fingerprint {
+        output::note(&format!("known over TLS:   https://HOST:PORT#{fingerprint}"));
+    }
+    say(form, &Made { cluster: &made.cluster, node: made.node, before: made.before, fingerprint });
     Ok(())
 }
 
@@ -61,7 +67,8 @@ pub async fn join(args: JoinArgs, form: Form) -> Result<(), Failure> {
     let (dir, again) = (data_dir.display(), if before { ", and was before" } else { "" });
     output::note(&format!("{dir} is member {node} of cluster {cluster}{again}"));
     output::note(&format!("start it: holdfast server --data-dir {dir}"));
-    say(form, &Made { cluster: &cluster, node, before });
+    let fingerprint = Some(Fingerprint(invitation.authority).to_string());
+    say(form, &Made { cluster: &cluster, node, before, fingerprint });
     Ok(())
 }
 
@@ -87,7 +94,9 @@ fn settings(args: &PlaceArgs, known: Option<Settings>) -> Result<Settings, Failu
     }
     settings.listen = args.peer_listen.or(settings.listen);
     if let Some(api) = &args.api {
-        settings.api.clone_from(api);
+        let way_on = "--api https://HOST:PORT: what is not on a loopback address is served over TLS";
+        settings.api =
+            api.parse::<Place>().map_err(|why| Failure::usage(format!("--api {api}: {why}"), way_on))?.url;
     }
     settings.check().map_err(|why| Failure::usage(why, "holdfast cluster --help"))?;
     Ok(settings)

@@ -46,6 +46,9 @@ fn text(status: &ClusterStatus) -> String {
     let headings =
         ["MEMBER", "ROLE", "EPOCH", "EVENT", "BEHIND", "HEARD", "FREE", "SNAPSHOT", "PEER", "STATE"];
     text.push_str(&output::columns(&headings, &rows));
+    if let Some(fingerprint) = &status.fingerprint {
+        text.push_str(&format!("known over TLS by {fingerprint}\n"));
+    }
     text.push_str(&status.backup.as_ref().map(backups::lines).unwrap_or_default());
     if !status.apart.is_empty() {
         let rows: Vec<Vec<String>> = status.apart.iter().map(apart).collect();
@@ -196,6 +199,7 @@ mod tests {
             PeerRefused { from: "10.0.0.9".into(), why: "another cluster".into(), at: Timestamp::ZERO };
         let status = ClusterStatus {
             cluster: "c1".into(),
+            fingerprint: Some("sha256=ab".into()),
             own: NodeId::from_u128(1),
             failover: Failover::Operator,
             leader: Some(NodeId::from_u128(1)),
@@ -225,6 +229,7 @@ MEMBER  ROLE     EPOCH  EVENT  BEHIND  HEARD     FREE  SNAPSHOT        PEER     
 one     leader   3      42     0       here      2Gi   40, 1m 30s ago  10.0.0.1:7071  -
 two     voter    -      -      -       1.5s ago  -     -               10.0.0.2:7071  fenced; 1 aside; its clock is behind
 three   learner  -      -      -       never     -     -               10.0.0.3:7071  -
+known over TLS by sha256=ab
 APART  ROLE   HOLDS                                      HERE                                     STOPS  STARTS  KEEPS
 eu-1   agent  plan 150 of log c0 (event 150 in epoch 9)  plan 42 of log c1 (event 42 in epoch 3)  1      0       0
 ";
