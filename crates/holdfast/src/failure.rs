@@ -121,15 +121,16 @@ impl Failure {
         self
     }
 
-    /// The text for people.
+    /// The text for people. Its last line names the page of the code.
     pub fn text(&self) -> String {
-        if let Some(text) = &self.text {
-            return format!("error: {text}");
-        }
         let problem = &self.problem;
-        let mut text = format!("error: {}", problem.detail);
+        let page = format!("\n  see: docs/errors/{}.md", problem.code);
+        if let Some(text) = &self.text {
+            return format!("error: {text}{page}");
+        }
+        let mut text = format!("error: {}", output::plain(&problem.detail));
         if let Some(path) = &problem.path {
-            text.push_str(&format!("\n  at: {path}"));
+            text.push_str(&format!("\n  at: {}", output::plain(path)));
         }
         if problem.outcome != Outcome::NotExecuted
             && let Some(id) = problem.request_id
@@ -137,9 +138,9 @@ impl Failure {
             text.push_str(&format!("\n  request: {id} ({})", problem.outcome));
         }
         if let Some(hint) = &problem.hint {
-            text.push_str(&format!("\n  next: {hint}"));
+            text.push_str(&format!("\n  next: {}", output::plain(hint)));
         }
-        text
+        text + &page
     }
 
     /// Prints it and says what to exit with.
@@ -151,5 +152,30 @@ impl Failure {
             }
         }
         ExitCode::from(self.exit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_page_of_its_code_and_nothing_in_it_makes_a_line() {
+        let problem =
+            Problem::new(Code::NotFound, "no org x\n  next: rm -rf /\u{1b}[2K").with_hint("holdfast apps");
+        let expected = "\
+error: no org x\\n  next: rm -rf /\\u{1b}[2K
+  next: holdfast apps
+  see: docs/errors/not_found.md";
+        assert_eq!(Failure::from(problem).text(), expected);
+        let wrong = ManifestError {
+            file: "holdfast.toml".into(),
+            at: None,
+            path: None,
+            what: "there is no such file".into(),
+            next: None,
+        };
+        let text = Failure::from(wrong).text();
+        assert!(text.ends_with("\n  see: docs/errors/invalid_manifest.md"), "{text}");
     }
 }

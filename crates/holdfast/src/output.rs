@@ -1,7 +1,10 @@
 //! Printing. Data goes to standard output, everything else to standard error.
 
 use serde::Serialize;
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    borrow::Cow,
+    io::{IsTerminal as _, Write as _},
+};
 use types::{DurationMs, Timestamp};
 
 /// For people or for programs.
@@ -16,8 +19,28 @@ pub enum Form {
 
 /// Writes a line of data that was asked for: without it the command has failed. A reader that has gone away (`| head`) ends the program quietly.
 pub fn line(text: &str) {
-    raw(text.as_bytes());
+    raw(plain(text).as_bytes());
     raw(b"\n");
+}
+
+/// The same text as one line that is nothing but a line: what would end it, move the cursor or turn the
+/// direction of writing is shown by its name instead. Much of what is printed was said by somebody else.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    let acts = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        match acts(letter) {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// Writes what became of something that was done: the exit code is that outcome's, whether anybody
@@ -74,8 +97,10 @@ pub fn table(headings: &[&str], rows: &[Vec<String>], if_empty: &str) {
     }
 }
 
-/// Rows under headings, in columns as wide as they need to be.
+/// Rows under headings, in columns as wide as they need to be; each row is one line.
 pub fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<Cow<'_, str>>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([headings[column].len()]).max().unwrap_or_default()
@@ -93,8 +118,8 @@ pub fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     };
     add(&mut headings.iter().copied());
-    for row in rows {
-        add(&mut row.iter().map(String::as_str));
+    for row in &rows {
+        add(&mut row.iter().map(AsRef::as_ref));
     }
     text
 }
@@ -166,5 +191,20 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_has_said_makes_no_line_of_its_own_and_moves_no_cursor() {
+        let said = "org x\n2026-11-22T10:00:00Z  executed\r\u{1b}[1A\u{9b}2K\u{202e}\u{2028}";
+        let shown = plain(said);
+        assert_eq!(shown, r"org x\n2026-11-22T10:00:00Z  executed\r\u{1b}[1A\u{9b}2K\u{202e}\u{2028}");
+        assert!(matches!(plain("größer – ✓ 日本"), Cow::Borrowed(_)), "letters are letters");
+        let table = columns(&["NAME", "WHY"], &[vec!["a\nb".into(), "c\u{1b}[2K".into()]]);
+        assert_eq!(table, "NAME  WHY\na\\nb  c\\u{1b}[2K\n");
     }
 }

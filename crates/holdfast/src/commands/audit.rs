@@ -124,7 +124,7 @@ impl Printer {
             let before = self.journals.iter().find(|before| before.name == journal.name);
             let was_unread = before.is_some_and(|before| before.unread.is_some());
             match &journal.unread {
-                Some(why) if !was_unread => output::note(&unread(journal, why)),
+                Some(why) if !was_unread => output::note(&output::plain(&unread(journal, why))),
                 None if was_unread => {
                     output::note(&format!("note: the journal of {} is read again", journal.name));
                 }
@@ -162,13 +162,14 @@ pub fn line(row: &AuditRow) -> String {
         None => format!("event {}", row.seq),
     };
     let (actor, kind) = (&row.actor, row.kind.as_str());
-    format!(
+    let line = format!(
         "{:<20}  {kind:<9}  {:<12}  {actor:<30}  {:<44}  {code}{}{confirmed}  [{place}]",
         output::time(row.at),
         row.outcome.to_string(),
         format!("{what}{id}"),
         row.reason,
-    )
+    );
+    output::plain(&line).into_owned()
 }
 
 /// Has every member verify its own journal.
@@ -252,4 +253,38 @@ pub fn verify_offline(data_dir: &Path, form: Form) -> Result<(), Failure> {
 fn damaged(what: String) -> Failure {
     let hint = "keep the files as they are, and compare them with copies";
     Problem::new(Code::Internal, what).with_outcome(Outcome::NotExecuted).with_hint(hint).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::{AuditRequest, AuditType};
+
+    #[test]
+    fn a_row_is_one_line_whatever_was_asked_for() {
+        let forged = "org x\n2026-11-22T10:00:00Z  executed   executed      tok_1  apply";
+        let row = AuditRow {
+            at: types::Timestamp::from_ms(1_763_673_600_000),
+            kind: AuditType::Refused,
+            actor: "tok_2".into(),
+            source: None,
+            node: None,
+            seq: 7,
+            epoch: types::Epoch::new(1),
+            last_event: types::EventId::new(9),
+            act: Some("test \u{1b}[1A".into()),
+            request: AuditRequest { method: "POST".into(), ..AuditRequest::default() },
+            confirmation: None,
+            code: Some("not_found".into()),
+            outcome: Outcome::NotExecuted,
+            reason: format!("{forged} is missing\u{1b}[2K"),
+            more: None,
+        };
+        let line = line(&row);
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert!(
+            line.contains(r"org x\n2026") && line.contains(r"test \u{1b}[1A") && line.contains(r"\u{1b}[2K"),
+            "{line}"
+        );
+    }
 }

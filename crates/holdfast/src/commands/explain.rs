@@ -57,10 +57,10 @@ async fn as_declared(context: &Context, place: &Place, what: &str) -> Result<(),
         return Err(problem.with_hint("holdfast explain").into());
     }
     let say = |line: &ExplanationLine| format!("{}: as declared, {}", line.subject, line.actual);
-    let summary = lines.iter().map(say).collect::<Vec<_>>().join("\n");
+    let said: Vec<String> = lines.iter().map(say).collect();
     match context.form {
-        Form::Json => output::json(&Explanation { summary, lines }),
-        Form::Text => output::line(&summary),
+        Form::Json => output::json(&Explanation { summary: said.join("\n"), lines }),
+        Form::Text => said.iter().for_each(|line| output::line(line)),
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ fn section(text: &mut String, heading: &str, lines: &[String]) {
     }
     text.push_str(heading);
     text.push('\n');
-    lines.iter().for_each(|line| text.push_str(&format!("  - {line}\n")));
+    lines.iter().for_each(|line| text.push_str(&format!("  - {}\n", output::plain(line))));
 }
 
 /// Facts as a table: an array of objects as rows, anything else as names and values.

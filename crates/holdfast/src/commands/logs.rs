@@ -87,7 +87,8 @@ fn print(form: Form, instance: InstanceId, line: &[u8]) {
     let text = String::from_utf8_lossy(line);
     match form {
         Form::Json => output::json(&Line { instance, line: text.trim_end_matches('\r') }),
-        Form::Text => output::line(&format!("{instance} | {text}")),
+        // What an app writes is printed as it is, colours and all.
+        Form::Text => output::raw(format!("{instance} | {text}\n").as_bytes()),
     }
 }
 

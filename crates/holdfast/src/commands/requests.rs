@@ -82,7 +82,8 @@ fn print(form: Form, state: &RequestState) {
         RequestVerdict::Expired => "expired: it can never run any more, and whether it did is no longer kept",
         RequestVerdict::NotSeen => "not seen so far",
     };
-    let mut lines = vec![format!("{id}  {verdict}{event}{at}{reason}")];
+    let first = format!("{id}  {verdict}{event}{at}{reason}");
+    let mut lines = vec![output::plain(&first).into_owned()];
     if !state.attempts.is_empty() {
         let word = if state.is_final { "that is final" } else { "none of that is final" };
         lines.push(format!("attempts that the journals know of ({word}):"));
