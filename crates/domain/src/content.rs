@@ -37,12 +37,21 @@ impl Content {
         content
     }
 
+    /// How a node is used, which instances it holds, and whether it is heard: what somebody has to say of it
+    /// before it is removed depends on that.
+    pub fn of_removal(state: &State, id: NodeId) -> Self {
+        let mut content = Self::of_node(state, id);
+        if let Some(node) = state.nodes.get(&id) {
+            content.0.insert("health".into(), format!("{:?}", node.health).to_lowercase());
+        }
+        content
+    }
+
     /// How a node is used, and which instances it holds.
     pub fn of_node(state: &State, id: NodeId) -> Self {
         let mut content = Self::default();
         if let Some(node) = state.nodes.get(&id) {
             content.0.insert("state".into(), format!("{:?}", node.state).to_lowercase());
-            content.0.insert("health".into(), format!("{:?}", node.health).to_lowercase());
             let held = state.instances_on(id).filter(|(_, instance)| instance.holds_memory());
             content.0.insert("instances".into(), counted(held.map(|(id, _)| id)));
         }

@@ -29,7 +29,7 @@ pub use backup::{BackupNote, BackupStep};
 pub use command::{Command, Context, NewMember, NewToken};
 pub use confirmed::{Confirmation, Confirmed};
 pub use content::Content;
-pub use decide::{Decision, Settled, UNHEARD, approvals, decide, settle};
+pub use decide::{Decision, Settled, UNHEARD, approvals, decide, ending, settle};
 pub use event::{
     Actor, DeployFailure, DeployKind, Done, Envelope, Event, NodeHealth, Role, Subject, Verdict,
 };

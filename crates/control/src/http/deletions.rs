@@ -14,14 +14,14 @@ use super::{
     place,
     write::{self, Write},
 };
-use api::{ActRequest, Explained, routes};
+use api::{ActRequest, Code, Explained, Problem, routes};
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
 use domain::{Command, Confirmed, Content, State as Decided, state::Environment};
-use types::EnvId;
+use types::{EnvId, Name, limits};
 
 /// `POST …/apps/{app}/delete`
 pub(super) async fn app(
@@ -40,9 +40,25 @@ pub(super) async fn app(
     let envs: Vec<(EnvId, &Environment)> = of_app.map(|(env, found)| (*env, found.as_ref())).collect();
     let shown = Content::of_app(&state, id);
     let what = format!("apps delete {name}");
-    let told = explained(&state, what, &envs, &shown, format!("the name {name} is free at once"));
+    let told = explained(&state, what.clone(), &envs, &shown, format!("the name {name} is free at once"));
+    let told = small_enough(&state, &name, &envs).map(|()| told);
     let command = move |confirmed| Command::DeleteApp { app: id, shown: shown.clone(), confirmed };
-    run(&http, &caller, said, write, envs.is_empty(), told, command).await
+    run(&http, &caller, said, write, (&what, envs.is_empty()), told, command).await
+}
+
+/// Whether one command can end all that an app has: what is explained is possible.
+fn small_enough(state: &Decided, app: &Name, envs: &[(EnvId, &Environment)]) -> Result<()> {
+    // The app's own end is one more.
+    let (events, most) =
+        (domain::ending(state, envs.iter().map(|(env, _)| *env)) + 1, limits::COMMAND_EVENTS);
+    let first = envs.iter().map(|(_, env)| &env.name).min().filter(|_| events > most);
+    let Some(first) = first else { return Ok(()) };
+    let detail = format!(
+        "deleting {app} with its {} environments is {events} events, and one act is at most {most}",
+        envs.len()
+    );
+    let hint = format!("delete environments of it first: holdfast envs delete {first} --app {app}");
+    Err(Problem::new(Code::TooMany, detail).with_hint(hint).into())
 }
 
 /// `POST …/envs/{env}/delete`
@@ -62,10 +78,10 @@ pub(super) async fn environment(
     let label = state.env_label(env);
     let after = format!("{} stays, and the name {} is free in it at once", place.app_name, place.found.name);
     let what = format!("envs delete {label}");
-    let told = explained(&state, what, &[(env, place.found.as_ref())], &shown, after);
+    let told = explained(&state, what.clone(), &[(env, place.found.as_ref())], &shown, after);
     let is_empty = state.is_idle(env);
     let command = move |confirmed| Command::DeleteEnvironment { env, shown: shown.clone(), confirmed };
-    run(&http, &caller, said, write, is_empty, told, command).await
+    run(&http, &caller, said, write, (&what, is_empty), Ok(told), command).await
 }
 
 /// The head of a deletion; what it names may be gone already, by this very request.
@@ -80,20 +96,20 @@ async fn run(
     caller: &Caller,
     said: Said,
     write: Write,
-    is_empty: bool,
-    shown: Shown,
-    command: impl Fn(Option<Confirmed>) -> Command,
+    (act, is_empty): (&str, bool),
+    shown: Result<Shown>,
+    command: impl Fn(Option<Confirmed>) -> Command + Send + 'static,
 ) -> Result<Response> {
     // A token was given when there was something to lose: then it is held against what is there now.
     let is_free = is_empty && !said.parts.headers.contains_key(routes::CONFIRM);
     if is_free && guard::wants_explanation(&said) {
-        return Ok(Json(unguarded(shown)).into_response());
+        return Ok(Json(unguarded(shown?)).into_response());
     }
     if is_free {
         return Ok(decided(http, &write, command(None)).await.answer?.into_response());
     }
-    let (act, core) = (shown.act.clone(), http.clone());
-    guarded(http, caller, said, &act, Ok(shown), move |confirmed| {
+    let core = http.clone();
+    guarded(http, caller, said, act, shown, move |confirmed| {
         let command = command(Some(confirmed));
         async move { decided(&core, &write, command).await }
     })

@@ -66,7 +66,7 @@ pub(super) async fn remove(
     }
     let (id, state) = (nodes::find(&http, &node)?, http.core.state());
     let found = of(&state, id)?;
-    let (act, content) = (format!("nodes remove {}", found.name), Content::of_node(&state, id));
+    let (act, content) = (format!("nodes remove {}", found.name), Content::of_removal(&state, id));
     let shown = removing(&state, id, found, &http.core.observations().snapshot(), &content);
     let core = http.clone();
     guarded(&http, &caller, said, &act, shown, move |confirmed| async move {

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use types::{
     DurationMs, EventId, Generation, RequestId, Timestamp,
     history::Held,
+    limits,
     plan::{Change, Lease, NodeRole, Transition},
 };
 
@@ -257,4 +258,58 @@ async fn one_that_is_not_heard_is_removed_on_somebodys_word() {
     confirm_as(&world.owner(), (path, world.id()), &explained.token, &["two is off"]).await.expect("removed");
     let state = world.core.state();
     assert!(!state.nodes.contains_key(&TWO) && state.instances.is_empty());
+}
+
+#[tokio::test]
+async fn a_node_whose_health_comes_and_goes_is_disabled_as_it_was_explained() {
+    let world = World::audited(&SimDisk::new(1)).await;
+    let explained = explain(&world, "/v1/nodes/two/disable").await.expect("explained");
+    for health in [domain::NodeHealth::Offline, domain::NodeHealth::Reachable, domain::NodeHealth::Offline] {
+        let changed =
+            world.core.submit(Command::SetNodeHealth { node: TWO, health }, Actor::System, None).await;
+        assert!(matches!(changed, Answer::Executed { .. }), "{changed:?}");
+    }
+    confirm(&world, "/v1/nodes/two/disable", &explained.token).await.expect("nobody decided anything since");
+    // What has to be said before it is removed depends on whether it is heard.
+    let body = ActRequest { reason: "it burnt".into(), acknowledge: Vec::new() };
+    let path = "/v1/nodes/two/remove";
+    let explained = world.owner().explain_act(path, world.id(), &body).await.expect("explained");
+    let back = Command::SetNodeHealth { node: TWO, health: domain::NodeHealth::Reachable };
+    assert!(matches!(world.core.submit(back, Actor::System, None).await, Answer::Executed { .. }));
+    let token = explained.token.as_str();
+    let stale = confirm_as(&world.owner(), (path, world.id()), token, &["two is off"]).await;
+    let stale = stale.expect_err("it is heard");
+    assert_eq!(stale.code, Code::ConfirmationStale);
+    assert!(stale.detail.contains("health was offline and is reachable"), "{stale:?}");
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_one_act_is_said_before_it_is_confirmed() {
+    let world = World::audited(&SimDisk::new(1)).await;
+    let routes = limits::ROUTES;
+    let envs = limits::COMMAND_EVENTS / routes + 1;
+    for env in 0..envs {
+        let mut request = crate::world::shop(IMAGE);
+        request.env = name(&format!("e{env}"));
+        let route = request.manifest.routes[0].clone();
+        request.manifest.routes = (0..routes)
+            .map(|nth| {
+                let mut route = route.clone();
+                route.host = Some(format!("r{nth}.e{env}.test").parse().expect("a host"));
+                route
+            })
+            .collect();
+        world.owner().apply(&name("main"), world.id(), &request).await.expect("applied");
+    }
+    let large = explain(&world, APP).await.expect_err("more than one act may be");
+    assert_eq!(large.code, Code::TooMany);
+    assert_eq!(
+        large.hint.as_deref(),
+        Some("delete environments of it first: holdfast envs delete e0 --app shop")
+    );
+    for env in ["e0", "e1"] {
+        done(&world, &format!("/v1/orgs/main/apps/shop/envs/{env}/delete")).await;
+    }
+    done(&world, APP).await;
+    assert!(world.owner().apps(&name("main")).await.expect("read").is_empty());
 }

@@ -61,6 +61,12 @@ fn check(now: &Content, shown: &Content, confirmed: Option<&Confirmed>) -> Resul
     now.unmoved_since(shown)
 }
 
+/// How many events the end of these environments is. A command causes at most
+/// [`types::limits::COMMAND_EVENTS`], an app's own among them.
+pub fn ending(state: &State, envs: impl IntoIterator<Item = EnvId>) -> usize {
+    envs.into_iter().map(|env| gone(state, env, None).map_or(0, |events| events.len())).sum()
+}
+
 /// What the end of an environment is.
 fn gone(state: &State, id: EnvId, confirmed: Option<&Confirmed>) -> Result<Vec<Event>, Rejection> {
     let org = state.org_of(id).ok_or_else(|| missing(format!("environment {id}")))?;

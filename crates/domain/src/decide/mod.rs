@@ -17,6 +17,7 @@ mod token;
 
 pub use config::approvals;
 pub(crate) use config::broken_by;
+pub use delete::ending;
 pub use node::UNHEARD;
 
 use crate::{

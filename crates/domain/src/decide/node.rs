@@ -134,7 +134,7 @@ pub(super) fn remove(
 ) -> Result<Decision, Rejection> {
     let node = find(state, id)?;
     bounded(confirmed)?;
-    Content::of_node(state, id).unmoved_since(shown)?;
+    Content::of_removal(state, id).unmoved_since(shown)?;
     let refuse =
         |is: String, cannot| Err(Rejection::LifeCycle { what: format!("node {}", node.name), is, cannot });
     if node.state != NodeState::Disabled {

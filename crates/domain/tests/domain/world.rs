@@ -284,7 +284,7 @@ impl World {
 
     /// Removes a node as it is; its machine is none of this world any more.
     pub fn remove(&mut self, node: NodeId, acknowledged: &[&str]) -> Result<Vec<Event>, Rejection> {
-        let (shown, confirmed) = (Content::of_node(&self.state, node), self.confirmed(acknowledged));
+        let (shown, confirmed) = (Content::of_removal(&self.state, node), self.confirmed(acknowledged));
         let events = self.submit(Command::RemoveNode { node, shown, confirmed })?;
         self.machines.remove(&node);
         self.observed.nodes.remove(&node);
