@@ -5,18 +5,20 @@
 //!   about another member, or for the one that leads ─► handed on
 //!   denied ─► with a token: written down ─► the denial
 //!   explained ─► the explanation
-//!   confirmed ─► a task of its own ─► its end is written down ─► answered, if anybody still waits
+//!   judged ─► a task of its own: confirmed ─► run ─► its end is written down ─► answered, if anybody waits
 //! ```
 //!
-//! A client that hangs up stops nothing: an act that was confirmed runs to its end, which is bounded.
+//! A client that hangs up stops nothing: from the moment its token is used up, an act runs to its end, which
+//! is bounded.
 
 use super::{
     Http,
     access::Caller,
-    answer::{At, Result},
+    answer::{At, Refused, Result},
+    attempts::{self, Attempt},
     cluster::internal,
     forward,
-    guard::{Pass, Shown},
+    guard::{self, Shown},
     input::Said,
     rows,
     write::Write,
@@ -66,11 +68,34 @@ pub(super) async fn elsewhere(
     forward::to_member(cluster, node, said, in_log).await.map(Some)
 }
 
-/// What came of an act: how it ended, as the journal has it, and the answer.
+/// What came of an act.
 pub(super) struct Came {
-    pub(super) ended: Ended,
-    pub(super) told: String,
+    /// How it ended, as the journal is told; none where the log itself says it.
+    pub(super) ended: Option<(Ended, String)>,
     pub(super) answer: Result<At<ActDone>>,
+}
+
+impl Came {
+    /// It was executed and stands in no log.
+    pub(super) fn executed(told: String, answer: At<ActDone>) -> Self {
+        Self { ended: Some((Ended::Executed, told)), answer: Ok(answer) }
+    }
+
+    /// It was executed, and the log says so.
+    pub(super) fn in_log(answer: At<ActDone>) -> Self {
+        Self { ended: None, answer: Ok(answer) }
+    }
+
+    /// It ended in this way, with a problem.
+    pub(super) fn not(ended: Ended, told: String, refused: Refused) -> Self {
+        Self { ended: Some((ended, told)), answer: Err(refused) }
+    }
+
+    /// The log did not take its command.
+    pub(super) fn refused(refused: Refused) -> Self {
+        let ended = attempts::kind(&refused.problem).map(|ended| (ended, refused.problem.detail.clone()));
+        Self { ended, answer: Err(refused) }
+    }
 }
 
 /// Explains an act, or confirms it and runs it. `act` names it where `shown` does not, because it is denied.
@@ -80,7 +105,7 @@ pub(super) async fn guarded<F>(
     said: Said,
     act: &str,
     shown: Result<Shown>,
-    run: impl FnOnce(Confirmed) -> F,
+    run: impl FnOnce(Confirmed) -> F + Send + 'static,
 ) -> Result<Response>
 where
     F: Future<Output = Came> + Send + 'static,
@@ -88,21 +113,28 @@ where
     let shown = match shown {
         Ok(shown) => shown,
         Err(denied) => {
-            http.guard.denied(caller, &said, act, &denied.problem.detail).await;
+            http.guard.denied(caller, &said, act, &denied.problem).await;
             return Err(denied);
         }
     };
-    let confirmed = match http.guard.pass(caller, &said, shown.clone()).await? {
-        Pass::Explained(explained) => return Ok(Json(explained).into_response()),
-        Pass::Confirmed(confirmed) => confirmed,
-    };
-    let (http, running) = (Arc::clone(http), run(confirmed.clone()));
+    if guard::wants_explanation(&said) {
+        return Ok(Json(http.guard.explain(caller, &said, shown)?).into_response());
+    }
+    let confirmed = http.guard.judge(caller, &said, &shown).await?;
+    // The token is used up: between this and the task nothing waits, so that nobody who hangs up takes the act
+    // with them, and what comes of it is the task's to write down.
+    Attempt::is_confirmed(&said.parts);
+    let http = Arc::clone(http);
     let done = rt::spawn(async move {
-        let Came { ended, told, answer } = running.await;
+        http.guard.confirm(&confirmed, &said, &shown).await?;
+        let Came { ended, answer } = run(confirmed.clone()).await;
         Boundary::ActDone.reached();
         // What was done is done, also when the journal does not take it; that it was confirmed stands there.
         let problem = answer.as_ref().err().map(|refused| refused.problem.as_ref());
-        if let Err(refused) = http.guard.ended(&confirmed, &said, &shown, (ended, &told), problem).await {
+        Attempt::is_written(&said.parts);
+        if let Some((ended, told)) = ended
+            && let Err(refused) = http.guard.ended(&confirmed, &said, &shown, (ended, &told), problem).await
+        {
             tracing::error!(why = refused.problem.detail, "the end of an act could not be written down");
         }
         answer
@@ -119,14 +151,8 @@ pub(super) fn before(http: &Http, write: &Write, outcome: &str) -> Result<Option
 /// Has the log decide an act that is one command.
 pub(super) async fn decided(http: &Http, write: &Write, command: Command) -> Came {
     match write.submit(http, command).await {
-        Ok(executed) => {
-            let (event, outcome) = (executed.event, executed.done.summary);
-            Came { ended: Ended::Executed, told: format!("event {event}"), answer: Ok(done(event, outcome)) }
-        }
-        Err(refused) => {
-            let told = refused.problem.detail.clone();
-            Came { ended: Ended::Failed, told, answer: Err(refused) }
-        }
+        Ok(executed) => Came::in_log(done(executed.event, executed.done.summary)),
+        Err(refused) => Came::refused(refused),
     }
 }
 
@@ -164,4 +190,21 @@ pub(super) fn instances<'a>(
 /// An invariant, and what proves it.
 pub(super) fn proof(name: &str, proven_by: impl Into<String>) -> Proof {
     Proof { name: name.to_owned(), proven_by: proven_by.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_log_refuses_is_told_as_what_it_is() {
+        let ended = |code| Came::refused(Problem::new(code, "why").into()).ended.map(|(ended, _)| ended);
+        assert_eq!(ended(Code::ConfirmationStale), Some(Ended::Refused));
+        assert_eq!(ended(Code::TooMany), Some(Ended::Refused));
+        assert_eq!(ended(Code::PreconditionFailed), Some(Ended::Refused));
+        assert_eq!(ended(Code::Denied), Some(Ended::Denied));
+        assert_eq!(ended(Code::UnknownOutcome), Some(Ended::Failed));
+        assert_eq!(ended(Code::Unavailable), Some(Ended::Failed));
+        assert_eq!(ended(Code::NotVisibleYet), None, "it is executed, and the log says so");
+    }
 }

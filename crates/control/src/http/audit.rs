@@ -23,8 +23,7 @@ use super::{
 };
 use crate::audit::{Filter, JournalAsk, JournalTold, Piece, of_log};
 use api::{
-    AuditJournal, AuditNews, AuditPage, AuditQuery, AuditRow, AuditType, AuditVerified, Code, Page, Problem,
-    routes,
+    AuditJournal, AuditNews, AuditPage, AuditQuery, AuditRow, AuditVerified, Code, Page, Problem, routes,
 };
 use axum::{
     Json,
@@ -33,7 +32,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use domain::{State as Decided, Verdict};
+use domain::State as Decided;
 use std::{
     collections::{BTreeMap, VecDeque},
     convert::Infallible,
@@ -202,9 +201,7 @@ impl Reader {
         }
         let state = self.http.core.state();
         let Merged { mut rows, more, start } = merge(sources, wanted, last.is_some(), &mut self.cursor);
-        rows.retain(|(source, row)| {
-            is_visible(&state, &self.caller, row) && (source.is_none() || !is_in_the_log(&state, row))
-        });
+        rows.retain(|(_, row)| is_visible(&state, &self.caller, row));
         Ok(Merged { rows, more, start })
     }
 
@@ -384,13 +381,6 @@ fn is_visible(state: &Decided, caller: &Caller, row: &AuditRow) -> bool {
     let token = id.parse::<TokenId>().ok().and_then(|id| state.tokens.get(&id)?.org);
     let person = id.parse::<PersonId>().ok().and_then(|id| Some(state.people.get(&id)?.org));
     token.or(person).is_none_or(|org| org == own)
-}
-
-/// Whether the log itself shows that it was executed.
-fn is_in_the_log(state: &Decided, row: &AuditRow) -> bool {
-    let decided = row.request.id.and_then(|id| state.requests.get(id));
-    let executed = decided.is_some_and(|decided| matches!(decided.verdict, Verdict::Executed(_)));
-    row.kind == AuditType::Executed && executed
 }
 
 /// A stream under way.

@@ -67,15 +67,6 @@ pub(crate) enum Reason {
     Required,
 }
 
-/// What came of a guarded call.
-#[derive(Debug)]
-pub(crate) enum Pass {
-    /// It was to be explained, and is.
-    Explained(Box<Explained>),
-    /// It was confirmed: the act may run, once.
-    Confirmed(Confirmed),
-}
-
 /// The tokens of one server, and the journal that takes what is done with them.
 pub(crate) struct Guard {
     core: Core,
@@ -115,14 +106,6 @@ impl Guard {
     /// A guard that has given no token yet. Without a journal it explains, and confirms nothing.
     pub(crate) fn new(core: Core, audit: Audit) -> Self {
         Self { core, audit, given: Mutex::default() }
-    }
-
-    /// Explains or confirms, as the call asks.
-    pub(crate) async fn pass(&self, caller: &Caller, said: &Said, shown: Shown) -> Result<Pass> {
-        if wants_explanation(said) {
-            return Ok(Pass::Explained(Box::new(self.explain(caller, said, shown)?)));
-        }
-        self.confirm(caller, said, &shown).await.map(Pass::Confirmed)
     }
 
     /// Explains an act and gives the token that runs it.
@@ -171,44 +154,49 @@ impl Guard {
         Ok(())
     }
 
-    /// Holds a confirmation against what would happen now. Whatever comes of it, except that there was
-    /// no token at all, stands in the journal when this returns.
-    pub(crate) async fn confirm(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmed> {
+    /// Holds a confirmation against what would happen now, and uses its token up. What is refused stands in the
+    /// journal when this returns, except that there was no token at all; what is judged well is returned at once.
+    pub(crate) async fn judge(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmed> {
         caller.must(Permission::Guarded)?;
-        let actor = self.label(caller.actor());
-        let note = |ended, reason: &str| note(ended, actor.clone(), said, &shown.act, reason);
-        match self.judge(caller, said, shown) {
-            Ok(confirmed) => {
-                Boundary::ActJudged.reached();
-                let confirmation = Some(confirmed_by(&confirmed));
-                let written = Note { confirmation, ..note(Ended::Confirmed, &confirmed.reason) };
-                self.write_down(written).await.inspect_err(|_| Attempt::is_written(&said.parts))?;
-                Attempt::is_confirmed(&said.parts);
-                Boundary::ActConfirmed.reached();
-                Ok(confirmed)
-            }
+        match self.judged(caller, said, shown) {
+            Ok(confirmed) => Ok(confirmed),
             Err(refused) if refused.problem.code == Code::ConfirmationRequired => Err(refused),
             Err(refused) => {
                 let code = Some(refused.problem.code);
-                let written = Note { code, ..note(Ended::Refused, &refused.problem.detail) };
-                self.turned_away(said, written).await;
+                let actor = self.label(caller.actor());
+                let bare = note(Ended::Refused, actor, said, &shown.act, &refused.problem.detail);
+                self.turned_away(said, Note { code, ..bare }).await;
                 Err(refused)
             }
         }
     }
 
-    /// Writes down that an act was denied for which somebody had brought a token. The denial stands, written
-    /// down or not.
-    pub(crate) async fn denied(&self, caller: &Caller, said: &Said, act: &str, why: &str) {
+    /// Writes down that an act was confirmed: it may run when this returns, and only then.
+    ///
+    /// # Errors
+    /// The journal does not take it; the token is used up all the same.
+    pub(crate) async fn confirm(&self, confirmed: &Confirmed, said: &Said, shown: &Shown) -> Result<()> {
+        Boundary::ActJudged.reached();
+        let confirmation = Some(confirmed_by(confirmed));
+        let bare = note(Ended::Confirmed, self.label(confirmed.actor), said, &shown.act, &confirmed.reason);
+        let written = self.write_down(Note { confirmation, ..bare }).await;
+        written.inspect_err(|_| Attempt::is_written(&said.parts))?;
+        Boundary::ActConfirmed.reached();
+        Ok(())
+    }
+
+    /// Writes down that an act was denied, or is none now, for which somebody had brought a token. That stands,
+    /// written down or not.
+    pub(crate) async fn denied(&self, caller: &Caller, said: &Said, act: &str, problem: &Problem) {
         if wants_explanation(said)
             || !caller.may(Permission::Guarded)
             || !said.parts.headers.contains_key(routes::CONFIRM)
         {
             return;
         }
-        let code = Some(Code::Denied);
-        let note = Note { code, ..note(Ended::Denied, self.label(caller.actor()), said, act, why) };
-        self.turned_away(said, note).await;
+        let (ended, code) = (attempts::kind(problem).unwrap_or(Ended::Refused), Some(problem.code));
+        let bare = note(ended, self.label(caller.actor()), said, act, &problem.detail);
+        self.turned_away(said, Note { code, outcome: problem.outcome, ..bare }).await;
     }
 
     /// Writes down what nothing came of: it stands, written down or not, so of somebody who is turned away again
@@ -238,7 +226,6 @@ impl Guard {
             outcome: problem.map_or(bare.outcome, |problem| problem.outcome),
             ..bare
         };
-        Attempt::is_written(&said.parts);
         self.write_down(note).await?;
         Boundary::ActEnded.reached();
         Ok(())
@@ -258,7 +245,7 @@ impl Guard {
 
     /// Looks at a confirmation and uses its token up. Under one lock, so that of two equal calls one is
     /// confirmed.
-    fn judge(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmed> {
+    fn judged(&self, caller: &Caller, said: &Said, shown: &Shown) -> Result<Confirmed> {
         let words: Words = write::parse(said)?;
         bounded(&words)?;
         let Some(token) = said.parts.headers.get(routes::CONFIRM) else { return Err(required(said, shown)) };
@@ -522,4 +509,4 @@ fn note(ended: Ended, actor: String, said: &Said, act: &str, reason: &str) -> No
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::http) mod tests;

@@ -1,5 +1,5 @@
 use super::*;
-use api::{AuditRequest, Outcome};
+use api::{AuditRequest, AuditType, Outcome};
 use types::Epoch;
 
 const ONE: NodeId = NodeId::from_u128(1);

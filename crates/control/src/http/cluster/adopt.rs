@@ -3,18 +3,15 @@
 //! It is explained and confirmed where the log is written, for there it is known what nodes hold. What is
 //! confirmed is one event; every plan made since follows the plans that it names, and no other.
 
-use crate::{
-    audit::Ended,
-    http::{
-        Http,
-        access::Caller,
-        act::{By, Came, before, elsewhere, guarded, proof},
-        answer::{At, Refused, Result, refused},
-        apart::{self, Apart},
-        guard::{Reason, Shown},
-        input::Said,
-        write::{self, Write},
-    },
+use crate::http::{
+    Http,
+    access::Caller,
+    act::{By, Came, before, elsewhere, guarded, proof},
+    answer::{At, Refused, Result, refused},
+    apart::{self, Apart},
+    guard::{Reason, Shown},
+    input::Said,
+    write::{self, Write},
 };
 use api::{ActDone, ApartRow, ClusterActRequest, Code, Problem};
 use axum::{extract::State, response::Response};
@@ -54,16 +51,13 @@ pub(in crate::http) async fn adopt(State(http): State<Http>, caller: Caller, sai
         let command = Command::Adopt { cluster: identity, taken, absent, confirmed };
         let executed = match write.submit(&core, command).await {
             Ok(executed) => executed,
-            Err(refused) => {
-                let told = refused.problem.detail.clone();
-                return Came { ended: Ended::Failed, told, answer: Err(refused) };
-            }
+            Err(refused) => return Came::refused(refused),
         };
         let event = executed.event;
         let done = "adopted: the nodes are sent the plans of this log as they ask for them";
         let epoch = Some(core.core.head().epoch);
         let done = ActDone { epoch, event: Some(event), ..ActDone::executed(done) };
-        Came { ended: Ended::Executed, told: format!("event {event}"), answer: Ok(At::new(event, done)) }
+        Came::in_log(At::new(event, done))
     })
     .await
 }

@@ -57,13 +57,12 @@ fn came_of(handed: std::result::Result<HandedOver, HandOverError>, name: &str, h
             let done = ActDone::executed(format!("{name} sequences in epoch {}", handed.epoch));
             let gap_ms = u64::try_from(handed.gap.as_millis()).ok();
             let done = ActDone { epoch: Some(handed.epoch), event: Some(head), gap_ms, ..done };
-            let told = format!("epoch {}", handed.epoch);
-            Came { ended: Ended::Executed, told, answer: Ok(At::new(head, done)) }
+            Came::executed(format!("epoch {}", handed.epoch), At::new(head, done))
         }
         Err(error) => {
             let code = if error.is_unknown() { Code::UnknownOutcome } else { Code::Conflict };
             let problem = Problem::new(code, error.to_string()).with_hint("holdfast cluster status");
-            Came { ended: Ended::Failed, told: error.to_string(), answer: Err(problem.into()) }
+            Came::not(Ended::Failed, error.to_string(), problem.into())
         }
     }
 }
@@ -159,11 +158,10 @@ async fn fenced(cluster: Cluster, name: String) -> Came {
                 head.index, head.event
             );
             let done = ActDone { epoch: Some(epoch), event: Some(head.event), ..ActDone::executed(done) };
-            let told = format!("epoch {epoch}");
-            return Came { ended: Ended::Executed, told, answer: Ok(At::new(head.event, done)) };
+            return Came::executed(format!("epoch {epoch}"), At::new(head.event, done));
         }
         Ok((Err(error), _)) => (format!("the marker could not be written: {error}"), Code::Internal),
         Err(gone) => (gone.to_string(), Code::Internal),
     };
-    Came { ended: Ended::Failed, told: why.clone(), answer: Err(refused(code, why)) }
+    Came::not(Ended::Failed, why.clone(), refused(code, why))
 }

@@ -47,24 +47,22 @@ pub(in crate::http) async fn promote(
 }
 
 fn came_of(promotion: Promotion, cluster: &Cluster, name: &str) -> Came {
-    let failed = |ended, told: String, problem: Refused| Came { ended, told, answer: Err(problem) };
     match promotion {
         Promotion::Succeeded(epoch) => {
             let head = cluster.log().head().event;
             let done = ActDone::executed(format!("{name} sequences in epoch {epoch}"));
             let done = ActDone { epoch: Some(epoch), event: Some(head), ..done };
-            let told = format!("epoch {epoch} is open");
-            Came { ended: Ended::Executed, told, answer: Ok(At::new(head, done)) }
+            Came::executed(format!("epoch {epoch} is open"), At::new(head, done))
         }
-        Promotion::Denied(denied) => failed(Ended::Denied, denied.to_string(), denial(&denied)),
+        Promotion::Denied(denied) => Came::not(Ended::Denied, denied.to_string(), denial(&denied)),
         Promotion::NotWon => {
             let problem = Problem::new(Code::Conflict, NOT_WON).with_hint("holdfast cluster status");
-            failed(Ended::Failed, NOT_WON.to_owned(), problem.into())
+            Came::not(Ended::Failed, NOT_WON.to_owned(), problem.into())
         }
         Promotion::Unknown => {
             let hint = "holdfast cluster status: the epoch that the members name is the answer";
             let problem = Problem::new(Code::UnknownOutcome, UNKNOWN).with_hint(hint);
-            failed(Ended::Failed, UNKNOWN.to_owned(), problem.into())
+            Came::not(Ended::Failed, UNKNOWN.to_owned(), problem.into())
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::{ACT, cluster, name_of, named};
 use crate::{
-    audit::Ended,
     cluster::Cluster,
     http::{
         Http,
@@ -44,10 +43,7 @@ pub(in crate::http) async fn remove(
         let command = Command::RemoveMember { node, confirmed };
         let executed = match write.submit(&core, command).await {
             Ok(executed) => executed,
-            Err(refused) => {
-                let told = refused.problem.detail.clone();
-                return Came { ended: Ended::Failed, told, answer: Err(refused) };
-            }
+            Err(refused) => return Came::refused(refused),
         };
         let event = executed.event;
         let done = match gone(&run, node).await {
@@ -57,7 +53,7 @@ pub(in crate::http) async fn remove(
             ),
         };
         let done = ActDone { event: Some(event), ..ActDone::executed(done) };
-        Came { ended: Ended::Executed, told: format!("event {event}"), answer: Ok(At::new(event, done)) }
+        Came::in_log(At::new(event, done))
     })
     .await
 }

@@ -3,10 +3,15 @@
 use super::*;
 use crate::{
     audit::Journal,
-    http::{Http, Options, access, answer::Result, rim, serve, shared},
+    http::{
+        Http, Options, access,
+        act::{self, Came},
+        answer::{At, Result},
+        rim, serve, shared,
+    },
     secret::Secret,
 };
-use api::{Client, ClientError};
+use api::{ActDone, Client, ClientError};
 use axum::{
     Json, Router,
     extract::{Request, State},
@@ -19,12 +24,17 @@ use log::{Batch, Log, MemoryLog};
 use rt::{Clock as _, Disk, Fault, OsRandom, Random as _, SimClock, SimDisk};
 use serde_json::json;
 use std::{net::SocketAddr, path::Path, sync::Arc};
-use tokio::net::TcpListener;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 use types::{DurationMs, Epoch, EventId, OrgId, RequestId, TokenId};
 
 const ACT: &str = "/v1/test/acts/one";
 const OTHER: &str = "/v1/test/acts/two";
+/// An act that goes the way of all guarded acts.
+const RUN: &str = "/v1/test/run";
 const START: Timestamp = Timestamp::from_ms(1_763_673_600_000);
 const DIR: &str = "/data";
 
@@ -35,10 +45,14 @@ struct Target {
     overrides: Vec<Override>,
     reason: Reason,
     denied: Option<&'static str>,
+    /// How often an act of [`RUN`] has run.
+    ran: u64,
+    /// How many handlers of it nobody waits for any more, or that have answered.
+    left: u64,
 }
 
-struct World {
-    http: Http,
+pub(in crate::http) struct World {
+    pub(in crate::http) http: Http,
     target: Arc<Mutex<Target>>,
     clock: Arc<SimClock>,
     disk: SimDisk,
@@ -80,13 +94,39 @@ async fn act(
     let target = target.lock().expect("not poisoned").clone();
     let shown = shown(&target, u64::from(OsRandom.u128() as u32));
     if let Some(why) = target.denied {
-        http.guard.denied(&caller, &said, &shown.act, why).await;
-        return Err(refused(Code::Denied, why));
+        let denied = Problem::new(Code::Denied, why);
+        http.guard.denied(&caller, &said, &shown.act, &denied).await;
+        return Err(denied.into());
     }
-    Ok(match http.guard.pass(&caller, &said, shown).await? {
-        Pass::Explained(explained) => Json(explained).into_response(),
-        Pass::Confirmed(confirmed) => Json(confirmed).into_response(),
+    if wants_explanation(&said) {
+        return Ok(Json(http.guard.explain(&caller, &said, shown)?).into_response());
+    }
+    let confirmed = http.guard.judge(&caller, &said, &shown).await?;
+    http.guard.confirm(&confirmed, &said, &shown).await?;
+    Ok(Json(confirmed).into_response())
+}
+
+/// Counts a handler when it is gone.
+struct Leaves(Arc<Mutex<Target>>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.lock().expect("not poisoned").left += 1;
+    }
+}
+
+async fn run(
+    State((http, target)): State<(Http, Arc<Mutex<Target>>)>,
+    caller: Caller,
+    said: Said,
+) -> Result<Response> {
+    let _leaves = Leaves(target.clone());
+    let shown = shown(&Target::default(), 0);
+    act::guarded(&http, &caller, said, "test one", Ok(shown), move |_| async move {
+        target.lock().expect("not poisoned").ran += 1;
+        Came::executed("it ran".to_owned(), At::new(EventId::ZERO, ActDone::executed("it ran")))
     })
+    .await
 }
 
 async fn gate(State(http): State<Http>, mut request: Request, next: Next) -> Response {
@@ -135,7 +175,7 @@ async fn begin(log: &MemoryLog) {
 }
 
 impl World {
-    async fn start() -> Self {
+    pub(in crate::http) async fn start() -> Self {
         let disk = SimDisk::new(1);
         disk.create_dir(Path::new(DIR)).expect("a directory");
         let door: Arc<dyn Disk> = Arc::new(disk.clone());
@@ -158,6 +198,7 @@ impl World {
         let target = Arc::new(Mutex::new(Target { position: 7, ..Target::default() }));
         let router = Router::new()
             .route("/v1/test/acts/{which}", post(act))
+            .route(RUN, post(run))
             .with_state((http.clone(), target.clone()))
             .layer(middleware::from_fn_with_state(http.clone(), gate))
             .layer(middleware::from_fn_with_state(http.clone(), rim::around));
@@ -201,7 +242,7 @@ impl World {
         let mut found = Vec::new();
         let read = Journal::read(&self.disk, Path::new(DIR), |entry| {
             assert_eq!(entry.act.as_deref(), Some("test one"));
-            assert!(entry.request.path.starts_with("/v1/test/acts/"), "{:?}", entry.request);
+            assert!(entry.request.path.starts_with("/v1/test/"), "{:?}", entry.request);
             found.push((entry.ended, entry.reason));
         });
         read.expect("a sound journal");
@@ -481,4 +522,55 @@ async fn a_denial_is_written_down_if_somebody_had_a_token() {
     // It was not used up: the state that it was given for may come again.
     world.target.lock().expect("not poisoned").denied = None;
     world.confirm("ann", &token, &body()).await.expect("confirmed");
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}");
+}
+
+/// From the moment its token is used up, an act is the server's to finish: also if whoever confirmed it hangs up
+/// while the confirmation is still on its way to the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_up_while_the_confirmation_becomes_durable_stops_nothing() {
+    let world = World::start().await;
+    let token = world.client("ann").explain_act(RUN, world.id(), &body()).await.expect("explained").token;
+    // The disk stands still until it is let go.
+    let (disk, (let_go, held)) = (world.disk.clone(), std::sync::mpsc::sync_channel::<()>(1));
+    let (stands, still) = tokio::sync::oneshot::channel();
+    let holder = std::thread::spawn(move || {
+        disk.damage(&Path::new(DIR).join("audit/journal"), |_| {
+            stands.send(()).expect("somebody waits");
+            held.recv().expect("let go");
+        });
+    });
+    still.await.expect("it stands still");
+    let text = body().to_string();
+    let head = format!(
+        "POST {RUN} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer hf_ann\r\n{}: {token}\r\n{}: {}\r\n\
+         content-length: {}\r\n\r\n{text}",
+        routes::CONFIRM,
+        routes::IDEMPOTENCY_KEY,
+        world.id(),
+        text.len()
+    );
+    let mut stream = TcpStream::connect(world.address).await.expect("connected");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    until("the token is used up", || world.http.guard.lock().tokens.is_empty()).await;
+    let left = || world.target.lock().expect("not poisoned").left;
+    let before = left();
+    drop(stream);
+    until("nobody waits", || left() > before).await;
+    let_go.send(()).expect("the disk stands still");
+    holder.join().expect("no panic");
+    until("it ran", || world.target.lock().expect("not poisoned").ran == 1).await;
+    until("its end is written down", || world.journal().len() == 2).await;
+    let journal = world.journal();
+    assert_eq!(journal[0], (Ended::Confirmed, "the rack is moved".to_owned()));
+    assert_eq!(journal[1], (Ended::Executed, "it ran".to_owned()));
 }
