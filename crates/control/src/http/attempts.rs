@@ -5,6 +5,8 @@
 //! any more, goes into the journal of this member, unless another member answered and has it there. A
 //! guarded act writes its own lines, and says so.
 
+pub(crate) mod page;
+
 use super::{
     Http, access,
     answer::Carried,
@@ -138,7 +140,7 @@ impl Drop for Watched {
             (kept.is_confirmed, kept.is_written, kept.is_whole)
         };
         let (false, false, is_whole) = kept else { return };
-        if is_question(&parts) {
+        if is_question(self.row, &parts) {
             return;
         }
         let (kind, why, outcome) = match (std::thread::panicking(), is_whole || !self.has_body()) {
@@ -173,7 +175,7 @@ impl Watched {
             return is_done.then(done);
         };
         let kind = kind(problem)?;
-        if kind != Ended::Denied && is_question(parts) {
+        if kind != Ended::Denied && is_question(self.row, parts) {
             return None;
         }
         let why = problem.detail.clone();
@@ -195,25 +197,40 @@ impl Watched {
         let id = write::request_id(headers);
         let (request, hidden) = audit::request(id, parts.method.as_str(), path, &body, is_whole);
         let introduced = self.attempt.kept().actor;
-        let actor = match access::authenticate(&core.state(), headers, core.now()) {
-            _ if introduced.is_some() => introduced.map(|actor| actor.to_string()).unwrap_or_default(),
-            Ok(caller) => caller.actor().to_string(),
-            Err(_) => access::presented(&core.state(), headers)
-                .map_or("nobody".to_owned(), |token| Actor::Token(token).to_string()),
-        };
+        let known = introduced.or_else(|| {
+            access::authenticate(&core.state(), headers, core.now()).ok().map(|caller| caller.actor())
+        });
+        let actor = known.or_else(|| access::presented(&core.state(), headers).map(Actor::Token));
+        let actor = actor.map_or("nobody".to_owned(), |actor| actor.to_string());
         let source = source(parts);
-        // Nodes say the same again and again while something is wrong; and whoever is not let in may
-        // knock as often as he likes.
-        let may_flood = kind == Ended::Denied || matches!(self.row.rule, Rule::Node | Rule::Open);
-        let flood = may_flood.then(|| source.clone().unwrap_or_else(|| "unknown sources".to_owned()));
+        let flood = self.flood(kind, code, known, source.as_deref());
         let reason = audit::scrubbed(why, &request, &hidden);
         let note = Note { source, code, reason, ..Note::new(kind, actor, request, outcome) };
         Attempted { at: core.now(), note, flood }
     }
+
+    /// Who it is counted for, if it may be one of a flood: nodes say the same again and again while something
+    /// is wrong, whoever is not let in may knock as often as he likes, and whoever asks too fast goes on
+    /// asking. What was executed is never counted only. `known`: who it is, if that was shown.
+    fn flood(
+        &self,
+        kind: Ended,
+        code: Option<Code>,
+        known: Option<Actor>,
+        source: Option<&str>,
+    ) -> Option<String> {
+        match (kind, known) {
+            (Ended::Executed, _) => None,
+            (_, Some(actor)) if code == Some(Code::RateLimited) => Some(actor.to_string()),
+            (Ended::Denied, _) | (_, None) => Some(source.unwrap_or("unknown sources").to_owned()),
+            _ if self.row.rule == Rule::Node => Some(source.unwrap_or("unknown sources").to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// What kind of end a problem is; none if what was asked for is done.
-fn kind(problem: &Problem) -> Option<Ended> {
+pub(super) fn kind(problem: &Problem) -> Option<Ended> {
     match problem.code {
         Code::NotVisibleYet => None,
         Code::Unauthenticated | Code::Forbidden | Code::Denied => Some(Ended::Denied),
@@ -228,11 +245,11 @@ fn kind(problem: &Problem) -> Option<Ended> {
     }
 }
 
-/// Whether it only asks what would happen.
-fn is_question(parts: &Parts) -> bool {
-    let is_flag = |pair: &str| match pair.split_once('=') {
-        Some((key, value)) => [at::EXPLAIN_FLAG, "plan"].contains(&key) && value != "false",
-        None => [at::EXPLAIN_FLAG, "plan"].contains(&pair),
+/// Whether it only asks what would happen, which a route must know how to be asked.
+fn is_question(row: &Row, parts: &Parts) -> bool {
+    let is_flag = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        [at::EXPLAIN_FLAG, "plan"].contains(&key) && row.query.contains(&key) && value != "false"
     };
     parts.uri.query().is_some_and(|query| query.split('&').any(is_flag))
 }
@@ -251,4 +268,54 @@ pub(super) fn of_said(said: &super::input::Said) -> api::AuditRequest {
     let path = said.parts.uri.path_and_query().map_or("/", |whole| whole.as_str());
     let id = write::request_id(&said.parts.headers);
     audit::request(id, said.parts.method.as_str(), path, &said.body, true).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{answer::Refused, guard::tests::World};
+    use axum::{http::header, response::IntoResponse};
+
+    /// A write that another member has to answer, when it is known here already: it is not let in yet.
+    fn watched(http: &Http, token: Option<&str>) -> Watched {
+        let request = Request::builder().method("POST").uri(at::TOKENS);
+        let request = match token {
+            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        };
+        let (parts, _) = request.body(()).expect("a request").into_parts();
+        let row = table::row("POST", at::TOKENS).expect("a row");
+        Watched { http: http.clone(), row, attempt: Attempt::default(), parts: Some(parts) }
+    }
+
+    /// What is counted of a call that fails before anybody is let in, as at a member that knows no leader.
+    fn of_failure(http: &Http, token: Option<&str>) -> Option<String> {
+        let mut watched = watched(http, token);
+        let parts = watched.parts.take().expect("its head");
+        let failed = Refused::from(Problem::new(Code::NoQuorum, "no member leads")).into_response();
+        let attempted = watched.ended(&parts, &failed).expect("a line");
+        assert_eq!(attempted.note.ended, Ended::Failed);
+        attempted.flood
+    }
+
+    #[tokio::test]
+    async fn what_strangers_do_before_they_are_turned_away_is_counted() {
+        let world = World::start().await;
+        assert_eq!(of_failure(&world.http, Some("hf_ann")), None, "of a member each is told");
+        let strangers = Some("unknown sources".to_owned());
+        assert_eq!(of_failure(&world.http, None), strangers);
+        assert_eq!(of_failure(&world.http, Some("hf_guessed")), strangers);
+        for _ in 0..limits::FLOOD_LINES + 7 {
+            drop(watched(&world.http, None));
+        }
+        for _ in 0..1000 {
+            let figures = world.http.audit.figures();
+            if figures.counted == 7 {
+                assert_eq!(figures.written.get("abandoned"), Some(&limits::FLOOD_LINES));
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", world.http.audit.figures());
+    }
 }

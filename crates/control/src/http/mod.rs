@@ -54,6 +54,7 @@ mod throttle;
 mod tokens;
 mod write;
 
+pub(crate) use attempts::page::{OnPage, watch as watch_page};
 pub use images::{Images, Resolving};
 pub use openapi::openapi;
 pub(crate) use repairing::serve_meanwhile;

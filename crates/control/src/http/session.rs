@@ -23,6 +23,7 @@ use super::{
     Http, Shared,
     access::{self, By, Caller, Who},
     answer::{At, Refused, Result},
+    attempts::Attempt,
     input::Said,
     password, roles,
     table::{Row, Rule},
@@ -35,7 +36,7 @@ use axum::{
     http::{Extensions, HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use domain::{State as Decided, state::Person};
+use domain::{Actor, State as Decided, state::Person};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
@@ -102,6 +103,13 @@ pub(super) struct Found {
     by: By,
     /// For forms: the field or header of every write has to say it.
     pub(super) csrf: String,
+}
+
+impl Found {
+    /// Who it is.
+    pub(super) fn owner(&self) -> Actor {
+        self.by.owner()
+    }
 }
 
 impl Sessions {
@@ -376,6 +384,7 @@ pub(super) async fn open(http: &Http, asked: &LoginRequest, parts: &Parts) -> Re
     http.logins.forgive(&counted, address);
     let role = roles::told(person.role).ok_or_else(ended)?;
     let by = By::Session { person: id, password: person.password };
+    Attempt::is_of(&parts.extensions, by.owner());
     let (cookie, csrf) = begin(http, by, &parts.headers, &parts.extensions);
     let answer = LoginAnswer {
         person: id,

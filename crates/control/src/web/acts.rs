@@ -112,10 +112,15 @@ impl Act {
 
     /// The command line that does the same.
     pub(super) fn command(&self, said: &Said) -> String {
-        let words = (self.command)(said);
-        let quoted: Vec<String> =
-            words.iter().filter(|word| !word.is_empty()).map(|word| shell::quoted(word)).collect();
-        format!("holdfast {}", quoted.join(" "))
+        let mut words: Vec<String> = Vec::new();
+        for word in (self.command)(said) {
+            match word.is_empty() {
+                false => words.push(shell::quoted(&word)),
+                // What was left out takes its option with it.
+                true => drop(words.pop_if(|option| option.starts_with("--"))),
+            }
+        }
+        format!("holdfast {}", words.join(" "))
     }
 }
 
@@ -449,6 +454,7 @@ pub(super) static REMOVE: Act = Act {
     title: "Remove a member",
     note: "For ever; its id is never used again. Explained first, then confirmed.",
     path: at::CLUSTER_REMOVE,
+    typed: |said| said.get("node").to_owned(),
     command: |said| on_member("remove", said),
     ..CLUSTER
 };
@@ -578,6 +584,9 @@ mod tests {
         assert_eq!(DELETE_ENV.command(&form), "holdfast envs delete prod --app shop --reason over");
         assert_eq!((DELETE_ENV.typed)(&form), "shop/prod");
         assert_eq!(DELETE_APP.path(&form, "main"), "/v1/orgs/main/apps/shop/delete");
+        let form = said(&[("app", "shop"), ("env", "prod"), ("reason", " ")]);
+        assert_eq!(DELETE_APP.command(&form), "holdfast apps delete shop", "no reason, no option");
+        assert_eq!(DELETE_ENV.command(&form), "holdfast envs delete prod --app shop");
         let form = said(&[("node", "two"), ("reason", "it's gone"), ("acknowledge", "lost: 3")]);
         let body = json!({ "node": "two", "reason": "it's gone", "acknowledge": ["lost: 3"] });
         assert_eq!(PROMOTE.body(&form), body);
@@ -603,6 +612,10 @@ mod tests {
             assert_eq!(act.path.matches('{').count(), act.places.len(), "{}", act.key);
             let is_known = crate::http::may(api::TokenRole::Owner, act.method, act.path);
             assert!(is_known, "{}: the API has no {} {}", act.key, act.method, act.path);
+            let takes_away = act.guarded == Guarded::Yes
+                && ["Delete", "Disable", "Remove"].iter().any(|word| act.title.starts_with(word));
+            let names = said(&[("app", "a"), ("env", "e"), ("node", "n"), ("name", "m")]);
+            assert_eq!(!(act.typed)(&names).is_empty(), takes_away, "{}: what is gone is typed", act.key);
             let (path, name) = act.place.link();
             assert!(path.starts_with('/') && !name.is_empty(), "{}", act.key);
             assert!(

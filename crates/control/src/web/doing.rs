@@ -4,14 +4,15 @@ use super::{
     acts::{self, Act, Guarded, Said},
     forms,
     frame::Renewed,
-    outcome::{self, EXPLAINED, TYPED},
+    outcome::{self, EXPLAINED, Sent, TYPED},
     visit::{Answer, Call, Visit},
 };
+use crate::http::OnPage;
 use api::{Code, ConfirmedBy, Explained, Problem, routes};
 use axum::{
     Form,
     extract::Path,
-    http::{Extensions, HeaderMap},
+    http::{Extensions, HeaderMap, StatusCode},
     response::Response,
 };
 use maud::Markup;
@@ -39,32 +40,39 @@ pub(super) async fn act(
         );
     };
     match visit.web.http.takes_form(&headers, &extensions, said.get("csrf")) {
-        Err(problem) => visit.page(act.place, act.title, Renewed::Never, Err(problem)),
-        Ok(()) => {
-            let (status, content) = run(&visit, act, &said).await;
-            let mut response = visit.page(act.place, act.title, Renewed::Never, Ok(content));
-            *response.status_mut() = status;
-            response
+        Err(problem) => {
+            let told = OnPage::refused(&problem, None);
+            told.on(visit.page(act.place, act.title, Renewed::Never, Err(problem)))
         }
+        Ok(()) => run(&visit, act, &said).await,
     }
 }
 
-async fn run(visit: &Visit, act: &Act, said: &Said) -> (axum::http::StatusCode, Markup) {
+async fn run(visit: &Visit, act: &Act, said: &Said) -> Response {
     let explains = act.guarded == Guarded::Yes && said.get(EXPLAINED).is_empty();
-    let asked = match confirmed(act, said, explains) {
-        Ok(()) => ask(visit, act, said, explains).await,
-        Err(problem) => Err(problem),
-    };
+    if let Err(problem) = confirmed(act, said, explains) {
+        let told = OnPage::refused(&problem, visit.web.http.visitor(visit.shown()));
+        let content = outcome::failure(visit, act, said, &problem, Sent::No);
+        return told.on(answer(visit, act, content, Some(&problem)));
+    }
+    let asked = ask(visit, act, said, explains).await;
+    let sent = if explains { Sent::No } else { Sent::InVain };
     let shown = match (&asked, explains) {
         (Ok(value), true) => match serde_json::from_value::<Explained>(value.clone()) {
             Ok(explained) => outcome::explanation(visit, act, said, &explained),
-            Err(error) => outcome::failure(visit, act, said, &unreadable(&error)),
+            Err(error) => outcome::failure(visit, act, said, &unreadable(&error), sent),
         },
         (Ok(value), false) => outcome::done(act, said, value),
-        (Err(problem), _) => outcome::failure(visit, act, said, problem),
+        (Err(problem), _) => outcome::failure(visit, act, said, problem, sent),
     };
-    let status = asked.err().and_then(|problem| axum::http::StatusCode::from_u16(problem.status).ok());
-    (status.unwrap_or_default(), shown)
+    answer(visit, act, shown, asked.as_ref().err().map(AsRef::as_ref))
+}
+
+fn answer(visit: &Visit, act: &Act, content: Markup, problem: Option<&Problem>) -> Response {
+    let mut response = visit.page(act.place, act.title, Renewed::Never, Ok(content));
+    let status = problem.and_then(|problem| StatusCode::from_u16(problem.status).ok());
+    *response.status_mut() = status.unwrap_or_default();
+    response
 }
 
 /// Whether the name was typed that a confirmation asks for. What needs no confirmation asks for none.

@@ -24,10 +24,11 @@ mod parts;
 mod session;
 mod visit;
 
-use crate::http::Http;
+use crate::http::{Http, watch_page};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    middleware,
     routing::{get, post},
 };
 use types::limits;
@@ -64,5 +65,6 @@ pub(crate) fn router(http: Http, api: Router) -> Router {
         .route(live::PULSE, get(live::pulse))
         .route("/assets/{name}", get(assets::show))
         .layer(DefaultBodyLimit::max(limits::FORM_BODY))
+        .layer(middleware::from_fn_with_state(http.clone(), watch_page))
         .with_state(Web { http, api })
 }

@@ -40,7 +40,7 @@ pub(super) fn explanation(visit: &Visit, act: &Act, said: &Said, explained: &Exp
             }
             @if !said.get("reason").is_empty() { p { "The reason that is written down: " (said.get("reason")) } }
             @if explained.token.is_empty() {
-                p { "Nothing is lost by it, so that it needs no confirmation." }
+                p { "Nothing of it runs, is routed or is about to be, so that it needs no confirmation." }
             } @else {
                 (name_of(&(act.typed)(said)))
                 p {
@@ -103,7 +103,7 @@ pub(super) fn done(act: &Act, said: &Said, value: &Value) -> Markup {
     html! {
         h1 { (act.title) ": executed" }
         (content)
-        (stands(act, said))
+        (stands(act, said, Sent::Answered))
         (parts::command(&act.command(said)))
     }
 }
@@ -151,8 +151,19 @@ fn receipt_of(said: &Said, receipt: &Receipt) -> Markup {
     }
 }
 
+/// How far a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It was not sent, or only to be explained.
+    No,
+    /// It was sent, and did not do what it was to do.
+    InVain,
+    /// It was done.
+    Answered,
+}
+
 /// Why it was not done, or why that is not known.
-pub(super) fn failure(visit: &Visit, act: &Act, said: &Said, problem: &Problem) -> Markup {
+pub(super) fn failure(visit: &Visit, act: &Act, said: &Said, problem: &Problem, sent: Sent) -> Markup {
     // Another intent, for whoever has read why: nothing is sent again by itself.
     let again: Vec<(String, String)> =
         kept(said).into_iter().filter(|(name, _)| name != forms::REQUEST).collect();
@@ -163,7 +174,7 @@ pub(super) fn failure(visit: &Visit, act: &Act, said: &Said, problem: &Problem) 
             api::Outcome::Unknown => "the outcome is not known",
         } }
         (parts::problem(&of_act(act, problem)))
-        (stands(act, said))
+        (stands(act, said, sent))
         @if act.guarded == Guarded::Yes {
             form method="post" action={ "/do/" (act.key) } {
                 (forms::hidden(visit, &again))
@@ -181,12 +192,21 @@ fn of_act(act: &Act, problem: &Problem) -> Problem {
 }
 
 /// Where it stands what became of it.
-fn stands(act: &Act, said: &Said) -> Markup {
+fn stands(act: &Act, said: &Said, sent: Sent) -> Markup {
+    if sent == Sent::No {
+        return html! { p { "Nothing was asked for that the log could tell of." } };
+    }
     let looked_up = |id: &str| format!("/requests?id={}", &api::routes::fill("/{id}", &[id])[1..]);
     let id = said.get(forms::REQUEST);
     if act.leaves_verdict() {
         return html! {
-            p { "Request " a .id href=(looked_up(id)) { (id) } ". What became of it stands in the log." }
+            p {
+                "Request " a .id href=(looked_up(id)) { (id) } ". "
+                @match sent {
+                    Sent::Answered => "What became of it stands in the log.",
+                    _ => "If it came as far as the log, what became of it stands there.",
+                }
+            }
         };
     }
     let (page, name) = act.place.link();

@@ -7,7 +7,7 @@
 //! - a login leads to a page of this server.
 
 use super::{Web, frame, parts, visit::Answer};
-use crate::http::{SEC_FETCH_SITE, connection_of};
+use crate::http::{OnPage, SEC_FETCH_SITE, connection_of};
 use api::{Code, Problem, Whoami, routes};
 use axum::{
     Form,
@@ -20,9 +20,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use domain::Actor;
 use maud::html;
 use tower::ServiceExt;
-use types::limits;
+use types::{TokenId, limits};
 
 /// What the API has to know of a browser: its session, and where it says that its request comes from.
 pub(super) fn told_by(browser: &HeaderMap) -> HeaderMap {
@@ -36,11 +37,8 @@ pub(super) fn ask_again(parts: &Parts, why: &str) -> Response {
     let wants_page = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     if parts.method != Method::GET || !wants_page.is_some_and(|accept| accept.contains("text/html")) {
         let problem = Problem::new(Code::Unauthenticated, why);
-        return frame::bare(
-            "Log in",
-            &html! { h1 { "Log in" } (parts::problem(&problem)) p { a href="/login" { "Log in" } } },
-            &problem,
-        );
+        let page = html! { h1 { "Log in" } (parts::problem(&problem)) p { a href="/login" { "Log in" } } };
+        return OnPage::refused(&problem, None).on(frame::bare("Log in", &page, &problem));
     }
     let whole = parts.uri.path_and_query().map_or("/", |whole| whole.as_str());
     let place = routes::fill("/{to}", &[whole]);
@@ -132,17 +130,29 @@ pub(super) async fn login(
     let to = place(login.to.clone());
     let begun = match web.http.takes_login(&headers) {
         Err(problem) => Err(problem),
-        Ok(()) if login.token.is_empty() => with_password(&web, &headers, &extensions, &login).await,
+        // The API writes down what comes of it.
+        Ok(()) if login.token.is_empty() => {
+            return match with_password(&web, &headers, &extensions, &login).await {
+                Ok(cookie) => entered(&to, cookie),
+                Err(problem) => form(&to, None, Some(&problem)),
+            };
+        }
         Ok(()) => with_token(&web, &headers, &extensions, &login).await,
     };
     match begun {
-        Ok(cookie) => {
-            let mut response = see(&to);
-            response.headers_mut().insert(header::SET_COOKIE, cookie);
-            response
+        Ok((token, cookie)) => OnPage::done(Actor::Token(token)).on(entered(&to, cookie)),
+        Err(problem) => {
+            let told = OnPage::refused(&problem, web.http.bearer(login.token.trim()));
+            told.on(form(&to, None, Some(&problem)))
         }
-        Err(problem) => form(&to, None, Some(&problem)),
     }
+}
+
+/// Where somebody who has logged in goes on.
+fn entered(to: &str, cookie: HeaderValue) -> Response {
+    let mut response = see(to);
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    response
 }
 
 /// Asks the API in the name of a connection. The head and the body of its answer.
@@ -179,13 +189,13 @@ async fn with_password(
     headers.get(header::SET_COOKIE).cloned().ok_or_else(none)
 }
 
-/// Opens a session of the bearer of a token that the API takes. Its cookie.
+/// Opens a session of the bearer of a token that the API takes. The token's id, and the session's cookie.
 async fn with_token(
     web: &Web,
     headers: &HeaderMap,
     extensions: &Extensions,
     login: &Login,
-) -> Answer<HeaderValue> {
+) -> Answer<(TokenId, HeaderValue)> {
     let unreadable = |_| Box::new(Problem::new(Code::Unauthenticated, "this is not a token"));
     let authorization =
         HeaderValue::from_str(&format!("Bearer {}", login.token.trim())).map_err(unreadable)?;
@@ -195,7 +205,8 @@ async fn with_token(
     let (_, answer) = ask_api(web, extensions, request).await?;
     let token = serde_json::from_slice::<Whoami>(&answer).ok().and_then(|who| who.token);
     let unread = || Box::new(Problem::new(Code::Internal, "the API gave no answer"));
-    web.http.log_in(token.ok_or_else(unread)?, headers, extensions)
+    let token = token.ok_or_else(unread)?;
+    Ok((token, web.http.log_in(token, headers, extensions)?))
 }
 
 /// What the form of a logout says.
@@ -212,12 +223,17 @@ pub(super) async fn logout(
     Form(said): Form<Logout>,
 ) -> Response {
     if let Err(problem) = web.http.takes_form(&headers, &extensions, &said.csrf) {
-        return frame::bare("Log out", &html! { h1 { "Log out" } (parts::problem(&problem)) }, &problem);
+        let page = html! { h1 { "Log out" } (parts::problem(&problem)) };
+        return OnPage::refused(&problem, None).on(frame::bare("Log out", &page, &problem));
     }
+    let who = web.http.visitor(&headers);
     let gone = web.http.log_out(&headers, &extensions);
     let mut response = see("/login?why=You%20are%20logged%20out.");
     response.headers_mut().insert(header::SET_COOKIE, gone);
-    response
+    match who {
+        Some(who) => OnPage::done(who).on(response),
+        None => response,
+    }
 }
 
 #[cfg(test)]

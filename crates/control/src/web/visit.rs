@@ -1,7 +1,7 @@
 //! One visit to one page: who comes, and what the API tells them.
 
 use super::{Web, frame, live, session};
-use crate::http::{UNATTENDED, connection_of, is_named};
+use crate::http::{OnPage, UNATTENDED, connection_of, is_named};
 use api::{Code, Problem, TokenRole, Whoami, routes};
 use axum::{
     body::{Body, to_bytes},
@@ -118,6 +118,11 @@ impl Visit {
         }
     }
 
+    /// What shows who asks.
+    pub(super) fn shown(&self) -> &HeaderMap {
+        &self.shown
+    }
+
     /// What the page reflects so far.
     pub(super) fn fresh(&self) -> Fresh {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -221,7 +226,8 @@ impl FromRequestParts<Web> for Visit {
             }
             Err(problem) => {
                 let content = html! { h1 { "Not available" } (super::parts::problem(&problem)) };
-                return Err(frame::bare("Not available", &content, &problem));
+                let told = OnPage::refused(&problem, web.http.visitor(&visit.shown));
+                return Err(told.on(frame::bare("Not available", &content, &problem)));
             }
         }
         *visit.fresh.lock().unwrap_or_else(PoisonError::into_inner) = Fresh::default();

@@ -1,10 +1,14 @@
 //! The audit: everything that is attempted is there, once, without its secrets.
 
 use crate::world::*;
-use api::{AuditNews, AuditPage, AuditQuery, AuditRow, AuditType, Code, Outcome, RequestVerdict, routes};
+use api::{
+    ActDone, ActRequest, AuditNews, AuditPage, AuditQuery, AuditRow, AuditType, Code, ConfirmedBy, Outcome,
+    Password, PersonRequest, RequestVerdict, TokenRole, routes,
+};
+use domain::{Actor, Command};
 use futures_util::StreamExt;
-use holdfast_control::Journal;
-use rt::{Disk as _, SimDisk};
+use holdfast_control::{Answer, Journal, Options};
+use rt::{Clock as _, Disk as _, SimDisk};
 use serde_json::json;
 use std::{path::Path, sync::atomic::Ordering, time::Duration};
 use tokio::io::AsyncWriteExt;
@@ -239,4 +243,144 @@ async fn a_flipped_byte_is_found() {
     let verified = world.owner().verify_audit().await.expect("an answer");
     let differs = verified[0].differs.as_deref().expect("it differs");
     assert!(differs.contains("at entry 2"), "{differs}");
+}
+
+const PASSWORD: &str = "tables of green rain";
+
+async fn add_member(world: &World, called: &str) -> types::PersonId {
+    let request =
+        PersonRequest { name: name(called), role: TokenRole::Viewer, password: Password::new(PASSWORD) };
+    world.owner().create_member(world.id(), &request).await.expect("added");
+    world.core.state().person_names[&name(called)]
+}
+
+fn login(world: &World) -> reqwest::RequestBuilder {
+    world.bare("POST", routes::LOGIN).json(&json!({ "name": "ann", "password": PASSWORD }))
+}
+
+#[tokio::test]
+async fn a_question_is_one_only_where_a_route_can_be_asked() {
+    let world = World::audited(&SimDisk::new(1)).await;
+    world.apply("registry.test/shop:1").await;
+    let send = |path: &str, body: serde_json::Value| {
+        let call = world.bare("POST", path).bearer_auth(OWNER).json(&body);
+        problem(call.header(routes::IDEMPOTENCY_KEY, world.id().to_string()))
+    };
+    let scale = "/v1/orgs/main/apps/shop/envs/prod/scale";
+    for flag in ["plan", "explain", "plan=true"] {
+        let nothing = json!({ "process": "nothing", "replicas": 2 });
+        assert_eq!(send(&format!("{scale}?{flag}"), nothing).await.1.code, Code::NoSuchProcess);
+    }
+    let rows = page(&world).await.rows;
+    let refused: Vec<&str> =
+        of(&rows, AuditType::Refused).iter().map(|row| row.request.path.as_str()).collect();
+    assert_eq!(
+        refused,
+        ["plan", "explain", "plan=true"].map(|flag| format!("{scale}?{flag}")),
+        "they were to be done"
+    );
+    let apply = "/v1/orgs/main/apply?plan=true";
+    assert_eq!(send(apply, json!({ "env": "prod" })).await.0, 400);
+    assert_eq!(send("/v1/nodes/one/remove?explain", json!({})).await.1.code, Code::Conflict);
+    assert_eq!(page(&world).await.rows.len(), rows.len(), "these only asked");
+}
+
+#[tokio::test]
+async fn what_was_executed_is_one_row_whoever_borrows_its_id_and_however_long_ago() {
+    let world = World::audited(&SimDisk::new(1)).await;
+    let executed = world.apply("registry.test/shop:1").await.request_id;
+    add_member(&world, "ann").await;
+    let answer = login(&world).header(routes::IDEMPOTENCY_KEY, executed.to_string()).send().await;
+    assert_eq!(answer.expect("an answer").status(), 200);
+    let (path, id, body) = ("/v1/orgs/main/apps/shop/envs/prod/delete", world.id(), ActRequest::default());
+    let token = world.owner().explain_act(path, id, &body).await.expect("explained").token;
+    let confirm = (token.as_str(), ConfirmedBy::Script);
+    world.owner().confirm_act::<ActDone>(path, id, confirm, &body).await.expect("deleted");
+    let executed = |rows: &[AuditRow]| -> Vec<(Option<types::RequestId>, String)> {
+        let executed = of(rows, AuditType::Executed);
+        executed.iter().map(|row| (row.request.id, row.request.path.clone())).collect()
+    };
+    let before = page(&world).await.rows;
+    let rows = executed(&before);
+    assert!(rows.iter().any(|(_, path)| path == routes::LOGIN), "{rows:?}");
+    assert_eq!(rows.iter().filter(|(of, _)| *of == Some(id)).count(), 1, "{before:#?}");
+    // A day later its verdict is forgotten.
+    world.clock.advance(limits::REQUEST_HORIZON);
+    let forget = Command::MoveHorizon { to: world.clock.now() };
+    let forgotten = world.core.submit(forget, Actor::System, None).await;
+    assert!(matches!(forgotten, Answer::Executed { .. }), "{forgotten:?}");
+    assert!(world.core.state().requests.get(id).is_none());
+    assert_eq!(executed(&page(&world).await.rows), rows);
+}
+
+#[tokio::test]
+async fn a_login_is_somebodys_and_written_whatever_came_from_there_before() {
+    let world = World::audited(&SimDisk::new(1)).await;
+    let ann = add_member(&world, "ann").await;
+    for _ in 0..limits::FLOOD_LINES + 3 {
+        assert_eq!(problem(world.bare("POST", routes::TOKENS)).await.0, 401);
+    }
+    assert_eq!(login(&world).send().await.expect("an answer").status(), 200);
+    let only = AuditQuery { actor: Some(ann.to_string()), ..AuditQuery::default() };
+    let rows = world.owner().audit(&only).await.expect("a page").rows;
+    let told: Vec<_> = rows.iter().map(|row| (row.kind, row.outcome, row.request.path.as_str())).collect();
+    assert_eq!(told, [(AuditType::Executed, Outcome::Executed, routes::LOGIN)]);
+    let body = rows[0].request.body.as_ref().expect("kept");
+    assert_eq!((&body["name"], &body["password"]), (&json!("ann"), &json!("[redacted]")));
+}
+
+#[tokio::test]
+async fn whoever_asks_too_fast_does_not_fill_the_journal() {
+    let slow = Options { requests_per_second: 1, requests_burst: 3, ..Options::default() };
+    let world = World::audited_with(&SimDisk::new(1), slow).await;
+    let mut slowed = 0;
+    for _ in 0..limits::FLOOD_LINES * 2 + 10 {
+        slowed += u64::from(problem(world.bare("POST", routes::TOKENS).bearer_auth(VIEWER)).await.0 == 429);
+    }
+    assert!(slowed > limits::FLOOD_LINES, "{slowed}");
+    // The owner has a pace as well.
+    let rows = page(&world).await.rows;
+    let limited = rows.iter().filter(|row| row.code.as_deref() == Some("rate_limited")).count();
+    assert_eq!(limited as u64, limits::FLOOD_LINES);
+    world.clock.advance(limits::FLOOD_WINDOW);
+    let more = soon("the rest", async {
+        loop {
+            // Not faster than that.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let rows = page(&world).await.rows;
+            let more = of(&rows, AuditType::More).first().map(|row| (row.reason.clone(), row.more));
+            if let Some(more) = more {
+                break more;
+            }
+        }
+    })
+    .await;
+    let viewer = types::TokenId::from_u128(22);
+    assert!(more.0.contains(&format!("more from {viewer} between")), "{more:?}");
+    assert_eq!(more.1.map(|more| more.count), Some(slowed - limits::FLOOD_LINES));
+}
+
+#[tokio::test]
+async fn an_act_that_is_none_any_more_is_refused_in_the_journal_as_in_its_answer() {
+    let world = World::audited(&SimDisk::new(1)).await;
+    let (path, body) = ("/v1/nodes/one/disable", ActRequest::default());
+    let (first, second) = (world.id(), world.id());
+    let mut tokens = Vec::new();
+    for id in [first, second] {
+        tokens.push(world.owner().explain_act(path, id, &body).await.expect("explained").token);
+    }
+    let confirm = |id, token: &str| {
+        let (owner, token, body) = (world.owner(), token.to_owned(), body.clone());
+        async move { owner.confirm_act::<ActDone>(path, id, (&token, ConfirmedBy::Script), &body).await }
+    };
+    confirm(first, &tokens[0]).await.expect("disabled");
+    let late = confirm(second, &tokens[1]).await.expect_err("it is disabled already");
+    assert_eq!(late.code(), Some(Code::Conflict));
+    let rows = page(&world).await.rows;
+    let of_it: Vec<_> = rows
+        .iter()
+        .filter(|row| row.request.id == Some(second))
+        .map(|row| (row.kind, row.code.as_deref(), row.outcome))
+        .collect();
+    assert_eq!(of_it, [(AuditType::Refused, Some("conflict"), Outcome::NotExecuted)]);
 }

@@ -682,3 +682,57 @@ async fn a_login_stays_on_the_host_that_was_asked() {
     let form = form.text().await.expect("text");
     assert!(form.contains("name=\"to\" value=\"/\"") && !form.contains("evil"), "{form}");
 }
+
+#[tokio::test]
+async fn what_the_page_answers_by_itself_is_written_down_like_what_the_api_answers() {
+    let world = World::audited(&SimDisk::new(1)).await;
+    world.apply("registry.test/shop:1").await;
+    member(&world, "ann", "viewer").await;
+    let owner = Visitor::new(&world, OWNER).await;
+    for secret in ["hf_unknown", EXPIRED] {
+        assert_eq!(log_in(&world, secret).await.status(), StatusCode::UNAUTHORIZED);
+    }
+    let password = [("name", "ann"), ("password", PASSWORD)];
+    assert_eq!(enter(&world, "", &password).await.status(), StatusCode::SEE_OTHER);
+    let fields = [&SHOP[..], &[("process", "web"), ("replicas", "3")]].concat();
+    assert_eq!(owner.send_as("of another page", "scale", &fields).await.0, StatusCode::FORBIDDEN);
+    let csrf = owner.csrf().await;
+    let elsewhere = owner.form("scale", &[&[("csrf", csrf.as_str())], &fields[..]].concat());
+    let elsewhere = elsewhere.header("sec-fetch-site", "cross-site").send().await.expect("an answer");
+    assert_eq!(elsewhere.status(), StatusCode::FORBIDDEN);
+    let stranger = Visitor { world: &world, cookie: "holdfast=hf_none".to_owned() };
+    assert_eq!(stranger.send_as("x", "scale", &fields).await.0, StatusCode::UNAUTHORIZED);
+    let mistyped = [("explained", "yes"), ("confirm", "act_1"), ("typed", "shop/beta")];
+    let (status, page) = owner.send(PROD, "delete-env", &[&SHOP[..], &mistyped].concat()).await;
+    assert!(status.is_client_error() && page.contains("nothing was sent"), "{page}");
+    assert!(!page.contains("stands in the log") && !page.contains("stands there"), "{page}");
+    assert!(owner.log_out(&csrf).await.status().is_success(), "the page after it");
+
+    let rows = world.owner().audit(&api::AuditQuery::default()).await.expect("a page").rows;
+    let told: Vec<(&str, &str, &str, Option<&str>)> = rows
+        .iter()
+        .filter(|row| row.act.is_none())
+        .map(|row| (row.kind.as_str(), row.actor.as_str(), row.request.path.as_str(), row.code.as_deref()))
+        .collect();
+    let token = |id| types::TokenId::from_u128(id).to_string();
+    let (bearer, expired) = (token(21), token(24));
+    let ann = world.core.state().person_names[&name("ann")].to_string();
+    let stranger = (Some("unauthenticated"), Some("forbidden"));
+    assert_eq!(
+        told,
+        [
+            ("executed", bearer.as_str(), "/login", None),
+            ("denied", "nobody", "/login", stranger.0),
+            ("denied", expired.as_str(), "/login", stranger.0),
+            ("executed", ann.as_str(), api::routes::LOGIN, None),
+            ("denied", "nobody", "/do/scale", stranger.1),
+            ("denied", "nobody", "/do/scale", stranger.1),
+            ("denied", "nobody", "/do/scale", stranger.0),
+            ("refused", bearer.as_str(), "/do/delete-env", Some("acknowledgement_required")),
+            ("executed", bearer.as_str(), "/logout", None),
+        ],
+        "{rows:#?}"
+    );
+    let text = format!("{rows:?}");
+    assert!(!text.contains(OWNER) && !text.contains("hf_unknown") && !text.contains(&csrf), "{text}");
+}

@@ -163,10 +163,15 @@ impl World {
 
     /// One whose journal lies on this disk.
     pub async fn audited(disk: &SimDisk) -> Self {
+        Self::audited_with(disk, Options::default()).await
+    }
+
+    /// The same with other options.
+    pub async fn audited_with(disk: &SimDisk, options: Options) -> Self {
         let door: Arc<dyn Disk> = Arc::new(disk.clone());
         disk.create_dir(Path::new(AUDITED)).expect("a directory");
         let (journal, _) = Journal::open(&door, Path::new(AUDITED)).expect("a journal");
-        Self::journaled(Options::default(), Some(Arc::new(journal))).await
+        Self::journaled(options, Some(Arc::new(journal))).await
     }
 
     pub async fn with_streams(streams: usize, node_streams: usize) -> Self {
