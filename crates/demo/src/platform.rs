@@ -145,6 +145,41 @@ impl Platform {
         self.server_flags = flags.iter().map(ToString::to_string).collect();
     }
 
+    /// The file by which the server is told to stand still at a boundary; while it is there, it has not yet.
+    fn stops_at(&self) -> PathBuf {
+        self.dir.join("stops-at")
+    }
+
+    /// The server stands still when it comes to this boundary.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn stop_server_at(&self, boundary: &str) -> Outcome {
+        // Whole or not at all: it may be read at any time.
+        let unfinished = self.dir.join("stops-at.unfinished");
+        let written = fs::write(&unfinished, format!("{boundary} stop"));
+        let written = written.and_then(|()| fs::rename(&unfinished, self.stops_at()));
+        written.map_err(|error| Failure::new("tell the server where to stop", error))
+    }
+
+    /// Waits until it has.
+    ///
+    /// # Errors
+    /// It does not come there.
+    pub fn server_stopped(&self) -> Outcome {
+        crate::wait_for("the server to stand still", START, || (!self.stops_at().exists()).then_some(()))
+    }
+
+    /// Lets a server that stands still go on.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn server_goes_on(&self) -> Outcome {
+        let server = self.server.as_ref().ok_or_else(|| Failure("no server was started".into()))?;
+        crate::kill(server.pid(), libc::SIGCONT);
+        Ok(())
+    }
+
     /// Starts the server and waits until it is ready.
     ///
     /// # Errors
@@ -154,7 +189,8 @@ impl Platform {
         command
             .args(["server", "--listen", &format!("127.0.0.1:{}", self.api), "--data-dir"])
             .arg(self.data(Role::Server))
-            .args(&self.server_flags);
+            .args(&self.server_flags)
+            .env("HOLDFAST_KILL_AT", self.stops_at());
         let mut process = Process::start(&self.dir, "server", &mut command)?;
         let address = format!("127.0.0.1:{}", self.api);
         process.wait_until("its readiness", START, || {

@@ -8,9 +8,16 @@ use crate::{
 use demo::{
     Authority, Cli, Manifest, Platform, free_ports,
     image::{Recipe, Temper, build},
+    wait_for,
 };
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long something that must happen may take.
+const SOON: Duration = Duration::from_secs(30);
 
 /// A server with environments of one app. Nothing runs them: what is declared and routed is enough to lose.
 struct Scene {
@@ -97,7 +104,7 @@ fn a_deletion_is_confirmed_by_name_goes_stale_and_is_abandoned_at_each_step() {
     confirmed(&scene, &browser);
     stale(&scene, &browser);
     left(&scene, browser);
-    for (env, closes) in [("one", Closes::AtOnce), ("two", Closes::Answered), ("three", Closes::Killed)] {
+    for (env, closes) in [("one", Closes::Sent), ("two", Closes::Answered), ("three", Closes::Killed)] {
         closed(&scene, env, closes);
     }
     whole(&scene, &scene.browser());
@@ -116,6 +123,7 @@ fn confirmed(scene: &Scene, browser: &Browser) {
     browser.send("delete-env");
     browser.reads("Delete an environment: not executed");
     browser.reads("is confirmed by typing demo/prod");
+    browser.reads("Nothing was asked for that the log could tell of.");
     accessible(browser, "a deletion that was not confirmed");
     assert!(scene.is_there("prod") && scene.verdict(&first) == "not_seen");
     browser.send("delete-env");
@@ -154,43 +162,41 @@ fn left(scene: &Scene, browser: Browser) {
 }
 
 /// How a browser ends after its person has confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closes {
-    /// With the form on its way.
-    AtOnce,
+    /// With the form at the server, and no answer yet.
+    Sent,
     /// With the answer on the page.
     Answered,
-    /// By SIGKILL of everything that it is.
+    /// By SIGKILL of everything that it is, with the form at the server.
     Killed,
 }
 
-/// Closed after the confirmation: executed once, or never seen; nothing in between.
+/// Closed after the confirmation has come to the server: executed once, whoever still looks.
 fn closed(scene: &Scene, env: &str, closes: Closes) {
     let (before, browser) = (scene.deletions(), scene.browser());
     let request = scene.explain(&browser, env);
     browser.type_in("#typed", &format!("demo/{env}"));
-    match closes {
-        Closes::Answered => {
-            browser.send("delete-env");
-            browser.reads("Delete an environment: executed");
-            drop(browser);
+    if closes == Closes::Answered {
+        browser.send("delete-env");
+        browser.reads("Delete an environment: executed");
+        drop(browser);
+    } else {
+        // The server stands still with the confirmation in its hands until the browser is gone.
+        scene.platform.stop_server_at("act.judged").expect("told");
+        browser.script("document.querySelector('form[action=\"/do/delete-env\"]').requestSubmit()");
+        scene.platform.server_stopped().expect("the form has left");
+        match closes {
+            Closes::Killed => browser.kill(),
+            _ => drop(browser),
         }
-        Closes::AtOnce => {
-            browser.script("document.querySelector('form[action=\"/do/delete-env\"]').requestSubmit()");
-            drop(browser);
-        }
-        Closes::Killed => {
-            browser.script("document.querySelector('form[action=\"/do/delete-env\"]').requestSubmit()");
-            browser.kill();
-        }
+        scene.platform.server_goes_on().expect("it runs");
     }
-    // From here on it has run, or it never will.
-    let voided = scene.cli(&["requests", "void", &request, "--json"]);
-    let verdict = scene.verdict(&request);
-    match (voided.code, verdict.as_str()) {
-        (0, "voided") => assert!(scene.is_there(env) && scene.deletions() == before),
-        (5, "executed") => assert!(!scene.is_there(env) && scene.deletions() == before + 1),
-        other => panic!("{env}: {other:?}"),
-    }
+    // What was confirmed runs to its end.
+    wait_for("the deletion", SOON, || (scene.verdict(&request) == "executed").then_some(()))
+        .unwrap_or_else(|error| panic!("{error}: {env}, {closes:?}: {}", scene.verdict(&request)));
+    assert!(!scene.is_there(env) && scene.deletions() == before + 1, "{env}");
+    assert_eq!(scene.cli(&["requests", "void", &request, "--json"]).code, 5, "too late: {env}");
 }
 
 /// An app is deleted with what is left of it; one that is empty needs no name.

@@ -12,13 +12,16 @@ use crate::{
 };
 use api::{
     ActDone, ApplyRequest, Came, Client, ClientError, ClusterActRequest, ConfirmedBy, DeployRequest,
-    JoinTokenRequest, MemberJoinRequest, Outcome, Password, PersonChange, PersonRequest, Problem, Receipt,
-    RequestState, RequestVerdict, RestartRequest, RollbackRequest, ScaleRequest, Sending, TokenRequest,
-    TokenRole, routes,
+    EnrolRequest, JoinTokenRequest, MemberJoinRequest, NodeClient, Outcome, Password, PersonChange,
+    PersonRequest, Problem, Receipt, RequestState, RequestVerdict, RestartRequest, RollbackRequest,
+    ScaleRequest, Sending, TokenRequest, TokenRole, routes,
 };
 use demo::wait_for;
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command, sync::Arc, time::Duration};
-use types::{DurationMs, Name, RequestId, TokenId};
+use types::{
+    ByteSize, DurationMs, MilliCpu, Name, RequestId, TokenId,
+    plan::{Capacity, NodeRole},
+};
 
 /// Cuts of a test run; of them, so many are tried on the program.
 const SHARE: usize = 330;
@@ -28,6 +31,9 @@ const AT_ONCE: usize = 48;
 /// How long a client in this process waits for an answer, and then asks: less than a person would.
 const ANSWER: Duration = Duration::from_millis(1500);
 const ASK: Duration = Duration::from_millis(1500);
+
+/// The node that is drained and activated. Nothing runs there.
+const NODE: &str = "somewhere";
 
 /// What members that are added would log in with.
 const PASSWORD: &str = "a password for nobody";
@@ -170,15 +176,28 @@ fn doomed(trial: Trial) -> String {
     format!("cut-{}", &trial.id.to_string().to_lowercase()[10..])
 }
 
-/// The member that a trial adds.
+/// The member that a trial adds, or removes.
 fn newcomer(trial: Trial) -> String {
     format!("m{}", &trial.id.to_string().to_lowercase()[10..])
 }
 
-/// What a trial wants first, over a connection that is whole: an app to delete, and the token that does.
+/// What a trial wants first, over a connection that is whole: a token to revoke, a member to remove, an app to
+/// delete and the token that does. The id or the token.
 async fn prepared(direct: &Client, trial: Trial, image: &str) -> String {
-    if trial.verb != Verb::DeleteApp {
-        return String::new();
+    match trial.verb {
+        Verb::RevokeToken => {
+            let made = direct.create_token(fresh(), &token()).await.expect("made");
+            return made.result.token.expect("its id").to_string();
+        }
+        Verb::RemoveMember => {
+            let name = name(&newcomer(trial));
+            let password = Password::new(PASSWORD);
+            let member = PersonRequest { name, role: TokenRole::Viewer, password };
+            direct.create_member(fresh(), &member).await.expect("added");
+            return String::new();
+        }
+        Verb::DeleteApp => {}
+        _ => return String::new(),
     }
     let app = doomed(trial);
     let manifest = serde_json::json!({
@@ -191,7 +210,13 @@ async fn prepared(direct: &Client, trial: Trial, image: &str) -> String {
     direct.explain_act(&path, trial.id, &ClusterActRequest::default()).await.expect("explained").token
 }
 
-async fn call(client: &Client, trial: Trial, image: &str, token: &str) -> Result<(), ClientError> {
+fn token() -> TokenRequest {
+    let expires_in = DurationMs::from_secs(3600);
+    TokenRequest { name: name("ci"), role: TokenRole::Viewer, org: None, expires_in, scopes: None }
+}
+
+/// `prepared`: what [`prepared`] made.
+async fn call(client: &Client, trial: Trial, image: &str, prepared: &str) -> Result<(), ClientError> {
     let (org, app, env) = (name("main"), name("shop"), name("prod"));
     let (place, id) = ((&org, &app, &env), trial.id);
     let number = u32::try_from(id.as_u128() % 5).expect("small") + 1;
@@ -206,25 +231,16 @@ async fn call(client: &Client, trial: Trial, image: &str, token: &str) -> Result
             client.rollback(place, id, &RollbackRequest { release: Some("1".into()) }).await.map(gone)
         }
         Verb::Deploy => client.deploy(place, id, &DeployRequest { image: image.to_owned() }).await.map(gone),
-        Verb::CreateToken => {
-            let request = TokenRequest {
-                name: name("ci"),
-                role: TokenRole::Viewer,
-                org: None,
-                expires_in: hour,
-                scopes: None,
-            };
-            client.create_token(id, &request).await.map(gone)
-        }
-        Verb::RevokeToken => client.revoke_token(id, TokenId::from_u128(5)).await.map(gone),
+        Verb::CreateToken => client.create_token(id, &token()).await.map(gone),
+        Verb::RevokeToken => client.revoke_token(id, prepared.parse().expect("an id")).await.map(gone),
         Verb::NodeSecret => {
             client.create_join_token(id, &JoinTokenRequest { expires_in: hour }).await.map(gone)
         }
         Verb::MemberSecret => {
             client.create_member_secret(id, &MemberJoinRequest { expires_in: hour }).await.map(drop)
         }
-        Verb::DrainNode => client.drain_node(id, "nobody").await.map(gone),
-        Verb::ActivateNode => client.activate_node(id, "nobody").await.map(gone),
+        Verb::DrainNode => client.drain_node(id, NODE).await.map(gone),
+        Verb::ActivateNode => client.activate_node(id, NODE).await.map(gone),
         Verb::AddMember => {
             let name = name(&newcomer(trial));
             let password = Password::new(PASSWORD);
@@ -238,10 +254,10 @@ async fn call(client: &Client, trial: Trial, image: &str, token: &str) -> Result
             let change = PersonChange { role: Some(role), password: None };
             client.set_member(id, &name("stays"), &change).await.map(gone)
         }
-        Verb::RemoveMember => client.delete_member(id, &name("nobody")).await.map(gone),
+        Verb::RemoveMember => client.delete_member(id, &name(&newcomer(trial))).await.map(gone),
         Verb::DeleteApp => {
             let path = routes::fill(routes::APP_DELETE, &["main", &doomed(trial)]);
-            let confirm = (token, ConfirmedBy::Script);
+            let confirm = (prepared, ConfirmedBy::Script);
             let done = client.confirm_act::<ActDone>(&path, id, confirm, &ClusterActRequest::default()).await;
             done.map(|done| assert_eq!(done.outcome, Outcome::Executed))
         }
@@ -250,23 +266,23 @@ async fn call(client: &Client, trial: Trial, image: &str, token: &str) -> Result
 }
 
 /// The command line of the program for the same.
-fn line(trial: Trial, image: &str, confirm: &str) -> Vec<String> {
-    let (token, id, app) = (TokenId::from_u128(5).to_string(), trial.id.to_string(), doomed(trial));
+fn line(trial: Trial, image: &str, prepared: &str) -> Vec<String> {
+    let (id, app) = (trial.id.to_string(), doomed(trial));
     let words: &[&str] = match trial.verb {
         Verb::Scale => &["scale", "web=3", "--app", "shop"],
         Verb::Restart => &["restart", "--app", "shop"],
         Verb::Rollback => &["rollback", "1", "--app", "shop"],
         Verb::Deploy => &["deploy", "--image", image, "--app", "shop", "--yes"],
         Verb::CreateToken => &["tokens", "create", "ci", "--role", "viewer"],
-        Verb::RevokeToken => &["tokens", "revoke", &token],
+        Verb::RevokeToken => &["tokens", "revoke", prepared],
         Verb::NodeSecret => &["nodes", "join-token"],
         Verb::MemberSecret => &["cluster", "join-token"],
-        Verb::DrainNode => &["nodes", "drain", "nobody"],
-        Verb::ActivateNode => &["nodes", "activate", "nobody"],
+        Verb::DrainNode => &["nodes", "drain", NODE],
+        Verb::ActivateNode => &["nodes", "activate", NODE],
         Verb::AddMember => &["members", "create", &newcomer(trial), "--role", "viewer"],
         Verb::SetMember => &["members", "set", "stays", "--role", "viewer"],
-        Verb::RemoveMember => &["members", "delete", "nobody"],
-        Verb::DeleteApp => &["apps", "delete", &app, "--confirm", confirm],
+        Verb::RemoveMember => &["members", "delete", &newcomer(trial)],
+        Verb::DeleteApp => &["apps", "delete", &app, "--confirm", prepared],
         Verb::Void => &["requests", "void", &id],
     };
     let named: &[&str] = if trial.verb == Verb::Void { &[] } else { &["--request-id", &id] };
@@ -346,6 +362,7 @@ async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
     let stays =
         PersonRequest { name: name("stays"), role: TokenRole::Viewer, password: Password::new(PASSWORD) };
     scene.client(0).create_member(fresh(), &stays).await.expect("added");
+    enrol(scene).await;
     let begun = (0..count).map(|number| {
         // One in so many, and not always the same kind.
         let on_the_program = (number + number / every).is_multiple_of(every);
@@ -372,6 +389,19 @@ async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
         told.push(trial.await.expect("no panic"));
     }
     told
+}
+
+/// Makes the node.
+async fn enrol(scene: &Scene) {
+    let life = JoinTokenRequest { expires_in: DurationMs::from_secs(3600) };
+    let secret = scene.client(0).create_join_token(fresh(), &life).await.expect("made").result.secret;
+    let request = EnrolRequest {
+        join_token: secret.expect("its secret"),
+        name: name(NODE),
+        roles: vec![NodeRole::Agent],
+        capacity: Capacity { memory: ByteSize::from_mib(64), cpu: MilliCpu::new(100) },
+    };
+    NodeClient::enrol(&scene.url(0), fresh(), &request).await.expect("enrolled");
 }
 
 /// What is wrong with what was told, if anything is.
@@ -433,6 +463,11 @@ fn fm_o5_a_connection_cut_anywhere_never_makes_a_wrong_verdict() {
     for outcome in ["executed", "not_executed", "unknown"] {
         assert!(distinct(outcome) > 0, "the cuts make all three: {counts:?}");
     }
+    let ran = |verb: &Verb| {
+        told.iter().any(|told| told.trial.verb == *verb && told.outcome == "executed" && told.exit == 0)
+    };
+    let never: Vec<Verb> = VERBS.into_iter().filter(|verb| !ran(verb)).collect();
+    assert_eq!(never, [], "each of them can be executed, or nothing is proven of it");
 }
 
 /// A server that cannot be reached at all: the connection is never made.
@@ -444,13 +479,14 @@ fn fm_o5_a_connection_that_is_never_made_is_not_executed() {
     let port = refused.local_addr().expect("bound");
     drop(refused);
     let silent = Full::new();
-    let secret = scene.token().to_owned();
+    let (secret, nothing) = (scene.token().to_owned(), TokenId::from_u128(5).to_string());
     for (number, to) in [(0, port), (1, port), (2, port), (3, silent.address), (4, silent.address)] {
         let trial = trial(number);
         let client = Client::new(&format!("http://{to}"), Some(secret.clone())).expect("a client");
         let sending =
             Sending { id: trial.id, to: &client, others: &[], patience: ASK, next: "holdfast requests …" };
-        let came = scene.block(sending.once(async |client| call(client, trial, &image, "").await, |_| {}));
+        let came =
+            scene.block(sending.once(async |client| call(client, trial, &image, &nothing).await, |_| {}));
         let problem: Box<Problem> = came.map(drop).expect_err("nobody answers");
         assert_eq!((problem.exit_code(), problem.outcome), (6, Outcome::NotExecuted), "{problem:?}");
     }
