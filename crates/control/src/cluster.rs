@@ -51,7 +51,7 @@ use std::{
     time::Duration,
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use types::{NodeId, limits};
 
 /// This server's place in its cluster.
@@ -69,6 +69,8 @@ struct Inner {
     contacts: Contacts,
     /// What forwarded requests are answered by, as soon as there is one.
     served: OnceLock<(Core, Router)>,
+    /// Forwarded requests under way; closed when no more are answered.
+    answering: TaskTracker,
     /// What backs the log up, if it was told to.
     backups: OnceLock<Backups>,
     /// What this member's journal is asked through.
@@ -218,6 +220,16 @@ impl Cluster {
     /// From here on, forwarded requests are answered by this.
     pub fn answer_with(&self, core: Core, router: Router) {
         let _once = self.0.served.set((core, router));
+    }
+
+    /// From here on no forwarded request is taken: whoever hands one on is told that it was not. Returns when those
+    /// under way are answered, or after a while.
+    pub async fn answer_no_more(&self) {
+        self.0.answering.close();
+        let drained = tokio::time::timeout(limits::SERVER_DRAIN.into(), self.0.answering.wait()).await;
+        if drained.is_err() {
+            tracing::warn!("other members' requests were still answered after {}", limits::SERVER_DRAIN);
+        }
     }
 
     /// From here on, other members may ask for this one's journal.

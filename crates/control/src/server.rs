@@ -254,7 +254,11 @@ impl Server {
                 tracing::error!(%error, "a part of the server ended badly");
             }
         }
-        // Then, so that everything asked before the end is answered, and what came of it written down.
+        // Then, so that everything asked before the end is answered, and what came of it written down. What other
+        // members hand on comes by their own line, and is theirs to write down once it is not taken.
+        if let Some(cluster) = &self.cluster {
+            cluster.answer_no_more().await;
+        }
         self.writer.end().await;
         recording.end().await;
         self.stop_peers.cancel();

@@ -107,6 +107,10 @@ impl Cluster {
     }
 
     async fn answer_http(&self, ask: HttpAsk) -> Result<Told, String> {
+        let _under_way = self.0.answering.token();
+        if self.0.answering.is_closed() {
+            return Err("this member is being stopped".to_owned());
+        }
         let Some((_, router)) = self.0.served.get() else {
             return Err("this member has not started to answer".to_owned());
         };
@@ -153,6 +157,52 @@ const BODY_WAIT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::writer::Core;
+    use axum::{Router, routing::get};
+    use log::MemoryLog;
+    use rt::{OsRandom, SystemClock};
+    use std::sync::Arc;
+    use tokio::{runtime::Handle, sync::Notify};
+
+    #[tokio::test]
+    async fn whoever_is_stopped_answers_what_is_under_way_and_takes_nothing_more() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, runtime) = (dir.path().to_owned(), Handle::current());
+        let opened = tokio::task::spawn_blocking(move || Cluster::open(&path, runtime, None)).await;
+        let cluster = opened.expect("no panic").expect("a new cluster");
+        let (core, _never_run) =
+            Core::open(Arc::new(MemoryLog::new()), Arc::new(SystemClock), Arc::new(OsRandom)).expect("a log");
+        let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (told, wait) = (begun.clone(), go.clone());
+        let slow = move || async move {
+            told.notify_one();
+            wait.notified().await;
+            "done"
+        };
+        cluster.answer_with(core, Router::new().route("/", get(slow)));
+        let ask = || {
+            let (cluster, by) = (cluster.clone(), NodeId::from_u128(7));
+            let (method, uri) = ("GET".to_owned(), "/".to_owned());
+            async move {
+                cluster.answer_http(HttpAsk { method, uri, headers: Vec::new(), body: Vec::new(), by }).await
+            }
+        };
+        let under_way = tokio::spawn(ask());
+        begun.notified().await;
+        let stopping = cluster.clone();
+        let stopping = tokio::spawn(async move { stopping.answer_no_more().await });
+        while !cluster.0.answering.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        let refused = ask().await;
+        assert!(refused.is_err_and(|why| why.contains("stopped")));
+        assert!(!stopping.is_finished(), "it waits for what is under way");
+        go.notify_one();
+        let answered = under_way.await.expect("no panic");
+        assert!(matches!(answered, Ok(Told::Http(HttpTold { status: 200, .. }))), "{answered:?}");
+        stopping.await.expect("it ends");
+        tokio::task::spawn_blocking(move || cluster.log().close()).await.expect("it closes");
+    }
 
     #[tokio::test]
     async fn what_ran_and_cannot_be_told_is_in_doubt_unless_it_only_read() {

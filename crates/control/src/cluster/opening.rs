@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 use types::NodeId;
 
 /// Why a member does not open.
@@ -129,6 +130,7 @@ impl Cluster {
             transport,
             contacts: Contacts::new(clock),
             served: OnceLock::new(),
+            answering: TaskTracker::new(),
             backups: OnceLock::new(),
             audit: OnceLock::new(),
             moved: Mutex::default(),
