@@ -1,18 +1,23 @@
 //! The journal: `audit/` in the data directory, what the log cannot hold. One line for each attempt.
 //!
 //! ```text
-//!   audit/journal.00000000000000000001 ─► audit/journal.00000000000000009120 ─► audit/journal
-//!   sealed, never written again; named after its first line                     the one in use
+//!   audit/journal.00000000000000000001.CHAIN ─► audit/journal.00000000000000009120.CHAIN ─► audit/journal
+//!   sealed, never written again; named after its first line and the chain before it         the one in use
 //! ```
 //!
 //! Invariants:
 //! - a line that was appended is never changed: whatever differs from the chain is an error and is
 //!   never repaired.
-//! - only the last line can be torn by a crash, and nothing rested on it: it is cut off, and said.
-//! - after a failed write that cannot be taken back, or a failed sync, nothing is appended any more.
+//! - only what was written last can be torn by a crash: it is cut off, and a line says how much it was.
+//! - after a failed write that cannot be taken back, or a failed sync, nothing is appended until what is behind
+//!   the last durable line is cut off and the file was read anew.
 //! - nothing is ever removed: sealed segments stay until somebody moves them away, oldest first.
 
-use super::entry::{self, Entry, Note, Seen};
+use super::{
+    entry::{self, Entry, Note, Seen},
+    segments::{self, NAME, NEXT, Walk, sealed_name},
+};
+use api::{AuditRequest, AuditType, Outcome};
 use rt::{Disk, DiskError, DiskFile, DiskLock};
 use std::{
     collections::VecDeque,
@@ -40,18 +45,20 @@ pub enum JournalError {
     /// Nobody opened one.
     #[error("this server has no journal")]
     Absent,
-    /// An earlier write failed, so that the file is not to be trusted until it is read again.
-    #[error("{} could not be written before; restart the server", path.display())]
+    /// An earlier write failed, and what it left cannot be cut off and read again so far.
+    #[error("{} could not be written, and cannot be gone on with: {why}", path.display())]
     Broken {
         /// The segment in use.
         path: PathBuf,
+        /// Why not.
+        why: String,
     },
 }
 
 /// What the journal held when it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// The first line that is there; what was before it has been moved away. 0 if there is none.
+    /// The first line that was held against the chain; what was before it has been moved away. 0 if there is none.
     pub first: u64,
     /// The number of the last line.
     pub entries: u64,
@@ -60,7 +67,7 @@ pub struct Verified {
     /// Bytes behind the last whole line, torn by a crash.
     pub torn: u64,
     /// Bytes of the whole lines in the segment in use.
-    length: u64,
+    pub(super) length: u64,
 }
 
 impl Verified {
@@ -82,105 +89,21 @@ pub struct Journal {
 #[derive(Debug)]
 struct End {
     file: Box<dyn DiskFile>,
-    /// The first line of the segment in use.
+    /// The first line of the segment in use, and the chain before it.
     first: u64,
+    before: [u8; 32],
     entries: u64,
     chain: [u8; 32],
     length: u64,
     broken: bool,
+    /// Bytes behind the last line that the start cut off, as long as no line says so.
+    torn: u64,
     /// The last lines, for readers.
     recent: VecDeque<Arc<Entry>>,
 }
 
-/// The segment in use, and what it is called while it is made.
-const NAME: &str = "journal";
-const NEXT: &str = "journal.next";
-
 pub(super) fn dir_in(data_dir: &Path) -> PathBuf {
     data_dir.join("audit")
-}
-
-fn sealed_name(first: u64) -> String {
-    format!("{NAME}.{first:020}")
-}
-
-/// The segments that are there, the oldest first, each with its first line where its name says it.
-fn segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<(Option<u64>, PathBuf)>, JournalError> {
-    let names = match disk.list(dir) {
-        Ok(names) => names,
-        Err(error) if error.is_not_found() => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let first = |name: &String| name.strip_prefix("journal.")?.parse::<u64>().ok().zip(Some(dir.join(name)));
-    let mut found: Vec<(Option<u64>, PathBuf)> =
-        names.iter().filter_map(first).map(|(first, path)| (Some(first), path)).collect();
-    found.sort();
-    if names.iter().any(|name| name == NAME) {
-        found.push((None, dir.join(NAME)));
-    }
-    Ok(found)
-}
-
-/// Whether something was made durable after the line of this number and what became durable with it.
-///
-/// Of an unfinished write any part may be there, its end without its beginning too; what is missing
-/// reads as zeroes, which no line has. A line of a later write says that this one was finished.
-fn has_later_group(rest: &[u8], seq: u64) -> bool {
-    let mut later = rest.split(|byte| *byte == b'\n').filter_map(|line| entry::read(line).ok());
-    later.any(|entry| entry.group.unwrap_or(entry.seq) > seq)
-}
-
-/// A walk along the chain.
-struct Walk {
-    found: Verified,
-    /// None before the first line of what is left of a journal.
-    before: Option<[u8; 32]>,
-}
-
-impl Walk {
-    fn start(first: Option<u64>) -> Self {
-        let first = first.unwrap_or(1);
-        let before = (first == 1).then_some([0; 32]);
-        Self { found: Verified { first: 0, entries: first - 1, ..Verified::default() }, before }
-    }
-
-    /// Walks over one segment. Only the last one may have a torn end.
-    fn segment(
-        &mut self,
-        (path, content): (&Path, &[u8]),
-        is_last: bool,
-        mut each: impl FnMut(Entry),
-    ) -> Result<(), JournalError> {
-        self.found.length = 0;
-        let mut rest = content;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let (line, after) = rest.split_at(end + 1);
-            let seq = self.found.entries + 1;
-            if is_last && line.contains(&0) && !has_later_group(after, seq) {
-                break;
-            }
-            let damaged = |why| JournalError::Damaged { path: path.to_owned(), seq, why };
-            let (entry, chain) = entry::check(&line[..end], self.before).map_err(damaged)?;
-            if entry.seq != seq {
-                return Err(damaged(format!("it says that it is entry {}", entry.seq)));
-            }
-            if self.found.first == 0 {
-                self.found.first = seq;
-            }
-            (self.before, self.found.chain) = (Some(chain), chain);
-            self.found.entries = seq;
-            self.found.length += line.len() as u64;
-            each(entry);
-            rest = after;
-        }
-        self.found.torn = rest.len() as u64;
-        if !is_last && !rest.is_empty() {
-            let seq = self.found.entries + 1;
-            let why = "it is torn, and lines follow it".to_owned();
-            return Err(JournalError::Damaged { path: path.to_owned(), seq, why });
-        }
-        Ok(())
-    }
 }
 
 impl Journal {
@@ -192,37 +115,10 @@ impl Journal {
     /// The disk, another process that has it open, or a line that is not as it was written.
     pub fn open(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<(Self, Verified), JournalError> {
         let dir = dir_in(data_dir);
-        let path = dir.join(NAME);
         disk.create_dir(&dir)?;
         disk.sync_dir(data_dir)?;
         let lock = disk.lock(&dir.join("lock"), &format!("process {}", std::process::id()))?;
-        if !disk.exists(&path)? {
-            match disk.exists(&dir.join(NEXT))? {
-                true => disk.rename(&dir.join(NEXT), &path)?,
-                false => disk.create(&path)?.sync_data()?,
-            }
-        }
-        // Also for one that is there: whoever made it may have crashed before its name was durable.
-        disk.sync_dir(&dir)?;
-        let all = segments(disk.as_ref(), &dir)?;
-        let last = &all[all.len().saturating_sub(2)..];
-        let mut recent = VecDeque::new();
-        let (found, first) = walk(disk.as_ref(), last, |entry| {
-            recent.push_back(Arc::new(entry));
-            if recent.len() > limits::JOURNAL_RECENT {
-                recent.pop_front();
-            }
-        })?;
-        let file = disk.open(&path)?;
-        if found.torn > 0 {
-            tracing::warn!(file = %path.display(), bytes = found.torn,
-                "the end of the journal was torn by a crash and is cut off; no act rested on it");
-            file.set_len(found.length)?;
-        }
-        // What was read may still lie in the caches of a machine whose last process was killed.
-        file.sync_data()?;
-        let Verified { entries, chain, length, .. } = found;
-        let end = End { file, first, entries, chain, length, broken: false, recent };
+        let (end, found) = load(disk.as_ref(), &dir)?;
         Ok((Self { disk: disk.clone(), dir, end: Mutex::new(end), _lock: lock }, found))
     }
 
@@ -239,29 +135,32 @@ impl Journal {
     /// # Errors
     /// The disk, or the first line that is not as it was written.
     pub fn read(disk: &dyn Disk, data_dir: &Path, each: impl FnMut(Entry)) -> Result<Verified, JournalError> {
-        let all = segments(disk, &dir_in(data_dir))?;
-        walk(disk, &all, each).map(|(found, _)| found)
+        segments::read(disk, &dir_in(data_dir), each)
     }
 
-    /// Holds all of this journal against its chain, as it is now. Blocks.
+    /// Holds all of this journal against its chain, and against what this process has written: what was cut off
+    /// its end, or put in its place, is found as well. Blocks.
     ///
     /// # Errors
     /// As [`Self::verify`].
     pub fn verify_now(&self) -> Result<Verified, JournalError> {
+        let path = self.dir.join(NAME);
         // What is written meanwhile stands behind what is looked at; a segment that is sealed meanwhile
         // would be missed, so nothing is sealed until the list is made and the last one is read.
-        let (sealed, last) = {
-            let end = self.lock();
-            let mut all = segments(self.disk.as_ref(), &self.dir)?;
-            all.pop();
-            (all, self.in_use(&end)?)
+        let (sealed, content, entries, chain) = {
+            let mut end = self.lock();
+            self.mend(&mut end)?;
+            let mut content = segments::in_use(self.disk.as_ref(), &path)?;
+            content.truncate(usize::try_from(end.length).expect("a segment fits the address space"));
+            (segments::sealed(self.disk.as_ref(), &self.dir)?, content, end.entries, end.chain)
         };
-        let mut walk = Walk::start(sealed.first().and_then(|(first, _)| *first));
-        for (_, path) in &sealed {
-            walk.segment((path, &self.disk.read(path)?), false, |_| {})?;
+        let mut walk = Walk::start(sealed.first());
+        for segment in &sealed {
+            walk.segment((&segment.path, &self.disk.read(&segment.path)?), false, |_| {})?;
         }
         // What is written by now was finished: nothing of it may be torn.
-        walk.segment((&self.dir.join(NAME), &last), false, |_| {})?;
+        walk.segment((&path, &content), false, |_| {})?;
+        is_whole(&path, &walk.found, entries, chain)?;
         Ok(walk.found)
     }
 
@@ -273,6 +172,24 @@ impl Journal {
         Ok(content)
     }
 
+    /// Goes on after a write that failed: cuts off what it left, of which nothing was said to be written, and
+    /// reads the journal anew. Every line that was written has to be there.
+    fn mend(&self, end: &mut End) -> Result<(), JournalError> {
+        if !end.broken {
+            return Ok(());
+        }
+        let path = self.dir.join(NAME);
+        let again = || -> Result<End, JournalError> {
+            end.file.set_len(end.length)?;
+            end.file.sync_data()?;
+            let (again, found) = load(self.disk.as_ref(), &self.dir)?;
+            is_whole(&path, &found, end.entries, end.chain)?;
+            Ok(End { torn: end.torn, ..again })
+        };
+        *end = again().map_err(|why| JournalError::Broken { path, why: why.to_string() })?;
+        Ok(())
+    }
+
     /// Writes an entry and returns its place once it is durable. Blocks.
     ///
     /// # Errors
@@ -281,17 +198,37 @@ impl Journal {
         self.append_all(vec![(at, seen, note)])
     }
 
-    /// Writes entries with one sync, and returns the place of the last one once all are durable. Blocks.
+    /// Writes entries with one sync, and returns the place of the last one once all are durable. Blocks. What the
+    /// start cut off is told before them.
     ///
     /// # Errors
     /// None of them was written.
-    pub fn append_all(&self, notes: Vec<(Timestamp, Seen, Note)>) -> Result<u64, JournalError> {
+    pub fn append_all(&self, mut notes: Vec<(Timestamp, Seen, Note)>) -> Result<u64, JournalError> {
         let mut end = self.lock();
-        if end.broken {
-            return Err(JournalError::Broken { path: self.dir.join(NAME) });
+        let first = notes.first().map(|(at, seen, _)| (*at, *seen));
+        if let Some((at, seen)) = first.filter(|_| end.torn > 0) {
+            notes.insert(0, (at, seen, cut_off(&end)));
         }
+        self.put(&mut end, notes)
+    }
+
+    /// Writes down what the start cut off, unless there is nothing or a line says so already. Blocks.
+    ///
+    /// # Errors
+    /// It is not written; the next line will tell it.
+    pub(super) fn own_up(&self, at: Timestamp, seen: Seen) -> Result<(), JournalError> {
+        let mut end = self.lock();
+        if end.torn > 0 {
+            let note = cut_off(&end);
+            self.put(&mut end, vec![(at, seen, note)])?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, end: &mut End, notes: Vec<(Timestamp, Seen, Note)>) -> Result<u64, JournalError> {
+        self.mend(end)?;
         if end.length >= limits::JOURNAL_SEGMENT {
-            self.seal(&mut end)?;
+            self.seal(end)?;
         }
         let (mut seq, mut chain) = (end.entries, end.chain);
         let (mut text, mut entries) = (String::new(), Vec::with_capacity(notes.len()));
@@ -315,7 +252,7 @@ impl Journal {
             return Err(error.into());
         }
         end.length += text.len() as u64;
-        (end.entries, end.chain) = (seq, chain);
+        (end.entries, end.chain, end.torn) = (seq, chain, 0);
         end.recent.extend(entries);
         while end.recent.len() > limits::JOURNAL_RECENT {
             end.recent.pop_front();
@@ -338,15 +275,16 @@ impl Journal {
             tracing::warn!(%error, "a new segment of the journal cannot be begun; the old one grows on");
             return Ok(());
         }
-        // From the first renaming on, only a start from the disk knows what is there.
+        // From the first renaming on, only the disk knows what is there.
         end.broken = true;
-        self.disk.rename(&path, &self.dir.join(sealed_name(end.first)))?;
+        self.disk.rename(&path, &self.dir.join(sealed_name(end.first, end.before)))?;
         // A crash may keep the second renaming without the first, and then nothing names what is sealed.
         self.disk.sync_dir(&self.dir)?;
         self.disk.rename(&next, &path)?;
         self.disk.sync_dir(&self.dir)?;
         end.file = self.disk.open(&path)?;
-        (end.first, end.length, end.broken) = (end.entries + 1, 0, false);
+        (end.first, end.before) = (end.entries + 1, end.chain);
+        (end.length, end.broken) = (0, false);
         Ok(())
     }
 
@@ -370,13 +308,11 @@ impl Journal {
         let (content, path) = if seq + 1 >= end.first {
             (self.in_use(&end)?, self.dir.join(NAME))
         } else {
-            let sealed = segments(self.disk.as_ref(), &self.dir)?;
-            let sealed = sealed.into_iter().filter_map(|(first, path)| Some((first?, path)));
-            let all: Vec<(u64, PathBuf)> = sealed.collect();
+            let all = segments::sealed(self.disk.as_ref(), &self.dir)?;
             // The last that begins at or before the line; what was moved away is passed over.
-            let at = all.iter().rposition(|(first, _)| *first <= seq + 1).unwrap_or(0);
+            let at = all.iter().rposition(|sealed| sealed.first <= seq + 1).unwrap_or(0);
             match all.get(at) {
-                Some((_, path)) => (self.disk.read(path)?, path.clone()),
+                Some(sealed) => (self.disk.read(&sealed.path)?, sealed.path.clone()),
                 None => (self.in_use(&end)?, self.dir.join(NAME)),
             }
         };
@@ -416,19 +352,65 @@ fn page(entries: impl Iterator<Item = Arc<Entry>>) -> Vec<Arc<Entry>> {
         .collect()
 }
 
-/// Walks over segments. The second value is the first line of the one in use.
-fn walk(
-    disk: &dyn Disk,
-    segments: &[(Option<u64>, PathBuf)],
-    mut each: impl FnMut(Entry),
-) -> Result<(Verified, u64), JournalError> {
-    let mut walk = Walk::start(segments.first().and_then(|(first, _)| *first));
-    let mut first = walk.found.entries + 1;
-    for (nth, (_, path)) in segments.iter().enumerate() {
-        first = walk.found.entries + 1;
-        walk.segment((path, &disk.read(path)?), nth + 1 == segments.len(), &mut each)?;
+/// Reads the last two segments, begins one if there is none in use, and cuts off what a crash has torn. The second
+/// value is what was found before that.
+fn load(disk: &dyn Disk, dir: &Path) -> Result<(End, Verified), JournalError> {
+    let path = dir.join(NAME);
+    if !disk.exists(&path)? {
+        match disk.exists(&dir.join(NEXT))? {
+            true => disk.rename(&dir.join(NEXT), &path)?,
+            false => disk.create(&path)?.sync_data()?,
+        }
     }
-    Ok((walk.found, first))
+    // Also for one that is there: whoever made it may have crashed before its name was durable.
+    disk.sync_dir(dir)?;
+    let mut recent = VecDeque::new();
+    let mut keep = |entry| {
+        recent.push_back(Arc::new(entry));
+        if recent.len() > limits::JOURNAL_RECENT {
+            recent.pop_front();
+        }
+    };
+    let sealed = segments::sealed(disk, dir)?.pop();
+    let mut walk = Walk::start(sealed.as_ref());
+    if let Some(sealed) = &sealed {
+        walk.segment((&sealed.path, &disk.read(&sealed.path)?), false, &mut keep)?;
+    }
+    let (first, before) = (walk.found.entries + 1, walk.found.chain);
+    walk.segment((&path, &disk.read(&path)?), true, &mut keep)?;
+    let found = walk.found;
+    let file = disk.open(&path)?;
+    if found.torn > 0 {
+        tracing::warn!(file = %path.display(), bytes = found.torn,
+            "the end of the journal was torn by a crash and is cut off");
+        file.set_len(found.length)?;
+    }
+    // What was read may still lie in the caches of a machine whose last process was killed.
+    file.sync_data()?;
+    let Verified { entries, chain, length, torn, .. } = found;
+    Ok((End { file, first, before, entries, chain, length, broken: false, torn, recent }, found))
+}
+
+/// Whether what was read is all that was written.
+fn is_whole(path: &Path, found: &Verified, entries: u64, chain: [u8; 32]) -> Result<(), JournalError> {
+    let (seq, why) = match found.entries {
+        read if read < entries => (read + 1, format!("its lines end before it, and {entries} were written")),
+        read if (read, found.chain) != (entries, chain) => {
+            (read, "its end is not what this server has written".to_owned())
+        }
+        _ => return Ok(()),
+    };
+    Err(JournalError::Damaged { path: path.to_owned(), seq, why })
+}
+
+/// The line about what the start cut off.
+fn cut_off(end: &End) -> Note {
+    let (bytes, line) = (end.torn, end.entries);
+    let reason = format!(
+        "{bytes} bytes behind line {line} were torn, by a crash as far as can be known, and were cut off at the \
+         start: what they told of is not known"
+    );
+    Note { reason, ..Note::new(AuditType::Lost, "several", AuditRequest::default(), Outcome::Unknown) }
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@
 //! Invariants:
 //! - a guarded act goes on only when its confirmation is durable in the journal of the node that acts.
 //! - what was attempted elsewise is answered as it is, written down or not; what was not written is
-//!   counted, and the count is written as soon as the disk takes it. Nothing is dropped silently.
+//!   counted, and the count is written as soon as the disk takes it. A process that ends before forgets it,
+//!   and says so in its own log if it still can.
 //! - no line holds a secret: see [`redact`].
 //!
-//! [`entry`] is the shape of a line, [`journal`] the files, [`recorder`] what writes them, [`flood`]
+//! [`entry`] is the shape of a line, [`journal`] the files, [`segments`] how they are read, [`recorder`] what writes them, [`flood`]
 //! what bounds them, [`reading`] what readers are told.
 
 mod entry;
@@ -22,6 +23,7 @@ mod journal;
 mod reading;
 mod recorder;
 mod redact;
+mod segments;
 
 pub use self::{
     entry::{Entry, Note, Seen},

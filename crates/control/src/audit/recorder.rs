@@ -176,7 +176,7 @@ impl Audit {
                 Ok(())
             }
             Err(why) => {
-                state.lose(at, &why);
+                state.lose(once(at), &why);
                 Err(why)
             }
         }
@@ -198,7 +198,7 @@ impl Audit {
             Err(JournalError::Absent) => return None,
             Err(error) => {
                 let why = error.to_string();
-                self.state().lose(at, &why);
+                self.state().lose(once(at), &why);
                 return None;
             }
         }
@@ -206,17 +206,35 @@ impl Audit {
         match self.0.queue.try_send(Asked { attempted, seen: self.seen(core), told }) {
             Ok(()) => Some(wait),
             Err(_) => {
-                self.state().lose(at, "more was attempted than the disk takes");
+                self.state().lose(once(at), "more was attempted than the disk takes");
                 None
             }
         }
     }
 
-    /// An act was explained: if nothing is said of its token before `until`, it was abandoned.
-    pub(crate) fn explained(&self, token: [u8; 32], note: Note, until: Timestamp) {
-        if self.0.journal.is_ok() {
-            self.state().explained.insert(token, Explained { note, until });
+    /// An act was explained: if nothing is said of its token before `until`, it was abandoned. So is at once the
+    /// oldest of those that are one too many to be remembered.
+    pub(crate) fn explained(&self, core: &Core, token: [u8; 32], note: Note, until: Timestamp) {
+        if self.0.journal.is_err() {
+            return;
         }
+        let oldest = {
+            let explained = &mut self.state().explained;
+            let oldest = explained.iter().min_by_key(|(_, it)| it.until).map(|(token, _)| *token);
+            explained.insert(token, Explained { note, until });
+            oldest.filter(|_| explained.len() > limits::CONFIRMATIONS)
+        };
+        oldest.inspect(|oldest| self.outdated(core, oldest));
+    }
+
+    /// The token ended because others were given since: what it was for was abandoned. Whoever has one thing after
+    /// the other explained is written down as often as one who is turned away; the rest is counted.
+    pub(crate) fn outdated(&self, core: &Core, token: &[u8; 32]) {
+        let Some(Explained { note, .. }) = self.state().explained.remove(token) else { return };
+        let (at, flood) = (core.now(), Some(note.actor.clone()));
+        let reason =
+            "it was explained and not confirmed, and too many others were explained since".to_owned();
+        let _written_soon = self.offer(core, Attempted { at, note: Note { reason, ..note }, flood });
     }
 
     /// The token was used, whatever came of that.
@@ -230,20 +248,34 @@ impl Audit {
 }
 
 impl State {
-    fn lose(&mut self, at: Timestamp, why: &str) {
+    fn lose(&mut self, more: AuditMore, why: &str) {
         if self.trouble.as_deref() != Some(why) {
             tracing::error!(why, "the audit cannot be written; guarded acts are refused");
         }
         self.trouble = Some(why.to_owned());
-        let lost = self.lost.get_or_insert(AuditMore { count: 0, from: at, until: at });
-        (lost.count, lost.until) = (lost.count + 1, at.max(lost.until));
-        self.lost_ever += 1;
+        self.lost = Some(self.lost.map_or(more, |lost| both(lost, more)));
+        self.lost_ever += more.count;
+    }
+}
+
+/// One attempt.
+const fn once(at: Timestamp) -> AuditMore {
+    AuditMore { count: 1, from: at, until: at }
+}
+
+fn both(one: AuditMore, other: AuditMore) -> AuditMore {
+    AuditMore {
+        count: one.count + other.count,
+        from: one.from.min(other.from),
+        until: one.until.max(other.until),
     }
 }
 
 impl Recorder {
-    /// Writes until told to stop; then writes what is queued, what is open, and what was counted.
+    /// Writes what the start of the journal cut off, and then what is attempted, until told to stop; then what is
+    /// queued, what is open, and what was counted.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        self.own_up().await;
         let mut ticks = tokio::time::interval(limits::AUDIT_TICK.into());
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -269,6 +301,19 @@ impl Recorder {
             self.turn(asked, Some(self.core.now())).await;
         }
         self.turn(Vec::new(), None).await;
+        if let Some(AuditMore { count, from, until }) = self.audit.state().lost {
+            let why = self.audit.trouble().unwrap_or_default();
+            tracing::error!(count, %from, %until, why, "attempts are in no journal, and that is in none either");
+        }
+    }
+
+    async fn own_up(&self) {
+        let Ok(journal) = self.audit.journal().cloned() else { return };
+        let (at, seen) = (self.core.now(), self.audit.seen(&self.core));
+        let written = tokio::task::spawn_blocking(move || journal.own_up(at, seen)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "what was torn off the journal will be written down with its next line");
+        }
     }
 
     /// Writes what was asked for, and what is over by now; without a time, everything is.
@@ -305,8 +350,8 @@ impl Recorder {
         lines: Vec<(Timestamp, Seen, Note)>,
         lost: Option<AuditMore>,
     ) {
-        let kinds: Vec<(AuditType, Timestamp)> =
-            lines.iter().map(|(at, _, note)| (note.ended, *at)).collect();
+        let kinds: Vec<(AuditType, AuditMore)> =
+            lines.iter().map(|(at, _, note)| (note.ended, note.more.unwrap_or(once(*at)))).collect();
         let written = tokio::task::spawn_blocking(move || journal.append_all(lines)).await;
         let written =
             written.map_err(|error| error.to_string()).and_then(|done| done.map_err(|e| e.to_string()));
@@ -322,14 +367,9 @@ impl Recorder {
             }
             Err(why) => {
                 // What was lost before is still lost, and only counted once.
-                let more = lost.into_iter().chain(state.lost.take());
-                state.lost = more.reduce(|one, other| AuditMore {
-                    count: one.count + other.count,
-                    from: one.from.min(other.from),
-                    until: one.until.max(other.until),
-                });
+                state.lost = lost.into_iter().chain(state.lost.take()).reduce(both);
                 let fresh = kinds.into_iter().filter(|(kind, _)| *kind != AuditType::Lost);
-                fresh.for_each(|(_, at)| state.lose(at, &why));
+                fresh.for_each(|(_, more)| state.lose(more, &why));
             }
         }
     }

@@ -124,24 +124,26 @@ impl Guard {
             at: self.core.now(),
         };
         let (until, at) = (given.at.plus(limits::CONFIRMATION_LIFE), hashed(&token));
-        self.give(&token, given)?;
+        let ended = self.give(&token, given)?;
+        ended.inspect(|oldest| self.audit.outdated(&self.core, oldest));
         let note = note(Ended::Abandoned, self.label(caller.actor()), said, &shown.act, "");
-        self.audit.explained(at, note, until);
+        self.audit.explained(&self.core, at, note, until);
         Boundary::ActExplained.reached();
         let Shown { act, will, touches, irreversible, invariants, overrides, facts, .. } = shown;
         let expires_ms = limits::CONFIRMATION_LIFE.as_ms();
         Ok(Explained { act, will, touches, irreversible, invariants, overrides, facts, token, expires_ms })
     }
 
-    fn give(&self, token: &str, given: Token) -> Result<()> {
+    /// Keeps a token, and says which one ended for it: an actor has so many at a time.
+    fn give(&self, token: &str, given: Token) -> Result<Option<[u8; 32]>> {
         let now = self.core.now();
         let mut all = self.lock();
         all.tokens.retain(|_, token| token.lives(now));
         let of_actor = all.tokens.iter().filter(|(_, token)| token.actor == given.actor);
-        if of_actor.clone().count() >= limits::CONFIRMATIONS_PER_ACTOR {
-            let oldest = of_actor.min_by_key(|(_, token)| token.number).map(|(hash, _)| *hash);
-            oldest.map(|hash| all.tokens.remove(&hash));
-        }
+        let is_full = of_actor.clone().count() >= limits::CONFIRMATIONS_PER_ACTOR;
+        let oldest = of_actor.min_by_key(|(_, token)| token.number).map(|(hash, _)| *hash);
+        let ended = oldest.filter(|_| is_full);
+        ended.inspect(|hash| drop(all.tokens.remove(hash)));
         if all.tokens.len() >= limits::CONFIRMATIONS {
             let detail = format!("{} acts wait for their confirmation here", limits::CONFIRMATIONS);
             let problem = Problem::new(Code::TooMany, detail);
@@ -151,7 +153,7 @@ impl Guard {
         all.count += 1;
         let number = all.count;
         all.tokens.insert(hashed(token), Token { number, ..given });
-        Ok(())
+        Ok(ended)
     }
 
     /// Holds a confirmation against what would happen now, and uses its token up. What is refused stands in the

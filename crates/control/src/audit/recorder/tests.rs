@@ -109,9 +109,9 @@ async fn what_was_explained_and_never_confirmed_is_abandoned() {
     let note =
         |actor: &str| Note::new(AuditType::Abandoned, actor, AuditRequest::default(), Outcome::NotExecuted);
     let until = world.clock.now().plus(limits::CONFIRMATION_LIFE);
-    world.audit.explained([1; 32], note("ann"), until);
-    world.audit.explained([2; 32], note("bob"), until);
-    world.audit.explained([3; 32], note("vic"), until.plus(DurationMs::from_secs(1000)));
+    world.audit.explained(&world.core, [1; 32], note("ann"), until);
+    world.audit.explained(&world.core, [2; 32], note("bob"), until);
+    world.audit.explained(&world.core, [3; 32], note("vic"), until.plus(DurationMs::from_secs(1000)));
     world.audit.settled(&[2; 32]);
     world.clock.advance(limits::CONFIRMATION_LIFE);
     world.until("it is over", |lines| lines.len() == 1).await;
@@ -154,14 +154,87 @@ async fn what_a_full_disk_did_not_take_is_counted_and_the_count_is_written() {
 }
 
 #[tokio::test]
-async fn after_a_failed_sync_nothing_is_written_and_that_is_said() {
+async fn after_a_failed_sync_nothing_is_written_until_the_disk_does_what_it_is_asked_again() {
     let world = World::start();
     world.disk.fail_next(Operation::Sync, Fault::Io);
     world.record("nobody", None).await;
-    world.audit.write(&world.core, world.attempt("ann", None).note).await.expect_err("it is not trusted");
-    assert!(world.audit.trouble().is_some_and(|why| why.contains("restart the server")));
-    let Figures { written, lost, .. } = world.audit.figures();
-    assert!(written.is_empty() && lost == 2, "{written:?} {lost}");
+    assert_eq!(world.audit.figures().lost, 1);
+    world.until("the journal is gone on with", |lines| !lines.is_empty()).await;
+    let (kind, _, reason) = world.lines().remove(0);
+    assert!(kind == AuditType::Lost && reason.starts_with("1 attempts between "), "{reason}");
+    world
+        .audit
+        .write(&world.core, world.attempt("ann", None).note)
+        .await
+        .expect("a guarded act is let through");
+}
+
+#[tokio::test]
+async fn a_count_that_the_disk_refuses_is_not_lost() {
+    let world = World::start();
+    for _ in 0..limits::FLOOD_LINES + 1234 {
+        world.record("nobody", Some("10.0.0.1")).await;
+    }
+    world.disk.set_capacity(Some(world.disk.used()));
+    world.clock.advance(limits::FLOOD_WINDOW);
+    for _ in 0..1000 {
+        if world.audit.figures().lost > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.audit.figures().lost, 1234);
+    world.disk.set_capacity(None);
+    let lost = |lines: &[(AuditType, String, String)]| lines.iter().any(|line| line.0 == AuditType::Lost);
+    world.until("space is back", lost).await;
+    let (_, _, reason) = world.lines().pop().expect("a line");
+    assert!(reason.starts_with("1,234 attempts between "), "{reason}");
+}
+
+#[tokio::test]
+async fn whoever_has_one_thing_after_the_other_explained_is_bounded_and_counted() {
+    let world = World::start();
+    let note = || Note::new(AuditType::Abandoned, "ann", AuditRequest::default(), Outcome::NotExecuted);
+    let until = world.clock.now().plus(limits::CONFIRMATION_LIFE);
+    let many = limits::CONFIRMATIONS as u64 + limits::FLOOD_LINES + 7;
+    for nth in 0..many {
+        let mut token = [0; 32];
+        token[..8].copy_from_slice(&nth.to_be_bytes());
+        world.audit.explained(&world.core, token, note(), until);
+    }
+    assert_eq!(world.audit.state().explained.len(), limits::CONFIRMATIONS);
+    world.until("they are written", |lines| lines.len() as u64 >= limits::FLOOD_LINES).await;
+    for _ in 0..1000 {
+        if world.audit.figures().counted == 7 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((world.lines().len() as u64, world.audit.figures().counted), (limits::FLOOD_LINES, 7));
+    assert!(world.lines().iter().all(|(_, _, reason)| reason.contains("too many others")));
+}
+
+#[tokio::test]
+async fn what_the_start_cut_off_is_written_down_before_anything_is_attempted() {
+    let world = World::start();
+    world.record("ann", None).await;
+    world.stop.cancel();
+    let World { running, disk, core, audit, .. } = world;
+    running.await.expect("it ends well");
+    drop(audit);
+    let path = Path::new(DIR).join("audit/journal");
+    disk.damage(&path, |bytes| bytes.truncate(bytes.len() - 1));
+    let door: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (journal, found) = Journal::open(&door, Path::new(DIR)).expect("a journal");
+    assert!(found.torn > 0);
+    let (_audit, recorder) = Audit::of(Ok(Arc::new(journal)), None, core);
+    let stop = CancellationToken::new();
+    stop.cancel();
+    recorder.run(stop).await;
+    let mut lines = Vec::new();
+    Journal::read(&disk, Path::new(DIR), |entry| lines.push((entry.ended, entry.reason))).expect("sound");
+    let words = format!("{} bytes behind line 0 were torn", found.torn);
+    assert!(lines.len() == 1 && lines[0].0 == AuditType::Lost && lines[0].1.starts_with(&words), "{lines:?}");
 }
 
 #[tokio::test]
@@ -169,10 +242,10 @@ async fn without_the_journal_that_should_be_there_attempts_are_counted() {
     let clock = Arc::new(SimClock::new(Timestamp::from_ms(1_763_673_600_000)));
     let (core, _driver) =
         Core::open(Arc::new(MemoryLog::new()), clock.clone(), Arc::new(OsRandom)).expect("a log");
-    let broken = JournalError::Broken { path: "/data/audit/journal".into() };
+    let broken = JournalError::Broken { path: "/data/audit/journal".into(), why: "the disk is gone".into() };
     let (audit, _recorder) = Audit::of(Err(broken), None, core.clone());
     let note = Note::new(AuditType::Denied, "ann", AuditRequest::default(), Outcome::NotExecuted);
     audit.record(&core, Attempted { at: clock.now(), note, flood: None }).await;
     assert_eq!((audit.figures().lost, audit.figures().is_writable), (1, false));
-    assert!(audit.trouble().is_some_and(|why| why.contains("restart the server")));
+    assert!(audit.trouble().is_some_and(|why| why.contains("the disk is gone")));
 }
