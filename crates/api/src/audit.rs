@@ -220,6 +220,10 @@ pub struct AuditPage {
     pub cursor: String,
     /// Whether there is more already.
     pub more: bool,
+    /// Of the last rows: only so many lines and events were looked at, and earlier ones may fit too. Reading from
+    /// the beginning looks at all.
+    #[serde(default)]
+    pub earlier: bool,
     /// Every member's journal, also of those that could not be read.
     pub journals: Vec<AuditJournal>,
 }
@@ -258,4 +262,8 @@ pub struct AuditVerified {
     /// Why it could not be verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,
+    /// The event that removed this member, of which nobody asks any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub removed: Option<EventId>,
 }

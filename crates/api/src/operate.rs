@@ -164,7 +164,7 @@ pub struct RequestState {
     /// denied, failed or abandoned. None of them is a verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AuditRow>,
-    /// Members whose journals could not be read.
+    /// Members whose journals could not be read, or not as far back as to know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<String>,
 }

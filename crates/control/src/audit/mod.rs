@@ -32,7 +32,7 @@ pub use self::{
 };
 pub(crate) use self::{
     flood::source,
-    reading::{Filter, JournalAsk, JournalTold, Piece, confirmed_by, of_log},
+    reading::{Filter, JournalAsk, JournalTold, Piece, confirmed_by, last_of_log, of_log},
     recorder::Attempted,
     redact::{request, scrubbed},
 };

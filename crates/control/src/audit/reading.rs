@@ -60,6 +60,9 @@ pub(crate) struct Piece {
     pub(crate) more: bool,
     /// The last line that there is.
     pub(crate) end: u64,
+    /// Of the last rows that fit: there may be earlier ones, behind which nothing was looked for.
+    #[serde(default)]
+    pub(crate) cut: bool,
 }
 
 impl Audit {
@@ -89,6 +92,7 @@ impl Audit {
             head: None,
             differs: None,
             unread: None,
+            removed: None,
         };
         match found {
             Ok(found) => {
@@ -136,17 +140,53 @@ fn last(journal: &Arc<Journal>, limit: usize, filter: &Filter) -> Result<Piece, 
     let (end, _) = journal.last();
     let window = if *filter == Filter::default() { limit } else { limits::AUDIT_SCAN };
     let mut rows = Vec::new();
-    let mut seq = end.saturating_sub(window as u64);
+    let start = end.saturating_sub(window as u64);
+    let mut seq = start;
     loop {
         let mut piece = after(journal, seq, limits::JOURNAL_PAGE, filter)?;
         rows.append(&mut piece.rows);
         rows.drain(..rows.len().saturating_sub(limit));
         seq = piece.reached;
         if !piece.more {
-            return Ok(Piece { rows, ..piece });
+            let cut = rows.len() < limit && may_fit(journal, start, filter)?;
+            return Ok(Piece { rows, cut, ..piece });
         }
     }
 }
+
+/// Whether this line, or one before it, may fit: not if it is older than what is wanted, or nobody has it any more.
+fn may_fit(journal: &Arc<Journal>, seq: u64, filter: &Filter) -> Result<bool, JournalError> {
+    let Some(before) = seq.checked_sub(1) else { return Ok(false) };
+    let line = journal.after(before)?.first().filter(|line| line.seq == seq).cloned();
+    Ok(line.is_some_and(|line| filter.since.is_none_or(|since| line.at >= since)))
+}
+
+/// The last executed acts that fit, looked for among so many events as one page may look through. Blocks.
+pub(crate) fn last_of_log(
+    core: &Core,
+    last: usize,
+    since: Option<Timestamp>,
+    fits: impl Fn(&Envelope, &AuditRow) -> bool,
+) -> Result<Piece, StartError> {
+    let head = core.state().head.get();
+    let look = |window: u64| {
+        let start = EventId::new(head.saturating_sub(window));
+        of_log(core, start, limits::AUDIT_SCAN, &fits).map(|found| (start, found))
+    };
+    // Most acts are a handful of events; the widest window is read only if need be.
+    let (mut start, mut found) = look(last as u64 * ACT_EVENTS)?;
+    if found.rows.len() < last && start > EventId::ZERO {
+        (start, found) = look(limits::AUDIT_SCAN as u64)?;
+    }
+    if found.rows.len() < last && start > EventId::ZERO {
+        let oldest = core.events(start, 1)?.first().map(|envelope| envelope.at);
+        found.cut = oldest.is_none_or(|at| since.is_none_or(|since| at >= since));
+    }
+    Ok(found)
+}
+
+/// Events that one act causes, about.
+const ACT_EVENTS: u64 = 16;
 
 /// Executed acts in the log after an event: one row for each request, and one for each event that
 /// somebody caused without one. What the platform does by itself is no act of anybody. Blocks.
@@ -255,3 +295,6 @@ pub(crate) fn confirmed_by(confirmed: &domain::Confirmed) -> AuditConfirmation {
     let kind = kind.as_str().expect("and one word").to_owned();
     AuditConfirmation { kind, acknowledged: confirmed.acknowledged.clone() }
 }
+
+#[cfg(test)]
+mod tests;

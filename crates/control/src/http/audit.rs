@@ -21,7 +21,7 @@ use super::{
     serve::Stopping,
     streams::{self, Ticket},
 };
-use crate::audit::{Filter, JournalAsk, JournalTold, Piece, of_log};
+use crate::audit::{Filter, JournalAsk, JournalTold, Piece, last_of_log, of_log};
 use api::{
     AuditJournal, AuditNews, AuditPage, AuditQuery, AuditRow, AuditVerified, Code, Page, Problem, routes,
 };
@@ -87,6 +87,7 @@ impl Mirrors {
             reached_event: mirror.rows.back().map_or(EventId::ZERO, |row| row.last_event),
             more: false,
             end: mirror.to,
+            cut: false,
         };
         Some((piece, mirror.to, mirror.read))
     }
@@ -176,16 +177,14 @@ pub(super) async fn show(
         return Ok(streams::respond(follow(reader, stopping, ticket)));
     }
     let as_of = http.core.state().head;
-    let Merged { rows, more, .. } = reader.look(limit).await?;
+    let Merged { rows, more, earlier, .. } = reader.look(limit).await?;
     let rows = rows.into_iter().map(|(_, row)| row).collect();
     // It was waited for: the token may have died meanwhile.
     caller.still(&http)?;
-    let page = AuditPage { rows, cursor: reader.cursor.to_string(), more, journals: reader.journals };
+    let cursor = reader.cursor.to_string();
+    let page = AuditPage { rows, cursor, more, earlier, journals: reader.journals };
     Ok(At::new(as_of, page).into_response())
 }
-
-/// Events that one act causes, about.
-const ACT_EVENTS: u64 = 16;
 
 impl Reader {
     /// The next rows.
@@ -200,9 +199,10 @@ impl Reader {
             self.journals.push(state);
         }
         let state = self.http.core.state();
-        let Merged { mut rows, more, start } = merge(sources, wanted, last.is_some(), &mut self.cursor);
+        let Merged { mut rows, more, start, earlier } =
+            merge(sources, wanted, last.is_some(), &mut self.cursor);
         rows.retain(|(_, row)| is_visible(&state, &self.caller, row));
-        Ok(Merged { rows, more, start })
+        Ok(Merged { rows, more, start, earlier })
     }
 
     async fn log(&self, wanted: usize, last: Option<usize>) -> Result<Piece> {
@@ -211,13 +211,9 @@ impl Reader {
         let read = tokio::task::spawn_blocking(move || {
             let fits =
                 |envelope: &_, row: &_| events::is_visible(&state, &caller, envelope) && filter.fits(row);
-            let Some(last) = last else { return of_log(&core, cursor, wanted, fits) };
-            // Most acts are a handful of events; the widest window is read only if need be.
-            let behind = |window: u64| EventId::new(state.head.get().saturating_sub(window));
-            let found = of_log(&core, behind(last as u64 * ACT_EVENTS), limits::AUDIT_SCAN, fits)?;
-            match found.rows.len() >= last || found.reached <= last as u64 * ACT_EVENTS {
-                true => Ok(found),
-                false => of_log(&core, behind(limits::AUDIT_SCAN as u64), limits::AUDIT_SCAN, fits),
+            match last {
+                Some(last) => last_of_log(&core, last, filter.since, fits),
+                None => of_log(&core, cursor, wanted, fits),
             }
         });
         let unreadable = |why: String| {
@@ -230,7 +226,8 @@ impl Reader {
 
     /// Every member's journal: how it is with it, and what was read of it.
     async fn all_journals(&self, wanted: usize, last: Option<usize>) -> Vec<(AuditJournal, Option<Piece>)> {
-        let asked = members(&self.http).into_iter().map(|(node, name)| {
+        let asked = members(&self.http).into_iter().map(|member| {
+            let node = member.node;
             let (seq, filter) =
                 (self.cursor.lines.get(&node).copied().unwrap_or_default(), self.filter.clone());
             let ask = match last {
@@ -238,8 +235,8 @@ impl Reader {
                 None => JournalAsk::After { seq, limit: wanted, filter },
             };
             async move {
-                let told = ask_of(&self.http, node, ask, limits::AUDIT_ANSWER.into()).await;
-                self.heard(node, name, last.is_none().then_some(seq), told)
+                let told = ask_of(&self.http, &member, ask, limits::AUDIT_ANSWER.into()).await;
+                self.heard(node, member.name, last.is_none().then_some(seq), told)
             }
         });
         futures_util::future::join_all(asked).await
@@ -286,48 +283,63 @@ struct Merged {
     more: bool,
     /// The place before the first of them.
     start: Cursor,
+    /// There may be rows before them that nobody looked for.
+    earlier: bool,
 }
 
-/// Takes the smallest rows of all sources. With `is_last` the last ones, else the first ones; the cursor
-/// goes behind what was taken, and over what was looked at and did not fit.
+/// Takes row by row the smallest of those that are next in their sources, so that each source keeps its own
+/// order: what a journal's lines had seen falls when a log that is behind comes to its directory. With
+/// `is_last` the last rows are taken, else the first ones; the cursor goes behind what was taken, and over what
+/// was looked at and did not fit.
 fn merge(sources: Vec<(Source, Piece)>, wanted: usize, is_last: bool, cursor: &mut Cursor) -> Merged {
     let mut start = cursor.clone();
-    let mut more = sources.iter().any(|(_, piece)| piece.more);
-    // Behind what a source has looked at so far may be rows that belong before those of others.
-    let horizon = sources.iter().filter(|(_, piece)| piece.more).map(|(_, piece)| piece.reached_event).min();
-    let mut rows: Vec<Sourced> = Vec::new();
-    let mut ends = BTreeMap::new();
-    for (source, piece) in sources {
-        ends.insert(source, (piece.reached, piece.rows.len()));
-        rows.extend(piece.rows.into_iter().map(|row| (source, row)));
-    }
-    rows.sort_by(|(_, one), (_, other)| {
-        (one.last_event, one.node, one.seq).cmp(&(other.last_event, other.node, other.seq))
-    });
-    if is_last {
-        rows.drain(..rows.len().saturating_sub(wanted));
-        more = false;
-        for (source, (reached, _)) in ends {
-            go(cursor, source, reached);
-            let first = rows.iter().find(|(of, _)| *of == source);
-            go(&mut start, source, first.map_or(reached, |(_, row)| row.seq - 1));
-        }
-    } else {
-        let is_before = |row: &AuditRow| horizon.is_none_or(|horizon| row.last_event <= horizon);
-        let fit = rows.iter().take(wanted).take_while(|(_, row)| is_before(row)).count();
-        more |= fit < rows.len();
-        rows.truncate(fit);
-        for (source, (reached, had)) in ends {
-            let taken: Vec<u64> =
-                rows.iter().filter(|(of, _)| *of == source).map(|(_, row)| row.seq).collect();
-            match taken.last() {
-                _ if taken.len() == had => go(cursor, source, reached),
-                Some(seq) => go(cursor, source, *seq),
-                None => {}
-            }
+    let earlier = is_last && sources.iter().any(|(_, piece)| piece.cut);
+    let mut sources: Vec<(Source, Piece, VecDeque<AuditRow>)> = sources
+        .into_iter()
+        .map(|(source, mut piece)| {
+            piece.more &= !is_last;
+            let rows = std::mem::take(&mut piece.rows).into();
+            (source, piece, rows)
+        })
+        .collect();
+    let mut rows: VecDeque<Sourced> = VecDeque::new();
+    while is_last || rows.len() < wanted {
+        let nexts = sources.iter_mut().filter_map(|all| Some((next(all)?, all)));
+        let Some((_, (source, _, of))) = nexts.min_by_key(|(next, _)| *next) else { break };
+        // Behind what it has looked at so far may be a row that belongs here.
+        let Some(row) = of.pop_front() else { break };
+        rows.push_back((*source, row));
+        if rows.len() > wanted {
+            rows.pop_front();
         }
     }
-    Merged { rows, more, start }
+    let mut more = false;
+    for (source, piece, left) in &sources {
+        let last = rows.iter().rfind(|(of, _)| of == source);
+        match last {
+            _ if left.is_empty() => go(cursor, *source, piece.reached),
+            Some((_, row)) => go(cursor, *source, row.seq),
+            None => {}
+        }
+        more |= piece.more || !left.is_empty();
+        if is_last {
+            let first = rows.iter().find(|(of, _)| of == source);
+            go(&mut start, *source, first.map_or(piece.reached, |(_, row)| row.seq - 1));
+        }
+    }
+    Merged { rows: rows.into(), more, start, earlier }
+}
+
+/// The place in the order of what is next in a source; none if there is nothing more. Of what was not looked at
+/// yet, the least that it can be.
+fn next(
+    (source, piece, rows): &(Source, Piece, VecDeque<AuditRow>),
+) -> Option<(EventId, Option<NodeId>, u64)> {
+    match rows.front() {
+        Some(row) => Some((row.last_event, row.node, row.seq)),
+        None if piece.more => Some((piece.reached_event, source.flatten(), piece.reached + 1)),
+        None => None,
+    }
 }
 
 fn go(cursor: &mut Cursor, source: Source, to: u64) {
@@ -337,31 +349,58 @@ fn go(cursor: &mut Cursor, source: Source, to: u64) {
     }
 }
 
-/// The members whose journals there are, this one among them, and what people call them.
-fn members(http: &Http) -> Vec<(Option<NodeId>, String)> {
-    let Some(cluster) = &http.cluster else { return vec![(http.audit.node(), "this server".to_owned())] };
-    let members = cluster.log().status().members;
-    let mut all: Vec<_> = members
-        .into_iter()
-        .map(|(node, member)| {
-            let name = if member.name.is_empty() { node.to_string() } else { member.name };
-            (Some(node), name)
-        })
-        .collect();
-    if !all.iter().any(|(node, _)| *node == Some(cluster.own())) {
-        all.push((Some(cluster.own()), "this member".to_owned()));
+/// Whose journal it is.
+struct Member {
+    /// None of a server that has no members.
+    node: Option<NodeId>,
+    /// What people call it.
+    name: String,
+    /// The event since which it is none.
+    removed: Option<EventId>,
+}
+
+/// The members whose journals there are, this one among them, and those that were removed: what they wrote is
+/// on their disks.
+fn members(http: &Http) -> Vec<Member> {
+    let present = |node, name| Member { node, name, removed: None };
+    let mut all: Vec<Member> = match &http.cluster {
+        None => vec![present(http.audit.node(), "this server".to_owned())],
+        Some(cluster) => {
+            let members = cluster.log().status().members.into_iter().map(|(node, member)| {
+                let name = if member.name.is_empty() { node.to_string() } else { member.name };
+                present(Some(node), name)
+            });
+            members.collect()
+        }
+    };
+    let own = http.cluster.as_ref().map(|cluster| cluster.own());
+    if own.is_some_and(|own| !all.iter().any(|member| member.node == Some(own))) {
+        all.push(present(own, "this member".to_owned()));
     }
+    let state = http.core.state();
+    let removed =
+        state.members.iter().filter(|(_, member)| member.removed.is_some()).map(|(node, member)| Member {
+            node: Some(*node),
+            name: member.name.to_string(),
+            removed: member.removed,
+        });
+    let removed: Vec<Member> =
+        removed.filter(|gone| !all.iter().any(|member| member.node == gone.node)).collect();
+    all.extend(removed);
     all
 }
 
 /// Asks one member, which may be this one.
 async fn ask_of(
     http: &Http,
-    node: Option<NodeId>,
+    member: &Member,
     ask: JournalAsk,
     patience: std::time::Duration,
 ) -> std::result::Result<JournalTold, String> {
-    match (&http.cluster, node) {
+    if let Some(event) = member.removed {
+        return Err(format!("it is no member since event {event}; what it wrote is in its data directory"));
+    }
+    match (&http.cluster, member.node) {
         (Some(cluster), Some(node)) if node != cluster.own() => {
             cluster.ask_journal(node, &ask, patience).await
         }
@@ -416,7 +455,7 @@ impl Following {
             if self.stopping.is_stopped() || !self.reader.caller.lives(&self.reader.http) {
                 return None;
             }
-            let Merged { rows, more, start } = self.reader.look(limits::PAGE_ROWS).await.ok()?;
+            let Merged { rows, more, start, .. } = self.reader.look(limits::PAGE_ROWS).await.ok()?;
             self.tell_of_journals(&start);
             let mut behind = start;
             for (source, row) in rows {
@@ -454,10 +493,11 @@ impl Following {
 
 /// `GET /v1/audit/verify`
 pub(super) async fn verify(State(http): State<Http>) -> Result<Json<Page<AuditVerified>>> {
-    let asked = members(&http).into_iter().map(|(node, name)| {
+    let asked = members(&http).into_iter().map(|member| {
         let http = http.clone();
         async move {
-            let told = ask_of(&http, node, JournalAsk::Verify, limits::AUDIT_VERIFY.into()).await;
+            let told = ask_of(&http, &member, JournalAsk::Verify, limits::AUDIT_VERIFY.into()).await;
+            let Member { node, name, removed } = member;
             let unread = |why| AuditVerified {
                 node,
                 name: name.clone(),
@@ -466,6 +506,7 @@ pub(super) async fn verify(State(http): State<Http>) -> Result<Json<Page<AuditVe
                 head: None,
                 differs: None,
                 unread: Some(why),
+                removed,
             };
             match told {
                 Ok(JournalTold::Verified(verified)) => AuditVerified { node, name: name.clone(), ..verified },
@@ -478,19 +519,26 @@ pub(super) async fn verify(State(http): State<Http>) -> Result<Json<Page<AuditVe
 }
 
 /// What the journals know of one request, for one who may read the audit; and the members whose journals
-/// could not be read.
+/// could not be read, or not as far back as to know.
 pub(super) async fn of_request(http: &Http, caller: &Caller, id: RequestId) -> (Vec<AuditRow>, Vec<String>) {
     let since = Some(id.time().minus(limits::CONFIRMATION_LIFE));
     let filter = Filter { request: Some(id), since, ..Filter::default() };
-    let asked = members(http).into_iter().map(|(node, name)| {
+    let asked = members(http).into_iter().map(|member| {
         let ask = JournalAsk::Last { limit: limits::REQUEST_LINES, filter: filter.clone() };
-        async move { (name, ask_of(http, node, ask, limits::AUDIT_ANSWER.into()).await) }
+        async move {
+            let told = ask_of(http, &member, ask, limits::AUDIT_ANSWER.into()).await;
+            (member.name, told)
+        }
     });
     let (mut rows, mut unread) = (Vec::new(), Vec::new());
     let state = http.core.state();
     for (name, told) in futures_util::future::join_all(asked).await {
         match told {
             Ok(JournalTold::Piece(piece)) => {
+                if piece.cut {
+                    unread
+                        .push(format!("{name} (only its last {} lines were looked at)", limits::AUDIT_SCAN));
+                }
                 rows.extend(piece.rows.into_iter().filter(|row| is_visible(&state, caller, row)));
             }
             _ => unread.push(name),

@@ -51,7 +51,7 @@ pub(super) async fn act(
 async fn run(visit: &Visit, act: &Act, said: &Said) -> Response {
     let explains = act.guarded == Guarded::Yes && said.get(EXPLAINED).is_empty();
     if let Err(problem) = confirmed(act, said, explains) {
-        let told = OnPage::refused(&problem, visit.web.http.visitor(visit.shown()));
+        let told = OnPage::refused(&problem, visit.visitor());
         let content = outcome::failure(visit, act, said, &problem, Sent::No);
         return told.on(answer(visit, act, content, Some(&problem)));
     }

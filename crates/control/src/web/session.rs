@@ -226,7 +226,7 @@ pub(super) async fn logout(
         let page = html! { h1 { "Log out" } (parts::problem(&problem)) };
         return OnPage::refused(&problem, None).on(frame::bare("Log out", &page, &problem));
     }
-    let who = web.http.visitor(&headers);
+    let who = web.http.visitor(&headers, &extensions);
     let gone = web.http.log_out(&headers, &extensions);
     let mut response = see("/login?why=You%20are%20logged%20out.");
     response.headers_mut().insert(header::SET_COOKIE, gone);

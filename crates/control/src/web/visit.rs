@@ -10,6 +10,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
+use domain::Actor;
 use maud::html;
 use serde::de::DeserializeOwned;
 use std::sync::{Mutex, PoisonError};
@@ -118,9 +119,9 @@ impl Visit {
         }
     }
 
-    /// What shows who asks.
-    pub(super) fn shown(&self) -> &HeaderMap {
-        &self.shown
+    /// Who asks, as far as a session shows it.
+    pub(super) fn visitor(&self) -> Option<Actor> {
+        self.web.http.visitor(&self.shown, &self.connection)
     }
 
     /// What the page reflects so far.
@@ -226,7 +227,7 @@ impl FromRequestParts<Web> for Visit {
             }
             Err(problem) => {
                 let content = html! { h1 { "Not available" } (super::parts::problem(&problem)) };
-                let told = OnPage::refused(&problem, web.http.visitor(&visit.shown));
+                let told = OnPage::refused(&problem, web.http.visitor(&visit.shown, &parts.extensions));
                 return Err(told.on(frame::bare("Not available", &content, &problem)));
             }
         }

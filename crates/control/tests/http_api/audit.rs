@@ -201,6 +201,36 @@ async fn a_request_shows_what_the_journals_know_of_it_and_what_is_final() {
 }
 
 #[tokio::test]
+async fn a_removed_members_journal_is_named_and_no_failure_of_those_that_are_there() {
+    let world = World::audited(&SimDisk::new(1)).await;
+    let node = types::NodeId::from_u128(77);
+    let member =
+        domain::NewMember { name: name("two"), peer: "host:1".into(), api: String::new(), votes: true };
+    let confirmed = domain::Confirmed {
+        actor: domain::Actor::System,
+        kind: domain::Confirmation::Offline,
+        acknowledged: Vec::new(),
+        reason: "it burnt".into(),
+        at: world.core.now(),
+    };
+    for command in
+        [domain::Command::FoundMember { node, member }, domain::Command::RemoveMember { node, confirmed }]
+    {
+        let answer = world.core.submit(command, domain::Actor::System, None).await;
+        assert!(matches!(answer, holdfast_control::Answer::Executed { .. }), "{answer:?}");
+    }
+    let journals = page(&world).await.journals;
+    let names: Vec<_> =
+        journals.iter().map(|journal| (journal.name.as_str(), journal.unread.is_some())).collect();
+    assert_eq!(names, [("this server", false), ("two", true)]);
+    let why = journals[1].unread.as_deref().expect("why");
+    assert!(why.contains("no member since event "), "{why}");
+    let all = world.owner().verify_audit().await.expect("all of them");
+    assert_eq!((all[0].removed, all[0].unread.is_some()), (None, false));
+    assert!(all[1].removed.is_some() && all[1].unread.is_some(), "{all:?}");
+}
+
+#[tokio::test]
 async fn whoever_follows_misses_nothing_and_gets_nothing_twice() {
     let world = World::audited(&SimDisk::new(1)).await;
     let (owner, query) = (world.owner(), AuditQuery { last: Some(10), ..AuditQuery::default() });

@@ -46,17 +46,24 @@ async fn pages(
         let what = format!("at most {} rows are shown at once", limits::PAGE_ROWS);
         return Err(Failure::usage(what, "holdfast audit --all"));
     }
+    let mut earlier = false;
     loop {
         let page = context.client.audit(&query).await.map_err(Failure::of_read)?;
         page.rows.iter().for_each(|row| printer.row(row));
         printer.journals(&page.journals);
+        earlier |= page.earlier;
         let moved = query.cursor.as_ref() != Some(&page.cursor);
         if !page.more || !moved {
             break;
         }
         query = AuditQuery { cursor: Some(page.cursor), last: None, ..query };
     }
-    if !printer.headed && context.form == Form::Text {
+    if earlier {
+        let lines = limits::AUDIT_SCAN;
+        output::note(&format!(
+            "note: only the last {lines} lines of each journal and events of the log were looked at; --all looks at all"
+        ));
+    } else if !printer.headed && context.form == Form::Text {
         output::note("nothing was attempted that fits");
     }
     Ok(())
@@ -185,7 +192,9 @@ async fn verify(context: &Context) -> Result<(), Failure> {
     let named = |fits: fn(&AuditVerified) -> bool| -> Vec<&str> {
         all.iter().filter(|one| fits(one)).map(|one| one.name.as_str()).collect()
     };
-    let (differ, unread) = (named(|one| one.differs.is_some()), named(|one| one.unread.is_some()));
+    // A removed member's journal is told of, and no failure: nobody can read it here ever again.
+    let unread = named(|one| one.unread.is_some() && one.removed.is_none());
+    let differ = named(|one| one.differs.is_some());
     if !differ.is_empty() {
         return Err(damaged(format!("the journal is not as it was written: {}", differ.join(", "))));
     }
@@ -225,6 +234,7 @@ pub fn verify_offline(data_dir: &Path, form: Form) -> Result<(), Failure> {
         head: None,
         differs: None,
         unread: None,
+        removed: None,
     };
     match Journal::verify(&RealDisk, data_dir) {
         Ok(found) => {
@@ -232,7 +242,7 @@ pub fn verify_offline(data_dir: &Path, form: Form) -> Result<(), Failure> {
             verified.head = Some(found.head());
             if found.torn > 0 {
                 output::note(&format!(
-                    "note: {} bytes at its end are torn, or are being written; nothing rested on them",
+                    "note: {} bytes at its end are torn, or are being written",
                     found.torn
                 ));
             }

@@ -100,7 +100,7 @@ pub async fn login(context: &Context, args: LoginArgs) -> Result<(), Failure> {
         let failed = Problem::new(Code::Conflict, what).with_outcome(Outcome::Executed).with_request(id);
         return Err(failed.with_hint(format!("holdfast login {} (without --request-id)", args.name)).into());
     };
-    saved.server = Some(context.client.server().to_owned());
+    saved.server = Some(context.client.server());
     saved.token = Some(secret);
     saved.save(&path).map_err(|error| {
         let what = format!("the token cannot be saved in {}: {error}", path.display());

@@ -339,6 +339,10 @@ fn fm_cfg3_recover_begins_a_new_cluster_from_one_member() {
     assert_ne!(fs::read(scene.path("left/peer/ca.pem")).expect("an authority"), authority);
     let journal = fs::read_to_string(scene.path("left/audit/journal")).expect("a journal");
     assert!(journal.contains("cluster recover") && journal.contains("burnt"), "{journal}");
+    // Its lines stand where the log ends, and not before everything else.
+    let lines = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let seen: Vec<_> = lines.map(|line| line["last_event"].clone()).collect();
+    assert_eq!(seen[seen.len() - 2..], [done["tail"]["event"].clone(), done["tail"]["event"].clone()]);
     let again = said(recover(&scene, "left", &token, &ACKNOWLEDGED)).json();
     assert_eq!(again, done, "the same command again changes nothing");
 

@@ -10,7 +10,7 @@ use crate::{
 use api::{Outcome, Problem};
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, Method, request::Parts},
+    http::{Extensions, HeaderMap, Method, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -75,8 +75,8 @@ pub(crate) async fn watch(State(http): State<Http>, request: Request, next: Next
 
 impl Shared {
     /// Who has logged in, as the cookie in these headers shows.
-    pub(crate) fn visitor(&self, headers: &HeaderMap) -> Option<Actor> {
-        session::find(self, headers).map(|found| found.owner())
+    pub(crate) fn visitor(&self, headers: &HeaderMap, connection: &Extensions) -> Option<Actor> {
+        session::find(self, headers, connection).map(|found| found.owner())
     }
 
     /// Whose token this is, also one that opens nothing any more.

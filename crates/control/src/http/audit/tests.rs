@@ -39,7 +39,7 @@ fn piece(all: &[AuditRow], after: u64, limit: usize) -> Piece {
     let end = all.last().map_or(0, |row| row.seq);
     let (reached, reached_event) =
         rows.last().map_or((after, EventId::ZERO), |row| (row.seq, row.last_event));
-    Piece { rows, reached, reached_event, more: reached < end, end }
+    Piece { rows, reached, reached_event, more: reached < end, end, cut: false }
 }
 
 fn world() -> [(Source, Vec<AuditRow>); 3] {
@@ -50,34 +50,85 @@ fn world() -> [(Source, Vec<AuditRow>); 3] {
     ]
 }
 
+/// A recovery writes lines that have seen nothing, and what was queued is overtaken.
+fn falling_world() -> [(Source, Vec<AuditRow>); 3] {
+    [
+        (None, lines(None, &[1, 2, 5, 9, 12])),
+        (Some(Some(ONE)), lines(Some(ONE), &[2, 6, 9, 0, 0, 3, 9, 10])),
+        (Some(Some(TWO)), lines(Some(TWO), &[1, 8, 7, 8])),
+    ]
+}
+
 fn at(cursor: &Cursor, source: Source) -> u64 {
     source.map_or(cursor.event, |node| cursor.lines.get(&node).copied().unwrap_or_default())
+}
+
+fn place((_, row): &Sourced) -> (u64, Option<NodeId>, u64) {
+    (row.last_event.get(), row.node, row.seq)
+}
+
+/// All pages of so many rows, each read from where the one before ended.
+fn pages(
+    world: &[(Source, Vec<AuditRow>)],
+    limit: usize,
+    piece: impl Fn(&[AuditRow], u64) -> Piece,
+) -> Vec<Sourced> {
+    let (mut cursor, mut all) = (Cursor::default(), Vec::new());
+    for _ in 0..60 {
+        let sources = world.iter().map(|(source, rows)| (*source, piece(rows, at(&cursor, *source))));
+        let merged = merge(sources.collect(), limit, false, &mut cursor);
+        assert!(merged.rows.len() <= limit);
+        all.extend(merged.rows);
+        assert_eq!(cursor.to_string().parse(), Ok(cursor.clone()));
+        if !merged.more {
+            return all;
+        }
+    }
+    panic!("there is no end of it, {limit} at once");
 }
 
 #[test]
 fn pages_of_any_size_put_together_are_everything_once_and_in_order() {
     let world = world();
+    let mut wanted: Vec<_> = world
+        .iter()
+        .flat_map(|(_, rows)| rows)
+        .map(|row| (row.last_event.get(), row.node, row.seq))
+        .collect();
+    wanted.sort();
     for limit in 1..12 {
-        let (mut cursor, mut all) = (Cursor::default(), Vec::new());
-        for _ in 0..30 {
-            let sources =
-                world.iter().map(|(source, rows)| (*source, piece(rows, at(&cursor, *source), limit)));
-            let merged = merge(sources.collect(), limit, false, &mut cursor);
-            assert!(merged.rows.len() <= limit);
-            all.extend(merged.rows.into_iter().map(|(_, row)| (row.last_event.get(), row.node, row.seq)));
-            assert_eq!(cursor.to_string().parse(), Ok(cursor.clone()));
-            if !merged.more {
-                break;
-            }
-        }
-        let mut wanted: Vec<_> = world
-            .iter()
-            .flat_map(|(_, rows)| rows)
-            .map(|row| (row.last_event.get(), row.node, row.seq))
-            .collect();
-        wanted.sort();
-        assert_eq!(all, wanted, "{limit} at once");
+        let all = pages(&world, limit, |rows, after| piece(rows, after, limit));
+        assert_eq!(all.iter().map(place).collect::<Vec<_>>(), wanted, "{limit} at once");
+        // The same where each look ends behind two lines, whether they fit or not.
+        let all = pages(&world, limit, |rows, after| piece(rows, after, 2));
+        assert_eq!(
+            all.iter().map(place).collect::<Vec<_>>(),
+            wanted,
+            "{limit} at once, looked at two by two"
+        );
     }
+}
+
+#[test]
+fn a_journal_whose_lines_have_seen_less_than_those_before_is_read_whole_and_in_its_order() {
+    let world = falling_world();
+    let whole: Vec<_> = pages(&world, 100, |rows, after| piece(rows, after, 100)).iter().map(place).collect();
+    for (source, rows) in &world {
+        let own = |(_, node, _): &&(u64, Option<NodeId>, u64)| *node == source.flatten();
+        let seqs: Vec<u64> = whole.iter().filter(own).map(|(_, _, seq)| *seq).collect();
+        assert_eq!(seqs, rows.iter().map(|row| row.seq).collect::<Vec<_>>(), "{source:?}");
+    }
+    for limit in 1..20 {
+        let all = pages(&world, limit, |rows, after| piece(rows, after, limit));
+        assert_eq!(all.iter().map(place).collect::<Vec<_>>(), whole, "{limit} at once");
+    }
+    // They stand behind the line that they were written behind, also among the last.
+    let (mut cursor, last) = (Cursor::default(), 9);
+    let sources = world.iter().map(|(source, rows)| (*source, piece(rows, 0, 100))).collect();
+    let merged = merge(sources, last, true, &mut cursor);
+    assert_eq!(merged.rows.iter().map(place).collect::<Vec<_>>(), whole[whole.len() - last..]);
+    let recovery = |row: &&Sourced| row.1.last_event == EventId::ZERO;
+    assert_eq!(merged.rows.iter().filter(recovery).count(), 2, "{:?}", merged.rows);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use api::{
 };
 use axum::response::Response;
 use maud::{Markup, html};
-use types::{DurationMs, Timestamp};
+use types::{DurationMs, Timestamp, limits};
 
 /// Rows on a page: each with its body still makes a page that is there at once.
 const ROWS: usize = 30;
@@ -111,13 +111,23 @@ fn render(page: &AuditPage, asked: &Asked, now: Timestamp) -> Markup {
         caption,
         headings: &["When", "Type", "Outcome", "Who", "What", "Why", "Stands in"],
         rows,
-        empty: "there is nothing here that fits",
+        empty: if page.earlier {
+            "none of those that were looked at fits"
+        } else {
+            "there is nothing here that fits"
+        },
     };
     html! {
         h1 { "Audit" }
         (choice(asked))
         (unread(&page.journals, now))
         (table.show())
+        @if page.earlier {
+            p .note {
+                "Only the last " (limits::AUDIT_SCAN) " lines of each journal and events of the log were looked at. "
+                "From the beginning, all are."
+            }
+        }
         nav aria-label="Pages of the audit" {
             ul {
                 li { a href=(asked.link(Some(BEGINNING))) { "From the beginning" } }
@@ -350,6 +360,12 @@ mod tests {
         assert!(
             text.find("event 9").expect("there") < text.find("two, line 4").expect("there"),
             "the last first"
+        );
+        assert!(!text.contains("were looked at"), "{text}");
+        let none = AuditPage { rows: Vec::new(), earlier: true, ..page };
+        let none = render(&none, &Asked::default(), Timestamp::from_ms(61_000)).into_string();
+        assert!(
+            none.contains("none of those that were looked at fits") && none.contains("Only the last 20000")
         );
         assert!(!text.contains("<u>") && !text.contains("<k>") && !text.contains("<b>"), "{text}");
     }

@@ -122,12 +122,12 @@ fn recover(disk: &Arc<dyn Disk>, data_dir: &Path, token: &str, reason: String) -
             at: now,
         },
     };
-    note(&journal, data_dir, &plan, Ended::Confirmed, plan.why.reason.clone())?;
+    note(&journal, data_dir, &plan, &found.tail, Ended::Confirmed, plan.why.reason.clone())?;
     let done = stage(data_dir, &plan).and_then(|()| carry_out(disk, data_dir, &plan, &settings));
     match done {
         Ok(found) => executed(&journal, data_dir, &plan, &found),
         Err(why) => {
-            let _said_below = note(&journal, data_dir, &plan, Ended::Failed, why.clone());
+            let _said_below = note(&journal, data_dir, &plan, &found.tail, Ended::Failed, why.clone());
             let stage = data_dir.join(STAGE);
             if matches!(plan_of(data_dir, &stage.join(PLAN)), Ok(None)) {
                 // It binds nobody, so it does not matter either if it stays.
@@ -238,7 +238,14 @@ fn settings(data_dir: &Path) -> Result<Settings, Failure> {
     Ok(settings.map_err(|error| Failure::local(process::whole(&error)))?.unwrap_or_default())
 }
 
-fn note(journal: &Journal, dir: &Path, plan: &Plan, outcome: Ended, reason: String) -> Result<(), Failure> {
+fn note(
+    journal: &Journal,
+    dir: &Path,
+    plan: &Plan,
+    tail: &Head,
+    outcome: Ended,
+    reason: String,
+) -> Result<(), Failure> {
     let Plan { cluster, node, old_cluster, old_node, .. } = plan;
     let act = format!("cluster recover: {old_node} of {old_cluster} becomes {node} of {cluster}");
     let command = format!("cluster recover --data-dir {}", dir.display());
@@ -246,15 +253,13 @@ fn note(journal: &Journal, dir: &Path, plan: &Plan, outcome: Ended, reason: Stri
     if let Some(confirmation) = &mut note.confirmation {
         confirmation.acknowledged = plan.why.acknowledged.clone();
     }
-    journal
-        .append(SystemClock.now(), Seen { node: Some(*node), ..Seen::default() }, note)
-        .map(drop)
-        .map_err(|error| unwritten(&error))
+    let seen = Seen { node: Some(*node), epoch: tail.epoch, event: tail.event };
+    journal.append(SystemClock.now(), seen, note).map(drop).map_err(|error| unwritten(&error))
 }
 
 /// It is done, and stays so; that it was confirmed stands in the journal already.
 fn executed(journal: &Journal, data_dir: &Path, plan: &Plan, found: &Found) {
-    if let Err(failure) = note(journal, data_dir, plan, Ended::Executed, at(&found.tail)) {
+    if let Err(failure) = note(journal, data_dir, plan, &found.tail, Ended::Executed, at(&found.tail)) {
         output::note(&format!("note: {}", failure.problem.detail));
     }
 }

@@ -17,7 +17,7 @@ const TOKEN_ENDS: DurationMs = DurationMs::from_secs(7 * 24 * 3600);
 const BACKUP_OLD: DurationMs = DurationMs::from_secs(2 * 24 * 3600);
 
 pub(super) async fn look(context: &Context) -> Vec<Finding> {
-    let server = context.client.server().to_owned();
+    let server = context.client.server();
     let began = rt::SystemClock.now();
     let version = match context.client.version().await {
         Ok(version) => version,
