@@ -14,7 +14,7 @@ if ! command -v dpkg-query >/dev/null; then
     exit 1
 fi
 
-# Fetches what the browser tests judge pages with; any npm will do.
+# Fetches what the browser tests judge pages with and log in at; any npm will do.
 command -v npm >/dev/null || packages+=(npm)
 
 missing=()
@@ -82,4 +82,16 @@ if ! holds "$axe"; then
         exit 1
     }
     mv "$unpacked/package/axe.min.js" "$axe"
+fi
+
+# The OpenID provider that logins are tested against: each file by the hash in its lock file, no script run.
+provider=target/tools/provider
+wanted=crates/holdfast/tests/provider
+if ! cmp -s "$wanted/package-lock.json" "$provider/installed.json"; then
+    echo "setup: fetching an OpenID provider for the tests" >&2
+    rm -rf "$provider"
+    mkdir -p "$provider"
+    cp "$wanted/package.json" "$wanted/package-lock.json" "$provider/"
+    (cd "$provider" && npm ci --silent --ignore-scripts --no-audit --no-fund >/dev/null)
+    mv "$provider/package-lock.json" "$provider/installed.json"
 fi

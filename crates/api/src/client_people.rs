@@ -2,7 +2,7 @@
 
 use crate::{
     Client, ClientError, LoginAnswer, LoginRequest, OwnTokenRequest, PasswordChange, PersonChange,
-    PersonRequest, PersonRow, Receipt, TokenRow,
+    PersonIdentity, PersonRequest, PersonRow, Receipt, TokenRow,
     client::Wire,
     routes::{self, fill},
 };
@@ -69,6 +69,22 @@ impl Client {
     /// Removes a member, with its sessions and tokens.
     pub async fn delete_member(&self, id: RequestId, name: &Name) -> Result<Receipt, ClientError> {
         let call = self.wire.call(Method::DELETE, &fill(routes::MEMBER, &[name.as_str()]));
+        self.wire.json(call.header(routes::IDEMPOTENCY_KEY, id.to_string())).await
+    }
+
+    /// Lets a member log in as somebody whom a provider knows.
+    pub async fn link_member(
+        &self,
+        id: RequestId,
+        name: &Name,
+        identity: &PersonIdentity,
+    ) -> Result<Receipt, ClientError> {
+        self.wire.write(&fill(routes::MEMBER_IDENTITY, &[name.as_str()]), id, identity).await
+    }
+
+    /// Takes that away again.
+    pub async fn unlink_member(&self, id: RequestId, name: &Name) -> Result<Receipt, ClientError> {
+        let call = self.wire.call(Method::DELETE, &fill(routes::MEMBER_IDENTITY, &[name.as_str()]));
         self.wire.json(call.header(routes::IDEMPOTENCY_KEY, id.to_string())).await
     }
 

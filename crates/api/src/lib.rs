@@ -60,8 +60,8 @@ pub use operate::{
 };
 pub use outcome::{Came, Sending};
 pub use people::{
-    LoginAnswer, LoginRequest, OwnTokenRequest, Password, PasswordChange, PersonChange, PersonRequest,
-    PersonRow,
+    LoginAnswer, LoginRequest, OwnTokenRequest, Password, PasswordChange, PersonChange, PersonIdentity,
+    PersonRequest, PersonRow,
 };
 pub use place::{Fingerprint, Place};
 pub use problem::{Code, Outcome, Problem};

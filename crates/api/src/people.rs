@@ -70,9 +70,20 @@ pub struct PersonRequest {
     pub name: Name,
     /// What it may do.
     pub role: TokenRole,
-    /// What it logs in with.
-    #[schema(value_type = String)]
-    pub password: Password,
+    /// What it logs in with; absent for one that is to log in by way of a provider only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub password: Option<Password>,
+}
+
+/// Somebody whom an OpenID provider knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PersonIdentity {
+    /// The provider's URL, exactly as it says itself.
+    pub issuer: String,
+    /// What the provider calls the person by (`sub`): no name and no address, which can go to others.
+    pub subject: String,
 }
 
 /// Give a member another role, another password, or both.
@@ -107,6 +118,12 @@ pub struct PersonRow {
     pub added: Timestamp,
     /// How many living tokens it has.
     pub tokens: u64,
+    /// Whether it has a password to log in with.
+    #[serde(default)]
+    pub password: bool,
+    /// Whom it may log in as by way of a provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<PersonIdentity>,
 }
 
 /// Change the caller's own password.

@@ -98,6 +98,14 @@ codes! {
     Unauthenticated = "unauthenticated", 401, 3, "Who asks is not known";
     /// The token does not allow this.
     Forbidden = "forbidden", 403, 3, "Not allowed";
+    /// A login by way of a provider took too long, was finished before, or began in another browser.
+    LoginExpired = "login_expired", 400, 3, "The login is not one that is under way";
+    /// The provider said no, or what it said of who logs in does not hold.
+    LoginRefused = "login_refused", 403, 3, "The provider does not vouch for this login";
+    /// The provider knows who it is, and no member is linked to that identity.
+    LoginUnlinked = "login_unlinked", 403, 3, "No member belongs to this identity";
+    /// The provider does not answer, or not as a provider does.
+    ProviderUnavailable = "provider_unavailable", 503, 6, "The login provider cannot be asked";
     /// There is no such thing, or it is not visible to this token.
     NotFound = "not_found", 404, 4, "Not found";
     /// The life cycle of what it is about does not allow it now.

@@ -149,6 +149,8 @@ pub const LOGOUT: &str = "/v1/logout";
 pub const MEMBERS: &str = "/v1/members";
 /// `POST`, `DELETE`: one of them.
 pub const MEMBER: &str = "/v1/members/{name}";
+/// `POST`, `DELETE`: whom it may log in as by way of a provider.
+pub const MEMBER_IDENTITY: &str = "/v1/members/{name}/identity";
 
 /// Every path, for tests that compare the server, the contract and the documentation.
 pub const ALL: &[&str] = &[
@@ -213,6 +215,7 @@ pub const ALL: &[&str] = &[
     LOGOUT,
     MEMBERS,
     MEMBER,
+    MEMBER_IDENTITY,
 ];
 
 /// Fills the places of a path in order. Anything but letters, digits and `-._~` is percent-encoded,

@@ -368,7 +368,7 @@ fn people_read_back(seed: &Seed) {
         idle: DurationMs::from_ms(seed.n),
         ends: Timestamp::from_ms(seed.n),
     });
-    same(PersonRequest { name: name.clone(), role, password: password.clone() });
+    same(PersonRequest { name: name.clone(), role, password: seed.maybe(password.clone()) });
     same(PersonChange { role: seed.maybe(role), password: seed.maybe(password.clone()) });
     same(PasswordChange { current: password.clone(), password });
     same(OwnTokenRequest {
@@ -383,5 +383,7 @@ fn people_read_back(seed: &Seed) {
         org: name,
         added: Timestamp::from_ms(seed.n),
         tokens: seed.n,
+        password: seed.n % 2 == 0,
+        identity: seed.maybe(PersonIdentity { issuer: seed.text.clone(), subject: seed.text.clone() }),
     });
 }

@@ -11,6 +11,7 @@ mod figures;
 mod http;
 mod observe;
 pub mod peer;
+pub mod providers;
 mod reconcile;
 mod secret;
 mod sequencer;

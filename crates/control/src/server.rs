@@ -6,7 +6,7 @@ use crate::{
     cluster::{Cluster, OpenError, Repairing, Settings},
     http,
     peer::{CaError, Identity, Shown, hosts},
-    reconcile,
+    providers, reconcile,
     secret::Secret,
     writer::{Answer, Core, Driver, StartError},
 };
@@ -34,6 +34,8 @@ pub struct Config {
     pub org: Name,
     /// Backups that it makes by itself; none if it is not to.
     pub backups: Option<backups::Settings>,
+    /// Providers that people may log in by way of, checked; none if there are none.
+    pub providers: Option<providers::Settings>,
 }
 
 /// Why a server does not start.
@@ -110,6 +112,7 @@ pub struct Server {
     /// Other members are let in from before there is anything to serve: they may have to elect.
     stop_peers: CancellationToken,
     backups: Option<backups::Settings>,
+    providers: Option<providers::Settings>,
 }
 
 /// The task that decides and writes. Without its end nothing of a server may go.
@@ -171,8 +174,19 @@ impl Server {
         };
         match begun {
             Ok(((core, writer, owner), tls)) => {
-                let (cluster, backups) = (Some(cluster), config.backups);
-                Ok(Self { core, cluster, address, tls, owner, listener, writer, stop_peers, backups })
+                let (cluster, backups, providers) = (Some(cluster), config.backups, config.providers);
+                Ok(Self {
+                    core,
+                    cluster,
+                    address,
+                    tls,
+                    owner,
+                    listener,
+                    writer,
+                    stop_peers,
+                    backups,
+                    providers,
+                })
             }
             Err(error) => {
                 stop_peers.cancel();
@@ -227,6 +241,7 @@ impl Server {
             cluster: self.cluster.clone(),
             audit: audit.clone(),
             pin,
+            providers: self.providers,
             ..http::Options::default()
         };
         let router = http::router(self.core.clone(), options);
@@ -415,8 +430,8 @@ pub async fn init(data_dir: &Path, org: Name, settings: &Settings) -> Result<Ini
         .is_some();
     // One that was never let in can begin a cluster of its own.
     let settings = Settings { joined: joined && before, ..settings.clone() };
-    let config =
-        Config { data_dir: data_dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), org, backups: None };
+    let (data_dir_of, listen) = (data_dir.to_owned(), ([127, 0, 0, 1], 0).into());
+    let config = Config { data_dir: data_dir_of, listen, org, backups: None, providers: None };
     let (dir, runtime) = (data_dir.to_owned(), Handle::current());
     let opened = tokio::task::spawn_blocking(move || {
         let cluster = Cluster::open_as(&dir, runtime, Some(settings.clone()), None)?;
@@ -539,17 +554,8 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let writer = Writer { driver: part, stop: CancellationToken::new() };
         let stop_peers = CancellationToken::new();
-        Server {
-            core,
-            cluster: None,
-            address,
-            tls: None,
-            owner: None,
-            listener,
-            writer,
-            stop_peers,
-            backups: None,
-        }
+        let (cluster, tls, owner, backups, providers) = (None, None, None, None, None);
+        Server { core, cluster, address, tls, owner, listener, writer, stop_peers, backups, providers }
     }
 
     #[tokio::test]

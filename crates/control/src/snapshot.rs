@@ -7,7 +7,7 @@ use domain::State;
 use std::io;
 
 /// Goes up whenever the shape of [`State`] changes.
-const VERSION: u8 = 7;
+const VERSION: u8 = 8;
 
 /// Writes a state.
 ///

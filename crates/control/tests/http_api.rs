@@ -14,10 +14,14 @@ mod adoption;
 mod audit;
 #[path = "http_api/events.rs"]
 mod events;
+#[path = "http_api/issuer.rs"]
+mod issuer;
 #[path = "http_api/logs.rs"]
 mod logs;
 #[path = "http_api/nodes.rs"]
 mod nodes;
+#[path = "http_api/oidc.rs"]
+mod oidc;
 #[path = "http_api/operate.rs"]
 mod operate;
 #[path = "http_api/people.rs"]

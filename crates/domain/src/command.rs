@@ -6,7 +6,7 @@ use crate::{
     confirmed::Confirmed,
     content::Content,
     event::{Actor, DeployFailure, NodeHealth, Role},
-    state::{Holder, Taken},
+    state::{Holder, Identity, Taken},
 };
 use std::collections::BTreeSet;
 use types::{
@@ -101,6 +101,14 @@ pub enum Command {
         hash: Option<String>,
     },
     RemovePerson {
+        person: PersonId,
+    },
+    /// It may log in as this identity, and as no other.
+    LinkPerson {
+        person: PersonId,
+        identity: Identity,
+    },
+    UnlinkPerson {
         person: PersonId,
     },
     /// A token that enrols one node.

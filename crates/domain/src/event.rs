@@ -8,7 +8,7 @@ use crate::{
     backup::BackupNote,
     config::ConfigEvent,
     confirmed::Confirmed,
-    state::{Holder, Taken},
+    state::{Holder, Identity, Taken},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, net::Ipv6Addr};
@@ -444,6 +444,14 @@ pub enum Event {
     },
     /// Something happened to configuration.
     Config(ConfigEvent),
+    /// It may log in as this identity from now on, and as no other: whatever was linked before is not.
+    PersonLinked {
+        person: PersonId,
+        identity: Identity,
+    },
+    PersonUnlinked {
+        person: PersonId,
+    },
 }
 
 impl Event {
@@ -518,6 +526,8 @@ impl Event {
             Self::NodeDisabled { .. } => "node.disabled",
             Self::NodeRemoved { .. } => "node.removed",
             Self::Config(event) => event.kind(),
+            Self::PersonLinked { .. } => "person.linked",
+            Self::PersonUnlinked { .. } => "person.unlinked",
         }
     }
 
@@ -567,6 +577,8 @@ impl Event {
             Self::PersonAdded { person, .. }
             | Self::PersonRoleChanged { person, .. }
             | Self::PersonPasswordChanged { person, .. }
+            | Self::PersonLinked { person, .. }
+            | Self::PersonUnlinked { person }
             | Self::PersonRemoved { person } => Subject::Person(*person),
             Self::RequestDecided { request, .. } => Subject::Request(*request),
             Self::Config(event) => event.subject(),

@@ -37,7 +37,7 @@ pub enum Rejection {
     Invalid { what: String, why: &'static str },
     #[error("the token is not valid any more")]
     TokenDead,
-    #[error("the role or password of {0} was changed after the request was let in")]
+    #[error("the role, password or link of {0} was changed after the request was let in")]
     AuthorityMoved(Name),
     #[error("it is the last owner of the org: make another one first")]
     LastOwner,

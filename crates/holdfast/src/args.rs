@@ -109,6 +109,9 @@ pub struct UpArgs {
     /// Only the server and the edge: instances run elsewhere
     #[arg(long)]
     pub without_agent: bool,
+    /// A TOML file with the OpenID providers by way of which people may log in
+    #[arg(long, env = "HOLDFAST_PROVIDERS", value_name = "FILE")]
+    pub providers: Option<PathBuf>,
     #[command(flatten)]
     pub backups: backups::BackupsArgs,
 }
@@ -127,6 +130,9 @@ pub struct ServerArgs {
     /// The first owner's token is handed over by whoever started this process
     #[arg(long, hide = true)]
     pub leave_owner_token: bool,
+    /// A TOML file with the OpenID providers by way of which people may log in
+    #[arg(long, env = "HOLDFAST_PROVIDERS", value_name = "FILE")]
+    pub providers: Option<PathBuf>,
     #[command(flatten)]
     pub backups: backups::BackupsArgs,
 }
@@ -582,6 +588,8 @@ mod tests {
         "members list",
         "members create ann --role admin",
         "members set ann --role viewer --password",
+        "members link ann --issuer https://login.example --subject 1",
+        "members unlink ann",
         "members delete ann",
         "members password",
         "logout",

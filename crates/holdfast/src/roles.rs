@@ -10,6 +10,7 @@ mod identity;
 pub mod owner;
 mod port;
 pub mod process;
+mod providers;
 mod server;
 mod up;
 

@@ -475,6 +475,28 @@ pub const SESSION_LIFE: DurationMs = DurationMs::from_secs(12 * 3600);
 pub const SESSIONS_OF_ONE: usize = 20;
 /// Sessions on one server; past it the one that was idle for longest ends.
 pub const SESSIONS: usize = 10_000;
+/// The longest URL of an OpenID provider, in bytes.
+pub const ISSUER: usize = 512;
+/// The longest subject of a provider, in bytes: what OpenID Connect Core 1.0, section 2, lets it be.
+pub const SUBJECT: usize = 255;
+/// Providers that one server lets people log in by way of.
+pub const PROVIDERS: usize = 8;
+/// The largest file that names them.
+pub const PROVIDERS_FILE: u64 = 64 << 10;
+/// Logins that have been sent to a provider and have not come back; past it the oldest is forgotten.
+pub const LOGINS_PENDING: usize = 1024;
+/// How long a login may take at its provider.
+pub const LOGIN_PENDING: DurationMs = DurationMs::from_secs(600);
+/// The largest answer that is taken from a provider.
+pub const PROVIDER_ANSWER: usize = 256 << 10;
+/// Keys of a provider that are looked at.
+pub const PROVIDER_KEYS: usize = 64;
+/// How long one answer of a provider may take, to its last byte.
+pub const PROVIDER_WAIT: DurationMs = DurationMs::from_secs(5);
+/// Logins that wait for answers of one provider at once; one more is turned away.
+pub const PROVIDER_ASKED: usize = 8;
+/// How long what a provider says of itself, its keys among it, is believed.
+pub const PROVIDER_KEPT: DurationMs = DurationMs::from_secs(3600);
 /// Requests that one token or person may make in a second, over a while; nodes have no such limit.
 pub const REQUESTS_PER_SECOND: u32 = 1_000;
 /// Requests that one token or person may make at once after a pause.

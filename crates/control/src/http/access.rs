@@ -45,12 +45,12 @@ pub(super) struct Caller {
 pub(super) enum By {
     /// A token: borne by the request, or given at login.
     Token(TokenId),
-    /// A session, opened with the password that an event had set.
+    /// A session, opened with the password or the link to an identity that an event had set.
     Session {
         /// Who has logged in.
         person: PersonId,
         /// That event.
-        password: EventId,
+        proof: EventId,
     },
 }
 
@@ -199,9 +199,9 @@ impl Caller {
             By::Token(id) => state.tokens.get(&id).is_some_and(|token| {
                 token.lives(now) && matches!(of_token(&state, token), Ok(who) if who == self.who)
             }),
-            By::Session { person, password } => {
+            By::Session { person, proof } => {
                 let same = |found: &Person| self.who == Who::Person { role: found.role, org: found.org };
-                session::still(&state, person, password).is_some_and(same)
+                session::still(&state, person, proof).is_some_and(same)
             }
         }
     }

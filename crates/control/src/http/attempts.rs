@@ -233,13 +233,19 @@ impl Watched {
 pub(super) fn kind(problem: &Problem) -> Option<Ended> {
     match problem.code {
         Code::NotVisibleYet => None,
-        Code::Unauthenticated | Code::Forbidden | Code::Denied => Some(Ended::Denied),
+        Code::Unauthenticated
+        | Code::Forbidden
+        | Code::Denied
+        | Code::LoginExpired
+        | Code::LoginRefused
+        | Code::LoginUnlinked => Some(Ended::Denied),
         Code::UnknownOutcome
         | Code::Internal
         | Code::Unavailable
         | Code::StorageFull
         | Code::NoQuorum
         | Code::ImageUnavailable
+        | Code::ProviderUnavailable
         | Code::StreamLimit => Some(Ended::Failed),
         _ => Some(Ended::Refused),
     }

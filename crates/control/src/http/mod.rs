@@ -32,6 +32,7 @@ mod input;
 mod metrics;
 mod nodes;
 mod nodes_out;
+mod oidc;
 mod openapi;
 mod operate;
 mod password;
@@ -56,6 +57,7 @@ mod write;
 
 pub(crate) use attempts::page::{OnPage, watch as watch_page};
 pub use images::{Images, Resolving};
+pub(crate) use oidc::{Brought, ByProvider, Finished, OpenedBy};
 pub use openapi::openapi;
 pub(crate) use repairing::serve_meanwhile;
 pub use roles::access;
@@ -63,7 +65,7 @@ pub(crate) use roles::{given_by, may};
 pub use serve::{serve, serve_with};
 pub(crate) use session::{SEC_FETCH_SITE, UNATTENDED, is_named};
 
-use crate::{audit::Audit, cluster::Cluster, writer::Core};
+use crate::{audit::Audit, cluster::Cluster, providers, writer::Core};
 use api::{Fingerprint, routes as at};
 use axum::{
     Router,
@@ -94,6 +96,8 @@ pub struct Options {
     pub audit: Audit,
     /// What the server is known by, if it serves over TLS.
     pub pin: Option<Fingerprint>,
+    /// Those by way of which people may log in, checked; none if there are none.
+    pub providers: Option<providers::Settings>,
 }
 
 impl Default for Options {
@@ -107,6 +111,7 @@ impl Default for Options {
             requests_burst: limits::REQUESTS_BURST,
             audit: Audit::default(),
             pin: None,
+            providers: None,
         }
     }
 }
@@ -121,6 +126,7 @@ pub(crate) struct Shared {
     pin: Option<Fingerprint>,
     sessions: session::Sessions,
     logins: throttle::Logins,
+    providers: oidc::Providers,
     hashers: password::Hashers,
     pace: throttle::Pace,
     audit: Audit,
@@ -192,6 +198,7 @@ fn shared(core: Core, options: Options) -> Http {
         asks: asks::Asks::default(),
         sessions: session::Sessions::default(),
         logins: throttle::Logins::default(),
+        providers: options.providers.as_ref().map_or_else(Default::default, oidc::Providers::new),
         hashers: password::Hashers::default(),
         pace: throttle::Pace::new(options.requests_per_second, options.requests_burst),
         figures: metrics::Figures::default(),
@@ -276,4 +283,5 @@ fn people() -> Router<Http> {
         .route(at::OWN_TOKEN, delete(people::revoke_own))
         .route(at::MEMBERS, get(people::list).post(people::create))
         .route(at::MEMBER, post(people::set).delete(people::remove))
+        .route(at::MEMBER_IDENTITY, post(people::link).delete(people::unlink))
 }

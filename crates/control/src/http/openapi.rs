@@ -73,6 +73,7 @@ use utoipa::{
     api::OwnTokenRequest,
     api::PasswordChange,
     api::PersonChange,
+    api::PersonIdentity,
     api::PersonRequest,
     api::PersonRow,
     api::NodeRow,

@@ -17,13 +17,13 @@ use super::{
 };
 use crate::secret::Secret;
 use api::{
-    Code, OwnTokenRequest, Page, PageQuery, PasswordChange, PersonChange, PersonRequest, PersonRow, Problem,
-    Receipt, TokenRow,
+    Code, OwnTokenRequest, Page, PageQuery, PasswordChange, PersonChange, PersonIdentity, PersonRequest,
+    PersonRow, Problem, Receipt, TokenRow,
 };
 use axum::extract::State;
 use domain::{
     Command, NewToken, State as Decided,
-    state::{Holder, Person},
+    state::{Holder, Identity, Person},
 };
 use types::{Name, PersonId, TokenId};
 
@@ -54,8 +54,13 @@ pub(super) async fn create(State(http): State<Http>, caller: Caller, said: Said)
             let (org, role) = (caller.own_org()?, roles::meant(role));
             caller.must_be_no_service(&http.core.state())?;
             caller.must_cover(role)?;
-            password::acceptable(&password, name.as_str())?;
-            let hash = password::hash(&http, &password).await?;
+            let hash = match password {
+                Some(password) => {
+                    password::acceptable(&password, name.as_str())?;
+                    password::hash(&http, &password).await?
+                }
+                None => String::new(),
+            };
             write.submit(&http, Command::AddPerson { org, name, role, hash }).await?
         }
     };
@@ -112,6 +117,53 @@ pub(super) async fn remove(
             caller.must_cover(found.role)?;
             write.check(Some(found.changed))?;
             write.submit(&http, Command::RemovePerson { person }).await?
+        }
+    };
+    write.receipt(&http, executed).await
+}
+
+/// `POST /v1/members/{name}/identity`: whoever links one can log in as that member, as whoever sets its
+/// password can.
+pub(super) async fn link(
+    State(http): State<Http>,
+    caller: Caller,
+    Places(name): Places<String>,
+    said: Said,
+) -> Result<At<Receipt>> {
+    let (write, before) = write::open(&http, &caller, &said)?;
+    let executed = match before {
+        Some(executed) => executed,
+        None => {
+            let PersonIdentity { issuer, subject } = write::parse(&said)?;
+            let state = http.core.state();
+            caller.must_be_no_service(&state)?;
+            let (person, found) = find(&state, &caller, &name)?;
+            caller.must_cover(found.role)?;
+            write.check(Some(found.changed))?;
+            let identity = Identity { issuer, subject };
+            write.submit(&http, Command::LinkPerson { person, identity }).await?
+        }
+    };
+    write.receipt(&http, executed).await
+}
+
+/// `DELETE /v1/members/{name}/identity`: sessions that were opened that way end.
+pub(super) async fn unlink(
+    State(http): State<Http>,
+    caller: Caller,
+    Places(name): Places<String>,
+    said: Said,
+) -> Result<At<Receipt>> {
+    let (write, before) = write::open(&http, &caller, &said)?;
+    let executed = match before {
+        Some(executed) => executed,
+        None => {
+            let state = http.core.state();
+            caller.must_be_no_service(&state)?;
+            let (person, found) = find(&state, &caller, &name)?;
+            caller.must_cover(found.role)?;
+            write.check(Some(found.changed))?;
+            write.submit(&http, Command::UnlinkPerson { person }).await?
         }
     };
     write.receipt(&http, executed).await

@@ -1,7 +1,10 @@
 //! Rows for people, made from the state.
 
 use super::{difference, roles};
-use api::{AppRow, BackendRow, EnvRow, InstanceRow, NodeRow, PersonRow, ReleaseRow, RouteRow, TokenRow};
+use api::{
+    AppRow, BackendRow, EnvRow, InstanceRow, NodeRow, PersonIdentity, PersonRow, ReleaseRow, RouteRow,
+    TokenRow,
+};
 use domain::{
     NodeHealth, State,
     plan::{Observed, RoleSeen},
@@ -202,5 +205,10 @@ pub(super) fn person(state: &State, id: PersonId, person: &Person, now: Timestam
         org: state.orgs.get(&person.org)?.name.clone(),
         added: id.time(),
         tokens: living.count() as u64,
+        password: !person.hash.is_empty(),
+        identity: person.link.as_ref().map(|link| PersonIdentity {
+            issuer: link.identity.issuer.clone(),
+            subject: link.identity.subject.clone(),
+        }),
     })
 }

@@ -1,18 +1,20 @@
 //! Sessions: who has logged in on the page, and what keeps others from writing in their name.
 //!
 //! ```text
-//!   name + password ─▶ open ──┐
-//!   token ─▶ Shared::log_in ──┴─▶ begin ─▶ cookie ─▶ introduce (each request) ─▶ Caller
+//!   name + password ─▶ open ──────────┐
+//!   token ─▶ Shared::log_in ──────────┤
+//!   a provider's word ─▶ open_linked ─┴─▶ begin ─▶ cookie ─▶ introduce (each request) ─▶ Caller
 //!                                            │ handed on to the leader: the member says who it is
 //!                                            ▼
 //!                                         shut: idle, old, logged in anew, logged out, other password,
-//!                                               removed, token over
+//!                                               other link, removed, token over
 //! ```
 //! Invariants:
 //! - a session is in the memory of the server that opened it, by the SHA-256 of its secret, and ends
 //!   with that server; nothing of it is in the log, and nothing of a token in it but its id.
-//! - a session opens nothing once its person was removed or has another password, or its token opens
-//!   nothing; the role is what the log says when the request is made.
+//! - a session opens nothing once its person was removed, what it was opened with, a password or the
+//!   link to an identity, is another or none, or its token opens nothing; the role is what the log says
+//!   when the request is made.
 //! - a browser has one session: a login ends the one it had.
 //! - what an open page asks by itself keeps no session from falling idle.
 //! - a write in the name of a session has its CSRF token and comes from this very origin.
@@ -36,7 +38,10 @@ use axum::{
     http::{Extensions, HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use domain::{Actor, State as Decided, state::Person};
+use domain::{
+    Actor, State as Decided,
+    state::{Identity, Person},
+};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
@@ -151,9 +156,9 @@ impl Sessions {
         Some(Found { key, by: session.by, csrf: session.csrf.clone() })
     }
 
-    /// Ends whatever a browser has here.
-    fn end(&self, headers: &HeaderMap, connection: &Extensions) {
-        secret(headers, connection).map(|secret| self.lock().remove(&hashed(secret)));
+    /// Ends what a browser has here.
+    fn end(&self, had: &[Key]) {
+        had.iter().for_each(|key| drop(self.lock().remove(key)));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Session>> {
@@ -190,7 +195,7 @@ pub(super) fn introduce(http: &Http, row: &Row, request: &mut Request) -> Result
     }
     let introduced = Introduced { by: found.by, key: Some(found.key) };
     let told = match found.by {
-        By::Session { person, password } => format!("{person} {password}"),
+        By::Session { person, proof } => format!("{person} {proof}"),
         By::Token(token) => token.to_string(),
     };
     let told = HeaderValue::from_str(&told);
@@ -204,9 +209,7 @@ pub(super) fn introduce(http: &Http, row: &Row, request: &mut Request) -> Result
 fn read_vouched(value: &HeaderValue) -> Option<Introduced> {
     let text = value.to_str().ok()?;
     let by = match text.split_once(' ') {
-        Some((person, password)) => {
-            By::Session { person: person.parse().ok()?, password: password.parse().ok()? }
-        }
+        Some((person, proof)) => By::Session { person: person.parse().ok()?, proof: proof.parse().ok()? },
         None => By::Token(text.parse().ok()?),
     };
     Some(Introduced { by, key: None })
@@ -222,17 +225,17 @@ pub(super) fn introduced(http: &Shared, extensions: &Extensions) -> Option<Resul
 fn caller(state: &Decided, by: By, now: Timestamp) -> Result<Caller> {
     match by {
         By::Token(token) => access::bearer_of(state, token, now),
-        By::Session { person, password } => {
-            let found = still(state, person, password).ok_or_else(ended)?;
+        By::Session { person, proof } => {
+            let found = still(state, person, proof).ok_or_else(ended)?;
             let who = Who::Person { role: found.role, org: found.org };
             Ok(Caller { by, who, session: None, judged: state.head })
         }
     }
 }
 
-/// The person of a session, if it is still there with the password that opened the session.
-pub(super) fn still(state: &Decided, id: PersonId, password: EventId) -> Option<&Person> {
-    state.people.get(&id).filter(|person| person.is_there() && person.password == password)
+/// The person of a session, if it is still there with the password or the link that opened the session.
+pub(super) fn still(state: &Decided, id: PersonId, proof: EventId) -> Option<&Person> {
+    state.people.get(&id).filter(|person| person.proves(proof))
 }
 
 /// The session whose cookie a request carries. Uses it, unless the page asks by itself: it is not idle.
@@ -265,6 +268,11 @@ fn secret<'a>(headers: &'a HeaderMap, connection: &Extensions) -> Option<&'a str
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = lines.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == ours).map(|(_, value)| value)
+}
+
+/// What a browser has here, ended or not.
+pub(super) fn had(headers: &HeaderMap, connection: &Extensions) -> Vec<Key> {
+    secret(headers, connection).map(hashed).into_iter().collect()
 }
 
 /// Whether a browser brings a session, ended or not.
@@ -340,19 +348,19 @@ impl Shared {
     ) -> std::result::Result<HeaderValue, Box<Problem>> {
         let by = By::Token(token);
         caller(&self.core.state(), by, self.core.now()).map_err(|refused| refused.problem)?;
-        Ok(begin(self, by, headers, connection).0)
+        Ok(begin(self, by, &had(headers, connection), connection).0)
     }
 
     /// Ends the session that a browser has, and takes its cookie back.
     pub(crate) fn log_out(&self, headers: &HeaderMap, connection: &Extensions) -> HeaderValue {
-        self.sessions.end(headers, connection);
+        self.sessions.end(&had(headers, connection));
         cookie("", is_encrypted(connection))
     }
 }
 
 /// A new session, in the place of the one that the browser had: its cookie and its CSRF token.
-fn begin(http: &Shared, by: By, headers: &HeaderMap, connection: &Extensions) -> (HeaderValue, String) {
-    http.sessions.end(headers, connection);
+fn begin(http: &Shared, by: By, had: &[Key], connection: &Extensions) -> (HeaderValue, String) {
+    http.sessions.end(had);
     http.logins.opened();
     let now = http.core.now();
     let secret = Secret::make(http.core.random());
@@ -371,7 +379,9 @@ pub(super) async fn open(http: &Http, asked: &LoginRequest, parts: &Parts) -> Re
     let state = http.core.state();
     let id = name.and_then(|name| state.person_names.get(&name).copied());
     let found = id.and_then(|id| Some((id, state.people.get(&id)?)));
-    let fits = password::check(http, &asked.password, found.map(|(_, person)| person.hash.clone())).await?;
+    // One who logs in by way of a provider only has none, and is answered like one who is not there.
+    let hash = found.map(|(_, person)| person.hash.clone()).filter(|hash| !hash.is_empty());
+    let fits = password::check(http, &asked.password, hash).await?;
     let Some((id, person)) = found.filter(|_| fits) else {
         http.logins.failed();
         tracing::info!(name = counted, ?address, "a login failed");
@@ -383,9 +393,9 @@ pub(super) async fn open(http: &Http, asked: &LoginRequest, parts: &Parts) -> Re
     }
     http.logins.forgive(&counted, address);
     let role = roles::told(person.role).ok_or_else(ended)?;
-    let by = By::Session { person: id, password: person.password };
+    let by = By::Session { person: id, proof: person.password };
     Attempt::is_of(&parts.extensions, by.owner());
-    let (cookie, csrf) = begin(http, by, &parts.headers, &parts.extensions);
+    let (cookie, csrf) = begin(http, by, &had(&parts.headers, &parts.extensions), &parts.extensions);
     let answer = LoginAnswer {
         person: id,
         name: person.name.clone(),
@@ -395,6 +405,21 @@ pub(super) async fn open(http: &Http, asked: &LoginRequest, parts: &Parts) -> Re
         ends: http.core.now().plus(limits::SESSION_LIFE),
     };
     Ok(Opened { cookie, answer })
+}
+
+/// Opens a session for whoever a provider says that it is, and ends those that the browser `had`: who that
+/// is here, and its cookie. None if no member is linked to that identity.
+pub(super) fn open_linked(
+    http: &Shared,
+    identity: &Identity,
+    had: &[Key],
+    connection: &Extensions,
+) -> Option<(PersonId, HeaderValue)> {
+    let state = http.core.state();
+    let person = *state.identities.get(identity)?;
+    let proof = state.people.get(&person)?.link.as_ref()?.event;
+    still(&state, person, proof)?;
+    Some((person, begin(http, By::Session { person, proof }, had, connection).0))
 }
 
 /// Ends the session of a request, and takes its cookie back.
@@ -447,7 +472,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_ms(1_763_673_600_000);
 
     fn session(person: u128, used: Timestamp) -> Session {
-        let by = By::Session { person: PersonId::from_u128(person), password: EventId::new(1) };
+        let by = By::Session { person: PersonId::from_u128(person), proof: EventId::new(1) };
         Session { by, csrf: "c".into(), opened: NOW, used }
     }
 

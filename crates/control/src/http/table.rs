@@ -223,6 +223,12 @@ pub(super) const TABLE: &[Row] = &[
     write(at::MEMBERS, Govern, "PersonRequest", "Add a member"),
     write(at::MEMBER, Govern, "PersonChange", "Give a member another role or password"),
     Row { method: "DELETE", body: None, ..write(at::MEMBER, Govern, "", "Remove a member") },
+    write(at::MEMBER_IDENTITY, Govern, "PersonIdentity", "Let a member log in by way of a provider"),
+    Row {
+        method: "DELETE",
+        body: None,
+        ..write(at::MEMBER_IDENTITY, Govern, "", "Let a member log in by way of no provider")
+    },
 ];
 
 /// The row of a method and a mounted path. `HEAD` asks what `GET` asks.

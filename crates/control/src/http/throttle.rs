@@ -36,18 +36,31 @@ impl Logins {
 
     /// Counts a try before it is made, so that many at once are not more than are allowed.
     pub(super) fn begin(&self, name: &str, address: Option<IpAddr>) -> Result<(), Refused> {
-        let now = Instant::now();
-        // The address first: one that is kept out must not keep others out by their names. Of one's own machine
-        // everybody has the same address, so that nobody there is told apart by it.
-        let mut wait = address.filter(|address| !address.to_canonical().is_loopback()).and_then(|address| {
-            locked(&self.addresses).count(network(address), limits::LOGIN_FAILURES_PER_ADDRESS, now)
-        });
-        if wait.is_none() {
-            wait = locked(&self.names).count(name.to_owned(), limits::LOGIN_FAILURES_PER_NAME, now);
+        // The address first: one that is kept out must not keep others out by their names.
+        self.begin_from(address)?;
+        let limit = limits::LOGIN_FAILURES_PER_NAME;
+        match locked(&self.names).count(name.to_owned(), limit, Instant::now()) {
+            None => Ok(()),
+            Some(wait) => Err(self.turn_away(wait)),
         }
-        let Some(wait) = wait else { return Ok(()) };
+    }
+
+    /// The same for a login by way of a provider: whose it will be is not known yet. Of one's own machine
+    /// everybody has the same address, so that nobody there is told apart by it.
+    pub(super) fn begin_from(&self, address: Option<IpAddr>) -> Result<(), Refused> {
+        let Some(address) = address.filter(|address| !address.to_canonical().is_loopback()) else {
+            return Ok(());
+        };
+        let (key, limit) = (network(address), limits::LOGIN_FAILURES_PER_ADDRESS);
+        match locked(&self.addresses).count(key, limit, Instant::now()) {
+            None => Ok(()),
+            Some(wait) => Err(self.turn_away(wait)),
+        }
+    }
+
+    fn turn_away(&self, wait: Duration) -> Refused {
         self.turned_away.fetch_add(1, Ordering::Relaxed);
-        Err(too_fast("too many logins failed under this name or from this address", wait))
+        too_fast("too many logins failed under this name or from this address", wait)
     }
 
     /// Somebody is in.
@@ -58,6 +71,11 @@ impl Logins {
     /// It was the right password: this try and those under the name are forgiven.
     pub(super) fn forgive(&self, name: &str, address: Option<IpAddr>) {
         locked(&self.names).counted.remove(name);
+        self.forgive_from(address);
+    }
+
+    /// The provider vouched for whoever it was: this try is forgiven.
+    pub(super) fn forgive_from(&self, address: Option<IpAddr>) {
         if let Some(address) = address {
             locked(&self.addresses).forgive(&network(address));
         }
@@ -232,6 +250,22 @@ mod tests {
         assert!(logins.begin("ann", here).is_ok());
         logins.forgive("ann", here);
         assert!(!locked(&logins.names).counted.contains_key("ann"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn logins_by_way_of_a_provider_are_counted_by_address_and_forgiven() {
+        let (logins, here) = (Logins::default(), Some(IpAddr::from([192, 0, 2, 1])));
+        for _ in 0..limits::LOGIN_FAILURES_PER_ADDRESS * 2 {
+            assert!(logins.begin_from(here).is_ok());
+            logins.forgive_from(here);
+        }
+        for _ in 0..limits::LOGIN_FAILURES_PER_ADDRESS {
+            assert!(logins.begin_from(here).is_ok());
+        }
+        assert!(logins.begin_from(here).is_err() && logins.begin("ann", here).is_err());
+        assert!(logins.begin_from(Some(IpAddr::from([192, 0, 2, 2]))).is_ok());
+        tokio::time::advance(limits::LOGIN_WINDOW.into()).await;
+        assert!(logins.begin_from(here).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -362,6 +362,32 @@ pub(super) static SET_PASSWORD: Act = Act {
     ..MEMBER
 };
 
+pub(super) static LINK_MEMBER: Act = Act {
+    key: "link-member",
+    title: "Let a member log in by way of a provider",
+    note: "Whoever the provider calls by this subject is this member from then on: be sure who it is. Whoever logs \
+           in there without being linked is shown both.",
+    path: at::MEMBER_IDENTITY,
+    places: &["name"],
+    body: &[Field::Text("issuer"), Field::Text("subject")],
+    command: |said| {
+        let linked = [said.get("name"), "--issuer", said.get("issuer"), "--subject", said.get("subject")];
+        words("members link", &linked)
+    },
+    ..MEMBER
+};
+
+pub(super) static UNLINK_MEMBER: Act = Act {
+    key: "unlink-member",
+    title: "Let a member log in by way of no provider",
+    note: "Whoever is logged in that way is not any more.",
+    method: "DELETE",
+    path: at::MEMBER_IDENTITY,
+    places: &["name"],
+    command: |said| words("members unlink", &[said.get("name")]),
+    ..MEMBER
+};
+
 pub(super) static REMOVE_MEMBER: Act = Act {
     key: "remove-member",
     title: "Remove a member",
@@ -542,6 +568,8 @@ static ALL: &[&Act] = &[
     &ADD_MEMBER,
     &SET_ROLE,
     &SET_PASSWORD,
+    &LINK_MEMBER,
+    &UNLINK_MEMBER,
     &REMOVE_MEMBER,
     &OWN_PASSWORD,
     &OWN_TOKEN,

@@ -21,6 +21,7 @@ mod live;
 mod outcome;
 mod pages;
 mod parts;
+mod provider;
 mod session;
 mod visit;
 
@@ -45,6 +46,8 @@ struct Web {
 pub(crate) fn router(http: Http, api: Router) -> Router {
     Router::new()
         .route("/login", get(session::ask).post(session::login))
+        .route("/login/{provider}", get(provider::begin))
+        .route("/login/{provider}/callback", get(provider::back))
         .route("/logout", post(session::logout))
         .route("/", get(pages::overview::show))
         .route("/apps", get(pages::apps::show))

@@ -6,7 +6,7 @@
 //! - nobody logs in or out but from a page of this server.
 //! - a login leads to a page of this server.
 
-use super::{Web, frame, parts, visit::Answer};
+use super::{Web, frame, parts, provider, visit::Answer};
 use crate::http::{OnPage, SEC_FETCH_SITE, connection_of};
 use api::{Code, Problem, Whoami, routes};
 use axum::{
@@ -41,9 +41,12 @@ pub(super) fn ask_again(parts: &Parts, why: &str) -> Response {
         return OnPage::refused(&problem, None).on(frame::bare("Log in", &page, &problem));
     }
     let whole = parts.uri.path_and_query().map_or("/", |whole| whole.as_str());
-    let place = routes::fill("/{to}", &[whole]);
-    let why = routes::fill("/{why}", &[why]);
-    see(&format!("/login?to={}&why={}", &place[1..], &why[1..]))
+    see(&format!("/login?{}&{}", query("to", whole), query("why", why)))
+}
+
+/// One pair of a query.
+pub(super) fn query(name: &str, value: &str) -> String {
+    format!("{name}={}", &routes::fill("/{value}", &[value])[1..])
 }
 
 fn see(place: &str) -> Response {
@@ -55,7 +58,7 @@ fn see(place: &str) -> Response {
 ///
 /// Browsers leave tabs and line ends out of a place, and take a backslash for a slash: `/<tab>/evil` leads to
 /// another server.
-fn place(asked: Option<String>) -> String {
+pub(super) fn place(asked: Option<String>) -> String {
     asked
         .filter(|to| to.starts_with('/') && !to.starts_with("//"))
         .filter(|to| !to.contains(|letter: char| letter == '\\' || letter.is_control()))
@@ -63,17 +66,18 @@ fn place(asked: Option<String>) -> String {
 }
 
 /// `GET /login`
-pub(super) async fn ask(RawQuery(query): RawQuery) -> Response {
+pub(super) async fn ask(State(web): State<Web>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let why = super::visit::asked(&query, "why");
-    form(&place(super::visit::asked(&query, "to")), why.as_deref(), None)
+    form(&web, &place(super::visit::asked(&query, "to")), why.as_deref(), None)
 }
 
-fn form(to: &str, why: Option<&str>, problem: Option<&Problem>) -> Response {
+pub(super) fn form(web: &Web, to: &str, why: Option<&str>, problem: Option<&Problem>) -> Response {
     let content = html! {
         h1 { "Log in" }
         @if let Some(why) = why { p { (why) } }
         @if let Some(problem) = problem { (parts::problem(problem)) }
+        (provider::links(web, to))
         form method="post" action="/login" {
             input type="hidden" name="to" value=(to);
             p {
@@ -134,7 +138,7 @@ pub(super) async fn login(
         Ok(()) if login.token.is_empty() => {
             return match with_password(&web, &headers, &extensions, &login).await {
                 Ok(cookie) => entered(&to, cookie),
-                Err(problem) => form(&to, None, Some(&problem)),
+                Err(problem) => form(&web, &to, None, Some(&problem)),
             };
         }
         Ok(()) => with_token(&web, &headers, &extensions, &login).await,
@@ -143,7 +147,7 @@ pub(super) async fn login(
         Ok((token, cookie)) => OnPage::done(Actor::Token(token)).on(entered(&to, cookie)),
         Err(problem) => {
             let told = OnPage::refused(&problem, web.http.bearer(login.token.trim()));
-            told.on(form(&to, None, Some(&problem)))
+            told.on(form(&web, &to, None, Some(&problem)))
         }
     }
 }

@@ -16,7 +16,7 @@ const PASSWORD: &str = "tables of green rain";
 const OTHER: &str = "seven rivers in winter";
 
 async fn add(world: &World, called: &str, role: TokenRole) -> Receipt {
-    let request = PersonRequest { name: name(called), role, password: Password::new(PASSWORD) };
+    let request = PersonRequest { name: name(called), role, password: Some(Password::new(PASSWORD)) };
     world.owner().create_member(world.id(), &request).await.expect("added")
 }
 
@@ -256,7 +256,7 @@ async fn neither_the_password_nor_a_fast_hash_of_it_is_in_the_log() {
     let request = |password: &str| PersonRequest {
         name: name("ann"),
         role: TokenRole::Viewer,
-        password: Password::new(password),
+        password: Some(Password::new(password)),
     };
     let first = world.owner().create_member(id, &request(PASSWORD)).await.expect("added");
     // What is remembered of the request has no trace of the password: with another it is the same request.
@@ -275,7 +275,7 @@ async fn neither_the_password_nor_a_fast_hash_of_it_is_in_the_log() {
 async fn an_easily_guessed_password_is_refused() {
     let world = World::start().await;
     let request =
-        PersonRequest { name: name("ann"), role: TokenRole::Viewer, password: Password::new("short") };
+        PersonRequest { name: name("ann"), role: TokenRole::Viewer, password: Some(Password::new("short")) };
     let refused = world.owner().create_member(world.id(), &request).await;
     assert_eq!(code(refused), Some(Code::InvalidRequest));
 }
@@ -321,8 +321,11 @@ async fn an_admin_governs_all_but_owners() {
     assert_eq!(code(admin.delete_member(world.id(), &name("ann")).await), Some(Code::Forbidden));
     let promoted = PersonChange { role: Some(TokenRole::Owner), ..PersonChange::default() };
     assert_eq!(code(admin.set_member(world.id(), &name("bea"), &promoted).await), Some(Code::Forbidden));
-    let request =
-        PersonRequest { name: name("cid"), role: TokenRole::Operator, password: Password::new(PASSWORD) };
+    let request = PersonRequest {
+        name: name("cid"),
+        role: TokenRole::Operator,
+        password: Some(Password::new(PASSWORD)),
+    };
     admin.create_member(world.id(), &request).await.expect("added");
     assert_eq!(
         code(world.client(FOREIGN).delete_member(world.id(), &name("cid")).await),
@@ -467,7 +470,7 @@ async fn a_service_principal_gives_nobody_what_its_scopes_do_not_let_it_do() {
     }
     add(&world, "ann", TokenRole::Viewer).await;
     let person =
-        PersonRequest { name: name("bea"), role: TokenRole::Viewer, password: Password::new(PASSWORD) };
+        PersonRequest { name: name("bea"), role: TokenRole::Viewer, password: Some(Password::new(PASSWORD)) };
     assert_eq!(code(bot.create_member(world.id(), &person).await), Some(Code::Forbidden));
     let change = PersonChange { role: None, password: Some(Password::new(OTHER)) };
     assert_eq!(code(bot.set_member(world.id(), &name("ann"), &change).await), Some(Code::Forbidden));

@@ -10,7 +10,8 @@ use types::RequestId;
 
 async fn start(dir: &Path) -> (Client, CancellationToken, tokio::task::JoinHandle<Result<(), ServerError>>) {
     let listen = "127.0.0.1:0".parse().expect("an address");
-    let config = Config { data_dir: dir.to_owned(), listen, org: name("main"), backups: None };
+    let config =
+        Config { data_dir: dir.to_owned(), listen, org: name("main"), backups: None, providers: None };
     let server = unlocked(config).await;
     let secret = server.first_owner().expect("kept until it is taken").reveal().to_owned();
     let client = Client::new(&format!("http://{}", server.address()), Some(secret)).expect("a client");

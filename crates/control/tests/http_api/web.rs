@@ -429,7 +429,7 @@ async fn a_form_is_shown_exactly_to_those_whose_role_the_api_lets_send_it() {
     let world = World::start().await;
     world.apply("registry.test/shop:1").await;
     let password = api::Password::new("correct horse battery");
-    let ann = api::PersonRequest { name: name("ann"), role: TokenRole::Viewer, password };
+    let ann = api::PersonRequest { name: name("ann"), role: TokenRole::Viewer, password: Some(password) };
     world.owner().create_member(world.id(), &ann).await.expect("a member");
     let unseen = format!("/requests?id={}", world.id());
     let mut shown = Vec::new();

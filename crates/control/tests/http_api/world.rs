@@ -38,7 +38,7 @@ pub const ONE: NodeId = NodeId::from_u128(11);
 pub const TWO: NodeId = NodeId::from_u128(12);
 /// Where the journal of [`World::audited`] lies.
 pub const AUDITED: &str = "/data";
-const START: Timestamp = Timestamp::from_ms(1_763_673_600_000);
+pub const START: Timestamp = Timestamp::from_ms(1_763_673_600_000);
 
 /// A server under test. Dropping it stops everything.
 pub struct World {

@@ -158,6 +158,8 @@ pub fn decide(state: &State, command: &Command, context: &Context) -> Result<Dec
             person::set(state, *person, *role, hash.as_deref(), context)
         }
         Command::RemovePerson { person } => person::remove(state, *person, context),
+        Command::LinkPerson { person, identity } => person::link(state, *person, identity, context),
+        Command::UnlinkPerson { person } => person::unlink(state, *person, context),
         Command::CreateJoin { token } => token::create_join(token, context),
         Command::Config(command) => config::decide(state, command, context),
         Command::VoidRequest { request } => void(state, *request, context),

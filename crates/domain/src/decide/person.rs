@@ -10,7 +10,7 @@ use crate::{
     command::{Context, NewToken},
     event::{Event, Role},
     rejection::Rejection,
-    state::{Holder, Person, State, Token},
+    state::{Holder, Identity, Person, State, Token},
 };
 use types::{Name, OrgId, PersonId, Timestamp, TokenId, limits};
 
@@ -59,9 +59,7 @@ pub(super) fn set(
     events.extend(role.map(|role| Event::PersonRoleChanged { person: id, role }));
     if let Some(hash) = hash {
         events.push(Event::PersonPasswordChanged { person: id, hash: hash.to_owned() });
-        let held = Some(Holder::Person(id));
-        let own = state.tokens.iter().filter(|(_, token)| token.holder == held && token.lives(context.now));
-        events.extend(own.map(|(token, _)| Event::TokenRevoked { token: *token }));
+        events.extend(tokens_end(state, id, context));
     }
     Ok(done(events, format!("changed member {}", person.name)))
 }
@@ -72,6 +70,59 @@ pub(super) fn remove(state: &State, id: PersonId, context: &Context) -> Result<D
     unmoved(person, context)?;
     keeps_an_owner(state, person, context.now)?;
     Ok(done(vec![Event::PersonRemoved { person: id }], format!("removed member {}", person.name)))
+}
+
+/// Lets a member log in as somebody whom a provider knows. An identity belongs to one member at most. With
+/// another one than before the member's tokens end, as with another password.
+pub(super) fn link(
+    state: &State,
+    id: PersonId,
+    identity: &Identity,
+    context: &Context,
+) -> Result<Decision, Rejection> {
+    let person = there(state, id)?;
+    unmoved(person, context)?;
+    let unsound = |text: &str, longest: usize| text.is_empty() || text.len() > longest;
+    if unsound(&identity.issuer, limits::ISSUER) || unsound(&identity.subject, limits::SUBJECT) {
+        let what = "the identity".to_owned();
+        return Err(Rejection::Invalid { what, why: "has an empty part or one that is too long" });
+    }
+    match state.identities.get(identity) {
+        Some(linked) if *linked == id => {
+            return Ok(done(Vec::new(), format!("member {} is linked to it already", person.name)));
+        }
+        Some(linked) => {
+            let name = state.people.get(linked).map(|person| person.name.to_string());
+            let what = format!("this identity of {}", identity.issuer);
+            let is = format!("linked to member {}", name.unwrap_or_else(|| linked.to_string()));
+            return Err(Rejection::LifeCycle { what, is, cannot: "be linked to another" });
+        }
+        None => {}
+    }
+    let mut events = vec![Event::PersonLinked { person: id, identity: identity.clone() }];
+    if person.link.is_some() {
+        events.extend(tokens_end(state, id, context));
+    }
+    Ok(done(events, format!("member {} may log in by way of {}", person.name, identity.issuer)))
+}
+
+/// Takes that away again; what was opened with it is shut.
+pub(super) fn unlink(state: &State, id: PersonId, context: &Context) -> Result<Decision, Rejection> {
+    let person = there(state, id)?;
+    unmoved(person, context)?;
+    let mut events = Vec::new();
+    if person.link.is_some() {
+        events.push(Event::PersonUnlinked { person: id });
+        events.extend(tokens_end(state, id, context));
+    }
+    Ok(done(events, format!("member {} is linked to no provider", person.name)))
+}
+
+/// The ends of a person's living tokens: whoever logged in as it before may have made some.
+fn tokens_end(state: &State, id: PersonId, context: &Context) -> Vec<Event> {
+    let held = Some(Holder::Person(id));
+    let own = state.tokens.iter().filter(|(_, token)| token.holder == held && token.lives(context.now));
+    own.map(|(token, _)| Event::TokenRevoked { token: *token }).collect()
 }
 
 /// Makes a token for a member or for a program.

@@ -1,7 +1,7 @@
 //! How each event changes the state. Total: an event about something unknown changes nothing.
 
 use super::{
-    App, Decided, Deploy, DeployState, Environment, Holder, Instance, InstanceState, MemberState, Node,
+    App, Decided, Deploy, DeployState, Environment, Holder, Instance, InstanceState, Link, MemberState, Node,
     NodeState, Org, Person, Release, ReleaseState, Route, RouteState, State, Token,
 };
 use crate::event::{DeployFailure, Envelope, Event, NodeHealth};
@@ -69,6 +69,8 @@ impl State {
             Event::PersonAdded { .. }
             | Event::PersonRoleChanged { .. }
             | Event::PersonPasswordChanged { .. }
+            | Event::PersonLinked { .. }
+            | Event::PersonUnlinked { .. }
             | Event::PersonRemoved { .. } => self.apply_person(envelope),
             Event::NodeRemoved { node, .. } => self.apply_node_removed(envelope, *node),
             Event::EnvironmentDeleted { env, .. } => self.apply_env_deleted(envelope, *env),
@@ -605,6 +607,7 @@ impl State {
                     role: *role,
                     hash: hash.clone(),
                     password: envelope.id,
+                    link: None,
                     changed: envelope.id,
                     removed: None,
                     sequence: envelope.sequence,
@@ -615,6 +618,8 @@ impl State {
             }
             Event::PersonRoleChanged { person, .. }
             | Event::PersonPasswordChanged { person, .. }
+            | Event::PersonLinked { person, .. }
+            | Event::PersonUnlinked { person }
             | Event::PersonRemoved { person } => *person,
             _ => return,
         };
@@ -627,11 +632,23 @@ impl State {
                 person.hash.clone_from(hash);
                 person.password = envelope.id;
             }
+            Event::PersonLinked { identity, .. } => {
+                let link = Link { identity: identity.clone(), event: envelope.id };
+                let before = person.link.replace(link);
+                before.map(|before| self.identities.remove(&before.identity));
+                self.identities.insert(identity.clone(), id);
+            }
+            Event::PersonUnlinked { .. } => {
+                let before = person.link.take();
+                before.map(|before| self.identities.remove(&before.identity));
+            }
             Event::PersonRemoved { .. } => {
                 person.removed = Some(envelope.id);
                 person.hash.clear();
+                let link = person.link.take();
                 let name = person.name.clone();
                 self.person_names.remove(&name);
+                link.map(|link| self.identities.remove(&link.identity));
                 let held = Some(Holder::Person(id));
                 let own: Vec<TokenId> =
                     self.tokens.iter().filter(|(_, token)| token.holder == held).map(|(id, _)| *id).collect();

@@ -32,7 +32,7 @@ pub use instance::{Instance, InstanceState};
 pub use line::{Apart, Line, Standing, Taken};
 pub use member::MemberState;
 pub use node::{Node, NodeState};
-pub use person::{Holder, Person, Scope};
+pub use person::{Holder, Identity, Link, Person, Scope};
 pub use release::{Release, ReleaseState};
 pub use request::{Decided, Requests};
 pub use route::{Route, RouteState};
@@ -131,6 +131,8 @@ pub struct State {
     pub people: OrdMap<PersonId, Person>,
     /// Those that are there.
     pub person_names: OrdMap<Name, PersonId>,
+    /// Those of them that may log in by way of a provider.
+    pub identities: OrdMap<Identity, PersonId>,
     pub requests: Requests,
     pub backups: Backups,
     pub config: Config,

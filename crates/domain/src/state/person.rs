@@ -15,10 +15,12 @@ pub struct Person {
     pub name: Name,
     /// What it may do.
     pub role: Role,
-    /// Argon2id over its password, with salt and parameters, as text.
+    /// Argon2id over its password, with salt and parameters, as text; empty if it has none.
     pub hash: String,
     /// The event that last set its password: what was opened with an older one is shut.
     pub password: EventId,
+    /// Whom a provider knows it as, if it may log in there.
+    pub link: Option<Link>,
     /// The event that last changed it.
     pub changed: EventId,
     /// The event that removed it.
@@ -32,6 +34,31 @@ impl Person {
     pub const fn is_there(&self) -> bool {
         self.removed.is_none()
     }
+
+    /// Whether what was opened after this event had set a password, or a link, is open still.
+    pub fn proves(&self, event: EventId) -> bool {
+        let linked = self.link.as_ref().is_some_and(|link| link.event == event);
+        self.is_there() && (self.password == event || linked)
+    }
+}
+
+/// Somebody whom an OpenID provider knows. A subject means something with its issuer only, and neither
+/// is ever given to somebody else by a provider that keeps to the standard; names and addresses are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Identity {
+    /// The provider's URL, as it says itself.
+    pub issuer: String,
+    /// What the provider calls the person by, for ever.
+    pub subject: String,
+}
+
+/// The identity that a person may log in as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Which one.
+    pub identity: Identity,
+    /// The event that linked it: what was opened with an older one is shut.
+    pub event: EventId,
 }
 
 /// What a service principal may do besides what its role lets it: `confirm:cluster.promote` lets it

@@ -4,7 +4,7 @@ use crate::world::{image, manifest, name};
 use holdfast_domain::{
     Actor, BackupNote, BackupStep, Confirmation, Confirmed, DeployFailure, DeployKind, Done, Envelope, Event,
     NodeHealth, Role, Verdict, codec,
-    state::{Holder, Taken},
+    state::{Holder, Identity, Taken},
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
 use types::{
@@ -254,6 +254,13 @@ fn of_config() -> Vec<Event> {
     events.into_iter().map(Event::Config).collect()
 }
 
+/// What came to format 1 with logins by way of a provider.
+fn of_identities() -> Vec<Event> {
+    let person = PersonId::from_u128(14);
+    let identity = Identity { issuer: "https://login.example".into(), subject: "248289761001".into() };
+    vec![Event::PersonLinked { person, identity }, Event::PersonUnlinked { person }]
+}
+
 /// At least one of every variant, and of every variant inside them.
 fn every_event() -> Vec<Event> {
     let (org, app, env) = (OrgId::from_u128(2), AppId::from_u128(3), EnvId::from_u128(4));
@@ -339,7 +346,7 @@ fn every_event() -> Vec<Event> {
     events.extend(changes().into_iter().enumerate().map(changed));
     let decided =
         |verdict| Event::RequestDecided { request, principal: Actor::Token(token), body: [1; 32], verdict };
-    events.extend(verdicts().into_iter().map(decided));
+    events.extend(verdicts().into_iter().map(decided).chain(of_identities()));
     events
 }
 
@@ -413,10 +420,12 @@ const fn place(event: &Event) -> usize {
         Event::NodeDisabled { .. } => 45,
         Event::NodeRemoved { .. } => 46,
         Event::Config(_) => 47,
+        Event::PersonLinked { .. } => 48,
+        Event::PersonUnlinked { .. } => 49,
     }
 }
 
-const VARIANTS: usize = 48;
+const VARIANTS: usize = 50;
 /// How many of them there were when format 1 began.
 const BEGAN_WITH: usize = 33;
 
@@ -563,4 +572,13 @@ fn what_format_1_wrote_of_configuration_is_still_read() {
     let is_one = |envelope: &Envelope| matches!(envelope.event, Event::Config(_));
     let began: Vec<Envelope> = envelopes().into_iter().filter(is_one).collect();
     assert_eq!(is_still_read("events-v1-config", &began), [47].into());
+}
+
+/// Written when logins by way of a provider came to format 1.
+#[test]
+fn what_format_1_wrote_of_identities_is_still_read() {
+    let theirs = of_identities();
+    let began: Vec<Envelope> =
+        envelopes().into_iter().filter(|envelope| theirs.contains(&envelope.event)).collect();
+    assert_eq!(is_still_read("events-v1-identities", &began), [48, 49].into());
 }

@@ -3,7 +3,7 @@
 use crate::world::{World, name};
 use holdfast_domain::{
     Actor, Command, Event, NewToken, Rejection, Role, Settled,
-    state::{Holder, Scope},
+    state::{Holder, Identity, Scope},
 };
 use proptest::prelude::*;
 use types::{DurationMs, PersonId, Timestamp, TokenId};
@@ -91,6 +91,40 @@ fn nothing_is_done_in_the_name_of_somebody_who_was_removed_before_its_turn() {
     let command = Command::CreateToken { org: world.org, role: Role::Viewer, token: token(9, None) };
     let settled = world.submit_as(Actor::Person(ann), &command, None, None);
     assert_eq!(settled, Settled::Unacceptable(Rejection::TokenDead));
+}
+
+fn identity(subject: &str) -> Identity {
+    Identity { issuer: "https://login.example".into(), subject: subject.into() }
+}
+
+#[test]
+fn an_identity_is_one_persons_and_ends_with_the_link_and_the_person() {
+    let mut world = World::new();
+    let (ann, bea) = (add(&mut world, "ann", Role::Viewer), add(&mut world, "bea", Role::Viewer));
+    let link = |person, subject| Command::LinkPerson { person, identity: identity(subject) };
+    world.ok(link(ann, "1"));
+    let linked = world.state.people[&ann].link.clone().expect("linked").event;
+    assert!(world.state.people[&ann].proves(linked) && !world.state.people[&bea].proves(linked));
+    assert!(matches!(world.submit(link(bea, "1")), Err(Rejection::LifeCycle { .. })), "hers");
+    world.ok(link(ann, "1"));
+    assert!(world.state.people[&ann].proves(linked), "the same again changes nothing");
+    let own = issue(&mut world, 9, Role::Viewer, Holder::Person(ann));
+    world.ok(link(ann, "1"));
+    assert!(!world.state.tokens[&own].dead);
+    world.ok(link(ann, "2"));
+    assert!(world.state.tokens[&own].dead, "whoever logged in as the first may have made it");
+    assert!(!world.state.people[&ann].proves(linked), "another identity shuts what the first had opened");
+    world.ok(link(bea, "1"));
+    world.ok(Command::UnlinkPerson { person: bea });
+    world.ok(Command::UnlinkPerson { person: bea });
+    world.ok(Command::RemovePerson { person: ann });
+    assert!(world.state.identities.is_empty() && world.state.people[&ann].link.is_none());
+    assert!(matches!(world.submit(link(ann, "3")), Err(Rejection::NotFound { .. })));
+    let long = Identity { subject: "s".repeat(256), ..identity("") };
+    for wrong in [identity(""), long] {
+        let wrong = Command::LinkPerson { person: bea, identity: wrong };
+        assert!(matches!(world.submit(wrong), Err(Rejection::Invalid { .. })));
+    }
 }
 
 #[test]

@@ -13,7 +13,22 @@ pub enum MembersVerb {
         /// owner, admin, operator, developer, viewer or auditor
         #[arg(long)]
         role: api::TokenRole,
+        /// Without a password: it logs in by way of a provider only, once it is linked
+        #[arg(long)]
+        no_password: bool,
     },
+    /// Let one log in by way of a provider, as the identity that the provider knows it by
+    Link {
+        name: Name,
+        /// The provider's URL, exactly as it says itself
+        #[arg(long, value_name = "URL")]
+        issuer: String,
+        /// What the provider calls it by; whoever logs in there without being linked is shown theirs
+        #[arg(long, value_name = "TEXT")]
+        subject: String,
+    },
+    /// Let one log in by way of no provider; sessions opened that way and its tokens end
+    Unlink { name: Name },
     /// Give one another role or password; sessions and tokens made with the old password end
     Set {
         name: Name,

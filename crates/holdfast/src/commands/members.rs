@@ -9,8 +9,8 @@ use crate::{
     password,
 };
 use api::{
-    ClientError, Code, LoginRequest, Outcome, OwnTokenRequest, PasswordChange, PersonChange, PersonRequest,
-    Problem,
+    ClientError, Code, LoginRequest, Outcome, OwnTokenRequest, PasswordChange, PersonChange, PersonIdentity,
+    PersonRequest, Problem,
 };
 use tokio::time::Instant;
 use types::{Name, RequestId};
@@ -20,8 +20,9 @@ pub async fn run(context: &Context, verb: Option<MembersVerb>) -> Result<(), Fai
     let since = Instant::now();
     let done = match verb.unwrap_or(MembersVerb::List) {
         MembersVerb::List => return list(context).await,
-        MembersVerb::Create { name, role } => {
-            let password = password::ask_new(&format!("password of {name}: "))?;
+        MembersVerb::Create { name, role, no_password } => {
+            let asked = (!no_password).then(|| password::ask_new(&format!("password of {name}: ")));
+            let password = asked.transpose()?;
             let request = PersonRequest { name, role, password };
             write::send(context, async |client, id| client.create_member(id, &request).await).await?
         }
@@ -36,6 +37,13 @@ pub async fn run(context: &Context, verb: Option<MembersVerb>) -> Result<(), Fai
         }
         MembersVerb::Delete { name } => {
             write::send(context, async |client, id| client.delete_member(id, &name).await).await?
+        }
+        MembersVerb::Link { name, issuer, subject } => {
+            let identity = PersonIdentity { issuer, subject };
+            write::send(context, async |client, id| client.link_member(id, &name, &identity).await).await?
+        }
+        MembersVerb::Unlink { name } => {
+            write::send(context, async |client, id| client.unlink_member(id, &name).await).await?
         }
         MembersVerb::Password => {
             let current = password::ask("present password: ")?;
@@ -60,11 +68,24 @@ async fn list(context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     let cells = rows.iter().map(|row| {
-        let added = output::time(row.added);
-        vec![row.name.to_string(), row.role.to_string(), row.tokens.to_string(), added, row.id.to_string()]
+        let identity = row.identity.as_ref().map(|linked| format!("{} at {}", linked.subject, linked.issuer));
+        let ways: Vec<String> =
+            row.password.then(|| "password".to_owned()).into_iter().chain(identity).collect();
+        vec![
+            row.name.to_string(),
+            row.role.to_string(),
+            ways.join(", "),
+            row.tokens.to_string(),
+            output::time(row.added),
+            row.id.to_string(),
+        ]
     });
     let none = "no members; add one with: holdfast members create NAME --role ROLE";
-    output::table(&["MEMBER", "ROLE", "TOKENS", "ADDED", "ID"], &cells.collect::<Vec<_>>(), none);
+    output::table(
+        &["MEMBER", "ROLE", "LOGS IN WITH", "TOKENS", "ADDED", "ID"],
+        &cells.collect::<Vec<_>>(),
+        none,
+    );
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::{
     owner,
     process::{self, whole},
+    providers,
 };
 use crate::{
     args::{ServerArgs, backups::BackupsArgs},
@@ -20,7 +21,8 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
     crate::commands::finish_recovery(&data_dir)?;
     let org = DEFAULT_ORG.parse().expect("a valid name");
     let backups = backups(&args.backups, &data_dir).await?;
-    let config = Config { data_dir: data_dir.clone(), listen: args.listen, org, backups };
+    let providers = args.providers.as_deref().map(providers::load).transpose()?;
+    let config = Config { data_dir: data_dir.clone(), listen: args.listen, org, backups, providers };
     let server = match Server::start_unless(config, shutdown.clone()).await {
         Ok(server) => server,
         Err(ServerError::Log { source: NotOpen::Stopped, .. }) => {

@@ -233,7 +233,8 @@ impl Up {
     fn server(&self) -> Spec {
         let listen = self.args.listen.to_string();
         let flags = ["--listen".into(), listen.into(), "--leave-owner-token".into()];
-        let flags = flags.into_iter().chain(self.args.backups.flags());
+        let providers = self.args.providers.iter().flat_map(|file| ["--providers".into(), file.into()]);
+        let flags = flags.into_iter().chain(providers).chain(self.args.backups.flags());
         Spec { name: "server", args: with_data_dir(self.data_dir.clone(), flags) }
     }
 

@@ -1,8 +1,8 @@
 //! The web page in a real Chromium, against real servers: what a person sees, and that nothing happens
 //! which nobody confirmed.
 //!
-//! Needs root, `chromium`, `chromium-driver` and `target/tools/axe.min.js`, all of which `make setup`
-//! brings; without them it fails and says so. `UPDATE_IMAGES=1` keeps pictures in `docs/images`.
+//! Needs root, `chromium`, `chromium-driver`, `target/tools/axe.min.js` and `target/tools/provider`, all of
+//! which `make setup` brings; without them it fails and says so. `UPDATE_IMAGES=1` keeps pictures in `docs/images`.
 
 #[allow(dead_code, reason = "shared with the tests of the cluster, which use all of it")]
 #[path = "../cluster/net.rs"]
@@ -19,5 +19,6 @@ mod driver;
 mod deletions;
 mod deploys;
 mod promotion;
+mod provider;
 mod reading;
 mod tls;

@@ -245,7 +245,7 @@ async fn call(client: &Client, trial: Trial, image: &str, prepared: &str) -> Res
             let name = name(&newcomer(trial));
             let password = Password::new(PASSWORD);
             client
-                .create_member(id, &PersonRequest { name, role: TokenRole::Viewer, password })
+                .create_member(id, &PersonRequest { name, role: TokenRole::Viewer, password: Some(password) })
                 .await
                 .map(gone)
         }
@@ -359,8 +359,11 @@ async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
     let every = (1.0 / ON_THE_PROGRAM) as usize;
     let password = scene.dir().join("password");
     std::fs::write(&password, format!("{PASSWORD}\n")).expect("written");
-    let stays =
-        PersonRequest { name: name("stays"), role: TokenRole::Viewer, password: Password::new(PASSWORD) };
+    let stays = PersonRequest {
+        name: name("stays"),
+        role: TokenRole::Viewer,
+        password: Some(Password::new(PASSWORD)),
+    };
     scene.client(0).create_member(fresh(), &stays).await.expect("added");
     enrol(scene).await;
     let begun = (0..count).map(|number| {

@@ -8,7 +8,7 @@ use crate::web::{
     parts::{self, Table},
     visit::{Answer, Visit},
 };
-use api::{Page, PersonRow, TokenRow, routes};
+use api::{Page, PersonIdentity, PersonRow, TokenRow, routes};
 use axum::response::Response;
 use maud::{Markup, html};
 use types::{Name, Timestamp, limits};
@@ -69,7 +69,7 @@ fn you(visit: &Visit) -> Markup {
             dl {
                 dt { "Logged in" }
                 dd { @match (&who.member, who.has_session) {
-                    (Some(name), true) => { "as " (name) ", with a password" }
+                    (Some(name), true) => { "as " (name) ", with a password or by way of a provider" }
                     (Some(name), false) => { "as " (name) ", with a token" }
                     (None, _) => "with a token that is nobody's who could log in",
                 } }
@@ -102,6 +102,7 @@ fn table(rows: &[PersonRow], now: Timestamp) -> Markup {
         vec![
             html! { (person.name) },
             html! { (person.role) },
+            ways(person),
             html! { (person.tokens) },
             parts::time(person.added, now),
             html! { span .id { (person.id) } },
@@ -110,11 +111,23 @@ fn table(rows: &[PersonRow], now: Timestamp) -> Markup {
     Table {
         id: "members",
         caption: "Members, who may log in",
-        headings: &["Name", "Role", "Living tokens", "Added", "Id"],
+        headings: &["Name", "Role", "Logs in with", "Living tokens", "Added", "Id"],
         rows: rows.iter().map(row).collect(),
         empty: "there is none: whoever is here has a token",
     }
     .show()
+}
+
+/// What a member may log in with; nothing, for one whose link was taken away.
+fn ways(person: &PersonRow) -> Markup {
+    match (person.password, &person.identity) {
+        (true, None) => html! { "a password" },
+        (false, None) => html! { "nothing" },
+        (password, Some(PersonIdentity { issuer, subject })) => html! {
+            @if password { "a password, or " }
+            "as " span .id { (subject) } " at " (issuer)
+        },
+    }
 }
 
 fn tokens(id: &str, caption: &str, rows: &[TokenRow], now: Timestamp) -> Markup {
@@ -172,6 +185,9 @@ fn change(visit: &Visit, found: &Found) -> Markup {
     if !people.is_empty() {
         offered.push((&acts::SET_ROLE, vec![which(), role()]));
         offered.push((&acts::SET_PASSWORD, vec![which(), password()]));
+        let issuer = Input::text("issuer", "The provider's URL", "");
+        offered.push((&acts::LINK_MEMBER, vec![which(), issuer, Input::text("subject", "Subject", "")]));
+        offered.push((&acts::UNLINK_MEMBER, vec![which()]));
         offered.push((&acts::REMOVE_MEMBER, vec![which()]));
     }
     let scopes = Input::text("scopes", "Scopes, with blanks between them", "confirm:cluster.promote");
