@@ -13,6 +13,7 @@ use serde::Deserialize;
 use std::{
     fs::{self, File},
     io::{self, Read as _},
+    net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -39,11 +40,12 @@ struct ToldProvider {
     client_secret_file: PathBuf,
 }
 
-/// Reads the file and the secrets that it names; paths in it are seen from where it lies.
+/// Reads the file and the secrets that it names, for a server that listens there; paths in it are seen from
+/// where it lies.
 ///
 /// # Errors
 /// What cannot be read or used, with its place.
-pub fn load(path: &Path) -> Result<Settings, Failure> {
+pub fn load(path: &Path, listen: SocketAddr) -> Result<Settings, Failure> {
     let next = "docs/login.md shows such a file";
     let failed = |why: String| Failure::usage(format!("{}: {why}", path.display()), next);
     let text = read(path).map_err(|error| failed(error.to_string()))?;
@@ -58,6 +60,11 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
     }
     let settings = Settings { url: told.url, providers };
     settings.check().map_err(|error| failed(whole(&error)))?;
+    // Over loopback it may be reached by way of a proxy that speaks TLS.
+    if !listen.ip().is_loopback() && !settings.url.starts_with("https:") {
+        let why = format!("url {:?}: wants https: on {listen} this server speaks TLS", settings.url);
+        return Err(failed(why));
+    }
     Ok(settings)
 }
 
@@ -98,12 +105,16 @@ client_secret_file = "corp.secret"
 "#;
 
     fn loaded(text: &str, mode: u32) -> Result<Settings, Failure> {
+        loaded_at(text, mode, "127.0.0.1:7070")
+    }
+
+    fn loaded_at(text: &str, mode: u32, listen: &str) -> Result<Settings, Failure> {
         let dir = tempfile::tempdir().expect("a directory");
         let (file, secret) = (dir.path().join("providers.toml"), dir.path().join("corp.secret"));
         fs::write(&file, text).expect("written");
         fs::write(&secret, "s3cret\n").expect("written");
         fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).expect("set");
-        load(&file)
+        load(&file, listen.parse().expect("an address"))
     }
 
     #[test]
@@ -127,5 +138,19 @@ client_secret_file = "corp.secret"
         assert!(said(&FILE.replace("https://login", "http://login"), 0o600).contains("wants https"));
         assert!(said(&FILE.replace("corp.secret", "none"), 0o600).contains("none: No such file"));
         assert!(said("url = \"https://holdfast.example\"", 0o600).contains("0 providers"));
+    }
+
+    #[test]
+    fn browsers_come_back_over_tls_where_the_server_speaks_it() {
+        let plain = FILE.replace("https://holdfast.example", "http://127.0.0.1:7070");
+        assert!(loaded(&plain, 0o600).is_ok());
+        let failure = loaded_at(&plain, 0o600, "0.0.0.0:7070").expect_err("it would never come back");
+        assert!(
+            failure.problem.detail.contains("wants https: on 0.0.0.0:7070"),
+            "{}",
+            failure.problem.detail
+        );
+        assert!(loaded_at(FILE, 0o600, "[::]:7070").is_ok());
+        assert!(loaded(FILE, 0o600).is_ok(), "behind a proxy");
     }
 }

@@ -21,7 +21,7 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
     crate::commands::finish_recovery(&data_dir)?;
     let org = DEFAULT_ORG.parse().expect("a valid name");
     let backups = backups(&args.backups, &data_dir).await?;
-    let providers = args.providers.as_deref().map(providers::load).transpose()?;
+    let providers = args.providers.as_deref().map(|file| providers::load(file, args.listen)).transpose()?;
     let config = Config { data_dir: data_dir.clone(), listen: args.listen, org, backups, providers };
     let server = match Server::start_unless(config, shutdown.clone()).await {
         Ok(server) => server,
