@@ -236,8 +236,7 @@ fn a_server_that_others_reach_serves_tls_and_is_known_by_its_fingerprint() {
     let saved = std::fs::read_to_string(dir.path().join("context.toml")).expect("saved");
     let pin = saved.split("sha256=").nth(1).expect("a fingerprint").split('"').next().expect("its end");
     let status = holdfast(dir.path(), &["cluster", "status", "--json"]).output().expect("it runs");
-    let status = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert!(status.contains(&format!("sha256={pin}")), "{status}");
+    assert!(String::from_utf8_lossy(&status.stdout).contains(&format!("sha256={pin}")), "{status:?}");
 
     // Another fingerprint, none, and plain HTTP: nothing is sent, and the token is shown to nobody.
     let url = format!("https://127.0.0.1:{port}");

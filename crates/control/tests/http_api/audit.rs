@@ -278,8 +278,11 @@ async fn a_flipped_byte_is_found() {
 const PASSWORD: &str = "tables of green rain";
 
 async fn add_member(world: &World, called: &str) -> types::PersonId {
-    let request =
-        PersonRequest { name: name(called), role: TokenRole::Viewer, password: Password::new(PASSWORD) };
+    let request = PersonRequest {
+        name: name(called),
+        role: TokenRole::Viewer,
+        password: Some(Password::new(PASSWORD)),
+    };
     world.owner().create_member(world.id(), &request).await.expect("added");
     world.core.state().person_names[&name(called)]
 }

@@ -4,6 +4,7 @@ use crate::world::{image, manifest, name};
 use holdfast_domain::{
     Actor, BackupNote, BackupStep, Confirmation, Confirmed, DeployFailure, DeployKind, Done, Envelope, Event,
     NodeHealth, Role, Verdict, codec,
+    config::{Based, ConfigEvent as Config, Put, Reviewers, Settings, Stage, Value, Who},
     state::{Holder, Identity, Taken},
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, path::PathBuf};
@@ -170,22 +171,50 @@ fn of_deletions() -> Vec<Event> {
 
 /// What came to format 1 with configuration: every variant, and every variant inside them.
 fn of_config() -> Vec<Event> {
-    use holdfast_domain::config::{
-        Based, ConfigEvent as Config, Put, Reviewers, Settings, Stage, Value, Who,
-    };
-    let (namespace, change, org) = (NamespaceId::from_u128(20), ChangeId::from_u128(21), OrgId::from_u128(2));
-    let (person, token) = (PersonId::from_u128(12), TokenId::from_u128(10));
-    let by = Who::Person(person);
-    let at = Timestamp::from_ms(1_800_000_000_000);
-    let key = |text: &str| text.parse::<ConfigKey>().expect("a key");
+    let stages =
+        [Stage::Draft, Stage::InReview, Stage::Approved, Stage::Rejected, Stage::Published, Stage::Withdrawn];
+    let submitted = stages.into_iter().map(|stage| {
+        let by = Who::Person(PersonId::from_u128(12));
+        Config::Submitted { change: CHANGE, namespace: NAMESPACE, by, revision: 1, hash: [4; 32], stage }
+    });
+    let events = of_namespaces().into_iter().chain(of_changes()).chain(submitted);
+    events.map(Event::Config).collect()
+}
+
+const NAMESPACE: NamespaceId = NamespaceId::from_u128(20);
+const CHANGE: ChangeId = ChangeId::from_u128(21);
+
+fn text(text: &str) -> std::sync::Arc<str> {
+    text.into()
+}
+
+fn key(text: &str) -> ConfigKey {
+    text.parse().expect("a key")
+}
+
+fn forced() -> Confirmed {
+    Confirmed {
+        actor: Actor::Person(PersonId::from_u128(12)),
+        kind: Confirmation::Person,
+        acknowledged: vec!["four_eyes".into()],
+        reason: "fire".into(),
+        at: Timestamp::from_ms(1_800_000_000_000),
+    }
+}
+
+/// One of each kind of value, and what is no value.
+fn edits() -> Vec<Based> {
     let set = |kind, bytes: &[u8]| {
         Put::Set(Value::new(kind, bytes, "größer", &[name("b"), name("a")]).expect("a value").into())
     };
     let samples: [&[u8]; 7] = [b"text", b"1.5", b"true", b"{}", b"two\nlines", &[0, 255], b"db/password"];
     let values = ValueKind::ALL.into_iter().zip(samples).map(|(kind, bytes)| set(kind, bytes));
     let puts = values.chain([Put::Delete, Put::Inherit]).zip(0..);
-    let edits: Vec<Based> =
-        puts.map(|(put, nth)| Based { key: key(&format!("k/{nth}")), base: nth, put }).collect();
+    puts.map(|(put, nth)| Based { key: key(&format!("k/{nth}")), base: nth, put }).collect()
+}
+
+fn of_namespaces() -> Vec<Config> {
+    let (namespace, org, person) = (NAMESPACE, OrgId::from_u128(2), PersonId::from_u128(12));
     let roles = [Role::Owner, Role::Developer].into();
     let settings = Settings {
         direct: Some(false),
@@ -195,46 +224,40 @@ fn of_config() -> Vec<Event> {
         entries: Some(100),
         bytes: Some(ByteSize::from_mib(1)),
     };
-    let confirmed = Confirmed {
-        actor: Actor::Person(person),
-        kind: Confirmation::Person,
-        acknowledged: vec!["four_eyes".into()],
-        reason: "fire".into(),
-        at,
-    };
-    let path = "shop/prod".parse().expect("a path");
-    let parent = Some(NamespaceId::from_u128(19));
-    let (nothing, whole) = (Settings::default().into(), std::sync::Arc::new(settings));
-    let created = |parent, settings| Config::NamespaceCreated {
-        namespace,
-        org,
-        path,
-        parent,
-        description: "prices".into(),
-        settings,
-    };
-    let text = |text: &str| std::sync::Arc::<str>::from(text);
-    let submitted = |stage| Config::Submitted { change, namespace, by, revision: 1, hash: [4; 32], stage };
-    let mut events = vec![
-        created(parent, nothing),
-        Config::NamespaceSet { namespace, parent: None, description: text(""), settings: whole },
-        Config::SchemaSet { namespace, schema: Some(text("{}")), confirmed: Some(confirmed.clone()) },
+    vec![
+        Config::NamespaceCreated {
+            namespace,
+            org,
+            path: "shop/prod".parse().expect("a path"),
+            parent: Some(NamespaceId::from_u128(19)),
+            description: "prices".into(),
+            settings: Settings::default().into(),
+        },
+        Config::NamespaceSet { namespace, parent: None, description: text(""), settings: settings.into() },
+        Config::SchemaSet { namespace, schema: Some(text("{}")), confirmed: Some(forced()) },
         Config::SchemaSet { namespace, schema: None, confirmed: None },
-        Config::NamespaceDeleted { namespace, confirmed: Some(confirmed.clone()) },
+        Config::NamespaceDeleted { namespace, confirmed: Some(forced()) },
         Config::Written {
             namespace,
-            by: Who::Token(token),
+            by: Who::Token(TokenId::from_u128(10)),
             release: 1,
-            edits: edits.clone(),
+            edits: edits(),
             note: text("n"),
         },
-        Config::Drafted { change, namespace, by: Who::Platform, title: text("t"), edits: edits.clone() },
+    ]
+}
+
+fn of_changes() -> Vec<Config> {
+    let (change, namespace, by) = (CHANGE, NAMESPACE, Who::Person(PersonId::from_u128(12)));
+    let at = Timestamp::from_ms(1_800_000_000_000);
+    vec![
+        Config::Drafted { change, namespace, by: Who::Platform, title: text("t"), edits: edits() },
         Config::Edited {
             change,
             namespace,
             by,
             title: Some(text("u")),
-            edits: edits[..1].to_vec(),
+            edits: edits()[..1].to_vec(),
             dropped: vec![key("b")],
             rebased: vec![(key("c"), 7)],
         },
@@ -247,11 +270,8 @@ fn of_config() -> Vec<Event> {
         Config::Scheduled { change, namespace, by, at: None },
         Config::Suspended { change, namespace, why: text("it moved") },
         Config::Published { change, namespace, by, release: 2, break_glass: None },
-        Config::Published { change, namespace, by, release: 3, break_glass: Some(confirmed) },
-    ];
-    let stages = [Stage::Draft, Stage::InReview, Stage::Approved, Stage::Rejected];
-    events.extend(stages.into_iter().chain([Stage::Published, Stage::Withdrawn]).map(submitted));
-    events.into_iter().map(Event::Config).collect()
+        Config::Published { change, namespace, by, release: 3, break_glass: Some(forced()) },
+    ]
 }
 
 /// What came to format 1 with logins by way of a provider.
@@ -261,20 +281,19 @@ fn of_identities() -> Vec<Event> {
     vec![Event::PersonLinked { person, identity }, Event::PersonUnlinked { person }]
 }
 
-/// At least one of every variant, and of every variant inside them.
-fn every_event() -> Vec<Event> {
+/// Those of the platform that have one shape.
+fn of_platform() -> Vec<Event> {
     let (org, app, env) = (OrgId::from_u128(2), AppId::from_u128(3), EnvId::from_u128(4));
     let (release, deploy) = (ReleaseId::from_u128(5), DeployId::from_u128(6));
     let (instance, route, node) = (InstanceId::from_u128(7), RouteId::from_u128(8), NodeId::from_u128(9));
-    let (token, request) = (TokenId::from_u128(10), RequestId::from_u128(11));
+    let token = TokenId::from_u128(10);
     let at = Timestamp::from_ms(1_800_000_000_000);
-    let host = RouteMatch::Tls { host: "shop.example".parse().expect("a host") };
     let declared = manifest("shop", "1.4", &[("web", 2, 64), ("worker", 1, 32)], Some("shop.example"));
     let capacity = Capacity { memory: ByteSize::from_mib(512), cpu: MilliCpu::new(1500) };
     let address: Ipv6Addr = "fd00::7".parse().expect("an address");
     let roles = BTreeSet::from([NodeRole::Agent, NodeRole::Edge]);
     let (process, port) = (name("web"), name("http"));
-    let mut events = vec![
+    vec![
         Event::ClusterCreated { cluster: "c1".into() },
         Event::OrgCreated { org, name: name("acme") },
         Event::AppCreated { app, org, name: name("shop") },
@@ -313,7 +332,18 @@ fn every_event() -> Vec<Event> {
         Event::NodeDraining { node },
         Event::TokenRevoked { token },
         Event::HorizonMoved { to: at },
-    ];
+    ]
+}
+
+/// At least one of every variant, and of every variant inside them.
+fn every_event() -> Vec<Event> {
+    let (env, release, deploy) = (EnvId::from_u128(4), ReleaseId::from_u128(5), DeployId::from_u128(6));
+    let (instance, route, node) = (InstanceId::from_u128(7), RouteId::from_u128(8), NodeId::from_u128(9));
+    let (token, request) = (TokenId::from_u128(10), RequestId::from_u128(11));
+    let at = Timestamp::from_ms(1_800_000_000_000);
+    let host = RouteMatch::Tls { host: "shop.example".parse().expect("a host") };
+    let (process, port) = (name("web"), name("http"));
+    let mut events = of_platform();
     events.extend(of_members().into_iter().chain(of_backups()).chain(of_deletions()).chain(of_people()));
     events.push(adoption());
     events.extend(of_config());

@@ -192,7 +192,7 @@ async fn prepared(direct: &Client, trial: Trial, image: &str) -> String {
         Verb::RemoveMember => {
             let name = name(&newcomer(trial));
             let password = Password::new(PASSWORD);
-            let member = PersonRequest { name, role: TokenRole::Viewer, password };
+            let member = PersonRequest { name, role: TokenRole::Viewer, password: Some(password) };
             direct.create_member(fresh(), &member).await.expect("added");
             return String::new();
         }

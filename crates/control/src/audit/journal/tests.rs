@@ -197,7 +197,9 @@ fn what_is_cut_off_its_end_or_put_in_its_place_is_found_while_it_is_used() {
 fn what_is_sealed_while_it_is_read_is_read_too() {
     let (_, disk) = disk(1);
     let (journal, _) = open(&disk);
-    fill(&journal, 12_000);
+    // More than one segment takes.
+    const MANY: u64 = 25_000;
+    fill(&journal, MANY);
     let sealed = |disk: &Arc<dyn Disk>| {
         let names = disk.list(&dir_in(Path::new(DIR))).expect("listed");
         names.iter().filter(|name| name.starts_with("journal.0")).count()
@@ -208,8 +210,8 @@ fn what_is_sealed_while_it_is_read_is_read_too() {
     let found = Journal::read(disk.as_ref(), Path::new(DIR), |entry| {
         seqs.push(entry.seq);
         // Twice, for what was in use and what is used then.
-        if entry.seq == 1 || entry.seq == 12_000 {
-            let upto = journal.last().0 + 12_000;
+        if entry.seq == 1 || entry.seq == MANY {
+            let upto = journal.last().0 + MANY;
             fill(&journal, upto);
         }
     });

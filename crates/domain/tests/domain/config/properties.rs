@@ -65,6 +65,10 @@ enum Act {
         who: u8,
         nth: u8,
     },
+    /// All the way, as far as it may go from where it stands.
+    Through {
+        nth: u8,
+    },
     Direct {
         key: u8,
         text: u8,
@@ -103,6 +107,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (who.clone(), nth.clone()).prop_map(|(who, nth)| Act::Withdraw { who, nth }),
         2 => (who.clone(), nth.clone(), 1..9u8).prop_map(|(who, nth, seconds)| Act::Schedule { who, nth, seconds }),
         5 => (who.clone(), nth.clone()).prop_map(|(who, nth)| Act::Publish { who, nth }),
+        3 => nth.clone().prop_map(|nth| Act::Through { nth }),
         1 => (key.clone(), text).prop_map(|(key, text)| Act::Direct { key, text }),
         1 => (who.clone(), key).prop_map(|(who, key)| Act::RollBack { who, key }),
         1 => (0..3u8).prop_map(|count| Act::Approvals { count }),
@@ -250,6 +255,11 @@ impl Run {
                 self.step(who, nth, ChangeStep::Edit { title: None, edits: vec![], drop, rebase: true });
             }
             Act::Submit { nth } => self.step(0, nth, ChangeStep::Submit),
+            Act::Through { nth } => {
+                self.act(Act::Submit { nth });
+                (0..3).for_each(|who| self.act(Act::Approve { who, nth }));
+                self.act(Act::Publish { who: 0, nth });
+            }
             Act::Look { nth } => self.seen.extend(self.nth(nth)),
             Act::Approve { who, nth } => {
                 if let Some((_, (revision, hash))) = self.nth(nth) {
