@@ -69,7 +69,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     #[command(flatten)]
-    Role(Role),
+    Role(Box<Role>),
     #[command(flatten)]
     Daily(Daily),
 }

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     };
     let form = cli.global.form();
     let outcome = match cli.command {
-        args::Command::Role(role) => roles::run(role, cli.global),
+        args::Command::Role(role) => roles::run(*role, cli.global),
         args::Command::Daily(command) => commands::run(command, cli.global),
     };
     match outcome {

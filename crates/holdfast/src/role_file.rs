@@ -105,8 +105,11 @@ mod tests {
         let words = [&["holdfast", "server", "--config", &path], more].concat();
         let cli = Cli::try_parse_from(widen(line(&words))?).map_err(|error| Failure::usage_of(&error))?;
         match cli.command {
-            Parsed::Role(Role::Server(args)) => Ok(args),
-            other => panic!("{other:?}"),
+            Parsed::Role(role) => match *role {
+                Role::Server(args) => Ok(args),
+                other => panic!("{other:?}"),
+            },
+            Parsed::Daily(other) => panic!("{other:?}"),
         }
     }
 

@@ -154,8 +154,13 @@ fn receipt() -> Value {
 }
 
 fn state(state: &str, is_final: bool, event: Option<u64>, reason: Option<&str>, code: Option<&str>) -> Value {
-    json!({ "request_id": ID, "state": state, "final": is_final, "event": event, "reason": reason, "code": code,
-        "at": null })
+    let outcome = match state {
+        "executed" => "executed",
+        "refused" | "voided" => "not_executed",
+        _ => "unknown",
+    };
+    json!({ "request_id": ID, "state": state, "final": is_final, "outcome": outcome, "event": event,
+        "reason": reason, "code": code, "at": null })
 }
 
 fn problem(code: &str, status: u16, outcome: &str) -> Value {

@@ -101,8 +101,11 @@ mod tests {
     fn server(flags: &[OsString]) -> Result<ServerArgs, String> {
         let line = ["holdfast", "server"].into_iter().map(OsString::from).chain(flags.iter().cloned());
         match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
-            Command::Role(Role::Server(args)) => Ok(args),
-            other => panic!("{other:?}"),
+            Command::Role(role) => match *role {
+                Role::Server(args) => Ok(args),
+                other => panic!("{other:?}"),
+            },
+            Command::Daily(other) => panic!("{other:?}"),
         }
     }
 

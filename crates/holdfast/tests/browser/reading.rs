@@ -259,6 +259,9 @@ fn attempts_are_read_and_chosen_and_members_are_made_and_log_in() {
     browser.log_in(&url, &owner(&scene.platform));
     browser.go(&format!("{url}/audit"));
     browser.reads("invalid_request");
+    browser.choose("#type", "refused");
+    browser.click("form.choose button");
+    browser.reads("holdfast audit --limit 30 --type refused");
     browser.click("#attempts details summary");
     browser.reads("\"role\": \"viewer\"");
     accessible(&browser, "an attempt, unfolded");

@@ -23,9 +23,9 @@ use types::{
     plan::{Capacity, NodeRole},
 };
 
-/// Cuts of a test run; of them, so many are tried on the program.
+/// Cuts of a test run; one of so many is tried on the program.
 const SHARE: usize = 330;
-const ON_THE_PROGRAM: f64 = 0.1;
+const ON_THE_PROGRAM: usize = 11;
 /// So many are under way at once.
 const AT_ONCE: usize = 48;
 /// How long a client in this process waits for an answer, and then asks: less than a person would.
@@ -34,6 +34,8 @@ const ASK: Duration = Duration::from_millis(1500);
 
 /// The node that is drained and activated. Nothing runs there.
 const NODE: &str = "somewhere";
+/// What a service principal may confirm.
+const SCOPE: &str = "confirm:apps.delete";
 
 /// What members that are added would log in with.
 const PASSWORD: &str = "a password for nobody";
@@ -74,13 +76,18 @@ enum Verb {
     AddMember,
     SetMember,
     RemoveMember,
-    /// Guarded: it was explained and is confirmed, and the confirmation is what is cut.
+    Apply,
+    Service,
+    /// Guarded, as all that follow: it was explained and is confirmed, and the confirmation is what is cut.
     DeleteApp,
+    DeleteEnv,
+    DisableNode,
+    RemoveNode,
     /// Its request is the one that is voided.
     Void,
 }
 
-const VERBS: [Verb; 15] = [
+const VERBS: [Verb; 20] = [
     Verb::CreateToken,
     Verb::Scale,
     Verb::Deploy,
@@ -95,7 +102,12 @@ const VERBS: [Verb; 15] = [
     Verb::AddMember,
     Verb::Void,
     Verb::SetMember,
+    Verb::DeleteEnv,
+    Verb::Apply,
+    Verb::DisableNode,
     Verb::RemoveMember,
+    Verb::Service,
+    Verb::RemoveNode,
 ];
 
 impl Verb {
@@ -108,12 +120,28 @@ impl Verb {
     }
 }
 
+impl Trial {
+    /// Where a guarded act is sent.
+    fn guarded(self) -> Option<String> {
+        let doomed = doomed(self);
+        match self.verb {
+            Verb::DeleteApp => Some(routes::fill(routes::APP_DELETE, &["main", &doomed])),
+            Verb::DeleteEnv => Some(routes::fill(routes::ENV_DELETE, &["main", &doomed, "prod"])),
+            Verb::DisableNode => Some(routes::fill(routes::NODE_DISABLE, &[&doomed])),
+            Verb::RemoveNode => Some(routes::fill(routes::NODE_REMOVE, &[&doomed])),
+            _ => None,
+        }
+    }
+}
+
 /// One trial.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
     verb: Verb,
     cut: Cut,
     id: RequestId,
+    /// Otherwise on its code in this process.
+    on_the_program: bool,
 }
 
 /// What was told of it.
@@ -131,17 +159,23 @@ fn name(text: &str) -> Name {
     text.parse().expect("a name")
 }
 
-/// Trial number so and so: every verb meets every cut in the end.
+/// Trial number so and so: every verb meets every cut in the end, and in a share every place.
 fn trial(number: usize) -> Trial {
     let cuts = PLACES.len() * HOWS.len() * WHICH.len();
-    // Steps that have no divisor with the counts, so that a share has all of each as well.
-    let at = number * 41 % cuts;
+    let (round, verb) = (number / VERBS.len(), number % VERBS.len());
+    // Steps that have no divisor with the counts.
+    let at = (round * 41 + verb * 13) % cuts;
     let cut = Cut {
         place: PLACES[at % PLACES.len()],
         how: HOWS[at / PLACES.len() % HOWS.len()],
         which: WHICH[at / PLACES.len() / HOWS.len()],
     };
-    Trial { verb: VERBS[(number + number / cuts) % VERBS.len()], cut, id: fresh() }
+    Trial {
+        verb: VERBS[verb],
+        cut,
+        id: fresh(),
+        on_the_program: (round + verb).is_multiple_of(ON_THE_PROGRAM),
+    }
 }
 
 /// What the app is made from: an image with nothing in it.
@@ -171,7 +205,7 @@ pub fn apply(scene: &Scene, image: &str, memory: &str) {
     scene.cli(&apply).executed().expect("applied");
 }
 
-/// The app that a trial deletes.
+/// The app or the node that a trial takes away.
 fn doomed(trial: Trial) -> String {
     format!("cut-{}", &trial.id.to_string().to_lowercase()[10..])
 }
@@ -181,12 +215,12 @@ fn newcomer(trial: Trial) -> String {
     format!("m{}", &trial.id.to_string().to_lowercase()[10..])
 }
 
-/// What a trial wants first, over a connection that is whole: a token to revoke, a member to remove, an app to
-/// delete and the token that does. The id or the token.
+/// What a trial wants first, over a connection that is whole: a token to revoke, a member to remove, an app or a
+/// node to take away and the token that does. The id or the token.
 async fn prepared(direct: &Client, trial: Trial, image: &str) -> String {
     match trial.verb {
         Verb::RevokeToken => {
-            let made = direct.create_token(fresh(), &token()).await.expect("made");
+            let made = direct.create_token(fresh(), &token(None)).await.expect("made");
             return made.result.token.expect("its id").to_string();
         }
         Verb::RemoveMember => {
@@ -194,25 +228,42 @@ async fn prepared(direct: &Client, trial: Trial, image: &str) -> String {
             let password = Password::new(PASSWORD);
             let member = PersonRequest { name, role: TokenRole::Viewer, password: Some(password) };
             direct.create_member(fresh(), &member).await.expect("added");
-            return String::new();
         }
-        Verb::DeleteApp => {}
-        _ => return String::new(),
+        Verb::DeleteApp | Verb::DeleteEnv => {
+            let apply = declared(&doomed(trial), image, "64Mi");
+            direct.apply(&name("main"), fresh(), &apply).await.expect("applied");
+        }
+        Verb::DisableNode | Verb::RemoveNode => enrol(direct, &doomed(trial)).await,
+        _ => {}
     }
-    let app = doomed(trial);
-    let manifest = serde_json::json!({
-        "schema": 1, "app": app, "image": { "ref": image }, "processes": { "web": { "memory": "64Mi" } },
-    });
-    let manifest = serde_json::from_value(manifest).expect("a manifest");
-    let apply = ApplyRequest { env: name("prod"), manifest };
-    direct.apply(&name("main"), fresh(), &apply).await.expect("applied");
-    let path = routes::fill(routes::APP_DELETE, &["main", &app]);
-    direct.explain_act(&path, trial.id, &ClusterActRequest::default()).await.expect("explained").token
+    let explain = async |path: &str, id| {
+        direct.explain_act(path, id, &ClusterActRequest::default()).await.expect("explained").token
+    };
+    if trial.verb == Verb::RemoveNode {
+        let (path, id) = (routes::fill(routes::NODE_DISABLE, &[&doomed(trial)]), fresh());
+        let (token, act) = (explain(&path, id).await, ClusterActRequest::default());
+        let done = direct.confirm_act::<ActDone>(&path, id, (&token, ConfirmedBy::Script), &act).await;
+        done.expect("disabled");
+    }
+    match trial.guarded() {
+        Some(path) => explain(&path, trial.id).await,
+        None => String::new(),
+    }
 }
 
-fn token() -> TokenRequest {
+/// What is applied.
+fn declared(app: &str, image: &str, memory: &str) -> ApplyRequest {
+    let manifest = serde_json::json!({
+        "schema": 1, "app": app, "image": { "ref": image }, "processes": { "web": { "memory": memory } },
+    });
+    ApplyRequest { env: name("prod"), manifest: serde_json::from_value(manifest).expect("a manifest") }
+}
+
+/// A person's token, or a service principal's.
+fn token(scopes: Option<Vec<String>>) -> TokenRequest {
     let expires_in = DurationMs::from_secs(3600);
-    TokenRequest { name: name("ci"), role: TokenRole::Viewer, org: None, expires_in, scopes: None }
+    let role = if scopes.is_some() { TokenRole::Operator } else { TokenRole::Viewer };
+    TokenRequest { name: name("ci"), role, org: None, expires_in, scopes }
 }
 
 /// `prepared`: what [`prepared`] made.
@@ -231,7 +282,12 @@ async fn call(client: &Client, trial: Trial, image: &str, prepared: &str) -> Res
             client.rollback(place, id, &RollbackRequest { release: Some("1".into()) }).await.map(gone)
         }
         Verb::Deploy => client.deploy(place, id, &DeployRequest { image: image.to_owned() }).await.map(gone),
-        Verb::CreateToken => client.create_token(id, &token()).await.map(gone),
+        Verb::CreateToken => client.create_token(id, &token(None)).await.map(gone),
+        Verb::Service => client.create_token(id, &token(Some(vec![SCOPE.to_owned()]))).await.map(gone),
+        Verb::Apply => {
+            let apply = declared("shop", image, &format!("{}Mi", 70 + number));
+            client.apply(&org, id, &apply).await.map(gone)
+        }
         Verb::RevokeToken => client.revoke_token(id, prepared.parse().expect("an id")).await.map(gone),
         Verb::NodeSecret => {
             client.create_join_token(id, &JoinTokenRequest { expires_in: hour }).await.map(gone)
@@ -255,9 +311,8 @@ async fn call(client: &Client, trial: Trial, image: &str, prepared: &str) -> Res
             client.set_member(id, &name("stays"), &change).await.map(gone)
         }
         Verb::RemoveMember => client.delete_member(id, &name(&newcomer(trial))).await.map(gone),
-        Verb::DeleteApp => {
-            let path = routes::fill(routes::APP_DELETE, &["main", &doomed(trial)]);
-            let confirm = (prepared, ConfirmedBy::Script);
+        Verb::DeleteApp | Verb::DeleteEnv | Verb::DisableNode | Verb::RemoveNode => {
+            let (path, confirm) = (trial.guarded().expect("it is"), (prepared, ConfirmedBy::Script));
             let done = client.confirm_act::<ActDone>(&path, id, confirm, &ClusterActRequest::default()).await;
             done.map(|done| assert_eq!(done.outcome, Outcome::Executed))
         }
@@ -282,7 +337,12 @@ fn line(trial: Trial, image: &str, prepared: &str) -> Vec<String> {
         Verb::AddMember => &["members", "create", &newcomer(trial), "--role", "viewer"],
         Verb::SetMember => &["members", "set", "stays", "--role", "viewer"],
         Verb::RemoveMember => &["members", "delete", &newcomer(trial)],
+        Verb::Service => &["tokens", "create", "ci", "--role", "operator", "--service", "--scope", SCOPE],
+        Verb::Apply => &["apply", "--yes"],
         Verb::DeleteApp => &["apps", "delete", &app, "--confirm", prepared],
+        Verb::DeleteEnv => &["envs", "delete", "prod", "--app", &app, "--confirm", prepared],
+        Verb::DisableNode => &["nodes", "disable", &app, "--confirm", prepared],
+        Verb::RemoveNode => &["nodes", "remove", &app, "--confirm", prepared],
         Verb::Void => &["requests", "void", &id],
     };
     let named: &[&str] = if trial.verb == Verb::Void { &[] } else { &["--request-id", &id] };
@@ -356,7 +416,6 @@ async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
     let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
     // Each of them is a process.
     let programs = Arc::new(tokio::sync::Semaphore::new(8));
-    let every = (1.0 / ON_THE_PROGRAM) as usize;
     let password = scene.dir().join("password");
     std::fs::write(&password, format!("{PASSWORD}\n")).expect("written");
     let stays = PersonRequest {
@@ -365,19 +424,17 @@ async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
         password: Some(Password::new(PASSWORD)),
     };
     scene.client(0).create_member(fresh(), &stays).await.expect("added");
-    enrol(scene).await;
+    enrol(&scene.client(0), NODE).await;
     let begun = (0..count).map(|number| {
-        // One in so many, and not always the same kind.
-        let on_the_program = (number + number / every).is_multiple_of(every);
         let (places, programs) = (Arc::clone(&places), Arc::clone(&programs));
         let (image, secret) = (Arc::clone(&image), scene.token().to_owned());
         let (trial, direct, mut command) = (trial(number), scene.client(0), scene.command(&[]));
         command.stdin(std::fs::File::open(&password).expect("a password"));
         tokio::spawn(async move {
-            let semaphore = if on_the_program { programs } else { places };
+            let semaphore = if trial.on_the_program { programs } else { places };
             let _place = semaphore.acquire_owned().await.expect("never closed");
             let token = prepared(&direct, trial, &image).await;
-            match on_the_program {
+            match trial.on_the_program {
                 true => {
                     command.args(line(trial, &image, &token));
                     with_the_program(to, command, trial).await
@@ -394,17 +451,17 @@ async fn all_of(scene: &Scene, image: &str, count: usize) -> Vec<Told> {
     told
 }
 
-/// Makes the node.
-async fn enrol(scene: &Scene) {
+/// Makes a node of which nothing runs, and that has no room for an instance.
+async fn enrol(direct: &Client, called: &str) {
     let life = JoinTokenRequest { expires_in: DurationMs::from_secs(3600) };
-    let secret = scene.client(0).create_join_token(fresh(), &life).await.expect("made").result.secret;
+    let secret = direct.create_join_token(fresh(), &life).await.expect("made").result.secret;
     let request = EnrolRequest {
         join_token: secret.expect("its secret"),
-        name: name(NODE),
+        name: name(called),
         roles: vec![NodeRole::Agent],
-        capacity: Capacity { memory: ByteSize::from_mib(64), cpu: MilliCpu::new(100) },
+        capacity: Capacity { memory: ByteSize::from_mib(1), cpu: MilliCpu::new(100) },
     };
-    NodeClient::enrol(&scene.url(0), fresh(), &request).await.expect("enrolled");
+    NodeClient::enrol(&direct.server(), fresh(), &request).await.expect("enrolled");
 }
 
 /// What is wrong with what was told, if anything is.
@@ -504,7 +561,7 @@ fn fm_o5_a_connection_that_is_never_made_is_not_executed() {
     ]);
     assert_eq!(said.code, 6, "{said:?}");
     // One that is named may have been sent before, and of that nothing is known here.
-    let (id, to) = (fresh().to_string(), format!("http://127.0.0.1:{port}"));
+    let (id, to) = (fresh().to_string(), format!("http://{port}"));
     let said = scene.cli(&["tokens", "revoke", "tok_0", "--server", &to, "--request-id", &id, "--json"]);
     assert_eq!(said.code, 2, "{said:?}");
     let token = TokenId::from_u128(5).to_string();

@@ -27,14 +27,13 @@ const WRITE: [(Boundary, Truth); 4] = [
 ];
 
 /// The same for a guarded act, from its confirmation on.
-const ACT: [(Boundary, Truth); 7] = [
+const ACT: [(Boundary, Truth); 6] = [
     (ActJudged, Truth::NotExecuted),
     (ActConfirmed, Truth::NotExecuted),
     (WriteReceived, Truth::NotExecuted),
     (WriteDecided, Truth::NotExecuted),
     (WriteDurable, Truth::Executed),
     (ActDone, Truth::Executed),
-    (ActEnded, Truth::Executed),
 ];
 
 /// The command line that makes a token, as this request.

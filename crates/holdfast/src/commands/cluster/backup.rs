@@ -292,13 +292,16 @@ impl Fold {
         }
     }
 
+    /// By name, as a server lists them.
     fn rows(&self) -> Vec<ViewRow> {
         let row = |name| {
             let print = self.views.fingerprint(name)?;
             let fingerprint = print.iter().map(|byte| format!("{byte:02x}")).collect();
             Some(ViewRow { name, event: self.views.checkpoint(name)?, fingerprint })
         };
-        view::NAMES.into_iter().filter_map(row).collect()
+        let mut rows: Vec<_> = view::NAMES.into_iter().filter_map(row).collect();
+        rows.sort_by_key(|row| row.name);
+        rows
     }
 
     fn table(&self) -> String {
