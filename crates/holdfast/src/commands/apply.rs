@@ -43,7 +43,8 @@ async fn bring(context: &Context, manifest: Manifest, shows: Shows) -> Result<()
     let place = Place { org: context.org.clone(), app: manifest.app.clone(), env: context.env.clone() };
     let request = ApplyRequest { env: place.env.clone(), manifest };
     let plan = context.client.plan(&place.org, &request).await.map_err(Failure::of_read)?;
-    for warning in &plan.warnings {
+    // In JSON what goes to standard error is a problem and nothing else; `--plan` has the warnings.
+    for warning in plan.warnings.iter().filter(|_| context.form == Form::Text) {
         output::note(&format!("warning: {warning}"));
     }
     if let Shows::OnlyPlan = shows {
