@@ -383,7 +383,7 @@ fn people_read_back(seed: &Seed) {
         org: name,
         added: Timestamp::from_ms(seed.n),
         tokens: seed.n,
-        password: seed.n % 2 == 0,
+        password: seed.n.is_multiple_of(2),
         identity: seed.maybe(PersonIdentity { issuer: seed.text.clone(), subject: seed.text.clone() }),
     });
 }

@@ -358,7 +358,7 @@ impl Run {
                 (row.stage, row.revision, row.edits.len()),
                 (change.stage, change.revision, change.edits.len())
             );
-            assert_eq!(change.stage == Stage::Draft && !change.approvals.is_empty(), false);
+            assert!(change.stage != Stage::Draft || change.approvals.is_empty());
         }
         let mut again = State::default();
         let mut views = Views::new();

@@ -17,7 +17,7 @@ fn every_write_is_a_version_of_its_key_and_a_release_of_its_namespace() {
     desk.write(shop, &[set("a", "2")]).expect("written");
     assert!(desk.write(shop, &[set("a", "2")]).expect("the same").is_empty(), "nothing changed");
     let delete = Edit { key: key("a"), put: Put::Delete, expect: Some(2) };
-    desk.write(shop, &[delete.clone()]).expect("deleted");
+    desk.write(shop, std::slice::from_ref(&delete)).expect("deleted");
     assert_eq!((desk.version(shop, "a"), desk.version(shop, "b")), (3, 1), "a deletion is a version too");
     assert_eq!(desk.read(shop, "a"), None);
     desk.write(shop, &[Edit { expect: Some(0), ..set("a", "3") }]).expect("absent is absent");
