@@ -134,8 +134,11 @@ fn explained(
     for (id, env) in envs {
         ends(state, *id, env, &mut will);
         let label = state.env_label(*id);
-        let count = env.releases.len();
-        irreversible.push(format!("{label}: its {count} releases; only applying a manifest makes it anew"));
+        let releases = match env.releases.len() {
+            1 => "its release".to_owned(),
+            count => format!("its {count} releases"),
+        };
+        irreversible.push(format!("{label}: {releases}; only applying a manifest makes it anew"));
     }
     will.push(after);
     let facts = instances(state, envs.iter().flat_map(|(id, _)| state.instances_of(*id)));

@@ -90,7 +90,11 @@ impl Line {
                 Ok(stream) => stream,
                 Err(error) => {
                     self.record.failed(&error.to_string());
-                    rest.begin(error.to_string());
+                    // Whoever is told of it while it rests is told that it cannot be reached, once.
+                    rest.begin(match &error {
+                        TransportError::Unreachable(why) => why.clone(),
+                        other => other.to_string(),
+                    });
                     ask.fail(error.clone());
                     while let Ok(waiting) = self.asks.try_recv() {
                         waiting.fail(error.clone());

@@ -80,8 +80,21 @@ fn what(explained: &Explained) -> Markup {
         (parts::sentences("What it touches", &explained.touches))
         (parts::sentences("What cannot be undone", &explained.irreversible))
         (parts::sentences("Invariants that hold, and what proves them", &proofs))
-        h2 { "What is known" }
-        (parts::facts("What is known", &explained.facts))
+        @if explained.facts.is_object() {
+            h2 { "What is known" }
+        }
+        @if !is_nothing(&explained.facts) {
+            (parts::facts("What is known", &explained.facts))
+        }
+    }
+}
+
+fn is_nothing(facts: &Value) -> bool {
+    match facts {
+        Value::Null => true,
+        Value::Array(rows) => rows.is_empty(),
+        Value::Object(rows) => rows.is_empty(),
+        _ => false,
     }
 }
 

@@ -63,7 +63,7 @@ async fn an_environment_is_deleted_as_it_was_explained_and_once() {
     assert_eq!(explained.act, "envs delete shop/prod");
     let told = format!("{:?} {:?} {}", explained.will, explained.irreversible, explained.facts);
     for part in
-        ["shop.test", "2 of web", "which is under way, ends as failed", "1 releases", &instance.to_string()]
+        ["shop.test", "2 of web", "which is under way, ends as failed", "its release;", &instance.to_string()]
     {
         assert!(told.contains(part), "{part} in {told}");
     }

@@ -9,7 +9,7 @@ use api::TokenRole;
 use futures_util::StreamExt;
 use reqwest::{Response, StatusCode};
 use rt::SimDisk;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 use types::{EventId, limits};
 
 const PAGES: [&str; 11] = [
@@ -223,6 +223,28 @@ async fn every_page_is_small_says_as_of_when_and_lets_nothing_else_in() {
     assert!(text.contains("registry.test/&lt;b&gt;shop:1"), "{text}");
     assert_eq!(visitor.get("/apps/shop/none").await.status(), StatusCode::NOT_FOUND);
     assert_eq!(visitor.get("/assets/none.css").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_first_page_comes_within_fifty_milliseconds_and_with_all_it_loads_in_a_hundred_kilobytes() {
+    let world = World::start().await;
+    world.apply("registry.test/shop:1").await;
+    world.place(ONE).await;
+    let visitor = Visitor::new(&world, OWNER).await;
+    let (mut took, mut text) = (Vec::new(), String::new());
+    for _ in 0..21 {
+        let since = std::time::Instant::now();
+        text = visitor.page("/").await;
+        took.push(since.elapsed());
+    }
+    took.sort();
+    assert!(took[10] < Duration::from_millis(50), "the middle one of {took:?}");
+    let mut bytes = text.len();
+    for name in text.split("\"/assets/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        bytes += visitor.get(&format!("/assets/{name}")).await.bytes().await.expect("whole").len();
+    }
+    eprintln!("the first page: {:?}, {bytes} bytes", took[10]);
+    assert!(bytes < 100_000, "{bytes} bytes");
 }
 
 #[tokio::test]

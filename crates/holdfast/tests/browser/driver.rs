@@ -231,9 +231,16 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &features);
     }
 
-    /// A picture of what is seen.
+    /// A picture of the whole page, up to 1,800 pixels of it, as people scroll.
     pub fn picture(&self, path: &Path) {
+        let window = self.must("GET", "/window/rect", &Value::Null);
+        let whole = self.script("return document.documentElement.scrollHeight").as_u64().expect("a number");
+        let shown = self.script("return window.innerHeight").as_u64().expect("a number");
+        let height = window["height"].as_u64().expect("a number");
+        let tall = (height + whole.saturating_sub(shown)).min(1800);
+        self.must("POST", "/window/rect", &json!({ "width": window["width"], "height": tall }));
         let shot = self.must("GET", "/screenshot", &Value::Null);
+        self.must("POST", "/window/rect", &json!({ "width": window["width"], "height": height }));
         let bytes = base64(shot.as_str().expect("text"));
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         std::fs::write(path, bytes).expect("written");
